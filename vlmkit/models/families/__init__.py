@@ -1,0 +1,69 @@
+"""The supported model families. A family is data: how its config, names and weights map onto ours.
+
+Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened):
+
+    language.embed_tokens.weight                        [vocabulary, hidden]
+    language.layers.N.self_attn.{q,k,v,o}_proj.weight   and .bias where the family has one
+    language.layers.N.mlp.{gate,up,down}_proj.weight
+    language.layers.N.{input,post_attention}_layernorm.weight
+    language.norm.weight
+    language.lm_head.weight                             absent when the head is tied
+    vision.patch_embed.weight                           [embed, channels * time * size * size]
+    vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
+    vision.merger.{ln_q,fc1,fc2}.weight, and biases
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vlmkit.errors import VlmkitError, nearest
+from vlmkit.models.families.family import Family
+from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
+from vlmkit.models.families.qwen2_vl import QWEN2_VL
+
+__all__ = ["FAMILIES", "Family", "find_family"]
+
+FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL)
+
+
+def find_family(config: Mapping[str, Any]) -> Family | None:
+    """Return the family of a checkpoint's config.json, or None if no family has its model type.
+
+    A text-only checkpoint has no family: see :mod:`vlmkit.models.lm_adapter`.
+
+    Args:
+        config: the contents of config.json.
+
+    Raises:
+        VlmkitError: there is no ``model_type``.
+
+    Example:
+        >>> find_family({"model_type": "qwen2_vl"}).name
+        'qwen2_vl'
+        >>> find_family({"model_type": "llama"}) is None
+        True
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise VlmkitError("config.json has no 'model_type'; supported: " + ", ".join(known_types()))
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    return None
+
+
+def known_types() -> tuple[str, ...]:
+    """Return every ``model_type`` of config.json that a family supports."""
+    return tuple(name for family in FAMILIES for name in family.model_types)
+
+
+def unsupported(model_type: str) -> VlmkitError:
+    """Return the error for a model type that neither a family nor a text architecture serves."""
+    known = known_types()
+    return VlmkitError(
+        f"config.json: model_type {model_type!r} is not supported; supported: "
+        f"{', '.join(known)}, and text-only checkpoints that mlx-lm knows"
+        f"{nearest(model_type, known)}"
+    )
