@@ -1,0 +1,195 @@
+"""The public functions: load a checkpoint, generate from it, stream from it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, List, Union
+
+import mlx.core as mx
+
+from vlmkit.config.params import pipeline_from_params
+from vlmkit.engine import (
+    Request,
+    build_row,
+    check_pipeline,
+    effective_config,
+    prepare_inputs,
+    run_rows,
+)
+from vlmkit.engine.collect import collect, to_result
+from vlmkit.loading import load_model, resolve_checkpoint
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.preprocess import ImageSource
+from vlmkit.processors import Processor, load_processor
+from vlmkit.prompt_utils import with_thinking
+from vlmkit.results import GenerationResult
+from vlmkit.types import Model
+
+
+def load(
+    path_or_hf_repo: str,
+    *,
+    revision: str | None = None,
+    lazy: bool = False,
+    dtype: str | None = None,
+    dequantize: bool | None = None,
+    trust_remote_code: bool = False,
+    processor_backend: str = "auto",
+) -> tuple[Model, Processor]:
+    """Load a checkpoint: its weights as a model, its tokenizer and image rules as a processor.
+
+    Reads safetensors only and never writes to the checkpoint.
+
+    Args:
+        path_or_hf_repo: a local folder, a hub id such as ``"mlx-community/Qwen2-VL-2B-Instruct-4bit"``,
+            or ``"shapes"`` for the embedded model.
+        revision: branch, tag or commit of a hub id.
+        lazy: map the weights and read each when it is first used.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default float32 on the CPU and
+            the checkpoint's dtype on a GPU.
+        dequantize: expand quantized weights at load; by default on the CPU only, where quantized
+            products are slow.
+        trust_remote_code: let a hub checkpoint bring its own tokenizer code. Off by default.
+        processor_backend: ``"native"`` (tokenizers and numpy), ``"transformers"``, or ``"auto"``.
+
+    Returns:
+        The model and the processor.
+
+    Raises:
+        VlmkitError: the folder, a file in it, or the architecture cannot be used; says why.
+
+    Example:
+        >>> model, processor = load("shapes")
+        >>> model.config.model_type
+        'qwen2_vl'
+    """
+    folder = resolve_checkpoint(
+        path_or_hf_repo, revision=revision, trust_remote_code=trust_remote_code
+    )
+    processor = load_processor(
+        folder, backend=processor_backend, trust_remote_code=trust_remote_code
+    )
+    model = load_model(
+        folder,
+        dtype=dtype,
+        lazy=lazy,
+        dequantize=dequantize,
+        trust_remote_code=trust_remote_code,
+    )
+    return model, processor
+
+
+def generate(
+    model: Model,
+    processor: Processor,
+    prompt: str,
+    image: Union[ImageSource, List[ImageSource], None] = None,
+    audio: Union[str, List[str], None] = None,
+    verbose: bool = False,
+    **kwargs: Any,
+) -> GenerationResult:
+    """Generate text from a formatted prompt, optional images and optional audio.
+
+    Args:
+        model: from :func:`load`.
+        processor: from :func:`load`.
+        prompt: formatted text, from :func:`vlmkit.prompt_utils.apply_chat_template`.
+        image: path, URL, data URI, bytes or ``PIL.Image``, or a list of these.
+        audio: audio file paths or URLs; families without audio refuse them.
+        verbose: print the prompt, the text as it comes, and the timing to stdout.
+        **kwargs: ``max_tokens=256``, ``temperature=0.0``, ``top_p=1.0``, ``top_k=0``,
+            ``min_p=0.0``, ``repetition_penalty``, ``repetition_context_size=20``,
+            ``presence_penalty``, ``frequency_penalty``, ``logit_bias``, ``seed=0``, ``sample=0``,
+            ``resize_shape`` (height, width), ``kv_bits``, ``kv_group_size=64``, ``max_kv_size``,
+            ``prefill_step_size=2048``, ``eos_tokens``, ``stop``, ``skip_special_tokens=False``,
+            ``enable_thinking=False``, ``thinking_budget``. An unknown name is an error.
+
+    Returns:
+        The whole response with its statistics.
+
+    Raises:
+        VlmkitError: an unknown or out-of-range parameter, an unreadable image, a prompt that does
+            not fit the images or the context.
+
+    Example:
+        >>> from vlmkit import generate, load
+        >>> model, processor = load("shapes")
+        >>> generate(model, processor, "How many?", max_tokens=2).generation_tokens
+        2
+    """
+    if verbose:
+        print(f"Prompt: {prompt}")
+    stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
+    result = collect(_shown(stream) if verbose else stream)
+    if verbose:
+        print("\n" + describe_speed(result))
+    return result
+
+
+def stream_generate(
+    model: Model,
+    processor: Processor,
+    prompt: str,
+    image: Union[ImageSource, List[ImageSource], None] = None,
+    audio: Union[str, List[str], None] = None,
+    **kwargs: Any,
+) -> Generator[GenerationResult, None, None]:
+    """Generate like :func:`generate`, yielding one result per token.
+
+    Each result's ``text`` is the newly decoded segment (it may be empty while a character or a
+    possible stop string is incomplete); the statistics are cumulative. Parameters are checked when
+    the function is called, not at the first token.
+
+    Example:
+        >>> from vlmkit import load, stream_generate
+        >>> model, processor = load("shapes")
+        >>> [r.generation_tokens for r in stream_generate(model, processor, "Hi", max_tokens=3)]
+        [1, 2, 3]
+    """
+    enable_thinking = kwargs.pop("enable_thinking", False)
+    sample = kwargs.pop("sample", 0)
+    pipeline = pipeline_from_params(**kwargs)
+    if enable_thinking:
+        prompt = with_thinking(processor, prompt)
+    request = Request(prompt, as_tuple(image), as_tuple(audio), sample)
+    return stream_pipeline(model, processor, request, pipeline)
+
+
+def stream_pipeline(
+    model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
+) -> Generator[GenerationResult, None, None]:
+    """Run one request through a pipeline config; every other entry point comes down to this.
+
+    The request is checked and its images are loaded when the function is called.
+    """
+    mx.reset_peak_memory()
+    check_pipeline(model, pipeline)
+    inputs = prepare_inputs(model, processor, request, pipeline)
+    spec = build_row(model, processor, inputs, pipeline, sample=request.sample)
+    effective = effective_config(model, processor, pipeline)
+    steps = run_rows(model, [spec], pipeline)
+    return (to_result(step, effective) for step in steps)
+
+
+def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
+    for result in results:
+        print(result.text, end="", flush=True)
+        yield result
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Nothing, one thing or a list of things as a tuple."""
+    if value is None:
+        return ()
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return tuple(value)
+    return (value,)
+
+
+def describe_speed(result: GenerationResult) -> str:
+    """The timing lines that ``verbose`` prints."""
+    return (
+        f"Prompt: {result.prompt_tokens} tokens, {result.prompt_tps:.1f} tokens/s\n"
+        f"Generation: {result.generation_tokens} tokens, {result.generation_tps:.1f} tokens/s\n"
+        f"Peak memory: {result.peak_memory:.3f} GB"
+    )

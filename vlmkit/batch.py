@@ -1,0 +1,266 @@
+"""``batch_generate``: many prompts through one decode loop with continuous batching."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, List, NamedTuple, Union
+
+import mlx.core as mx
+
+from vlmkit.api import as_tuple
+from vlmkit.config.params import pipeline_from_params
+from vlmkit.engine import (
+    Request,
+    build_row,
+    check_pipeline,
+    effective_config,
+    prepare_inputs,
+    run_rows,
+)
+from vlmkit.engine.collect import collect_rows
+from vlmkit.engine.rows import RowSpec
+from vlmkit.errors import VlmkitError
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.preprocess import ImageSource, load_image
+from vlmkit.processors import Processor
+from vlmkit.prompt_utils import with_thinking
+from vlmkit.results import BatchResponse, BatchStats, GenerationResult
+from vlmkit.types import Model
+
+# A list for one of these is one value; a list of lists is one value per prompt.
+_SEQUENCE_PARAMS = frozenset({"eos_tokens", "stop", "resize_shape"})
+
+
+class _Row(NamedTuple):
+    """One prompt of the batch, checked and with its images loaded."""
+
+    request: Request
+    pipeline: PipelineConfig
+
+
+class _Clock(NamedTuple):
+    """Seconds spent so far, by what they were spent on; the lists grow as the batch runs."""
+
+    preparing: list[float]
+    prompts: list[float]
+
+
+def batch_generate(
+    model: Model,
+    processor: Processor,
+    images: Union[ImageSource, Sequence[Any], None] = None,
+    audios: Union[str, Sequence[Any], None] = None,
+    prompts: List[str] | None = None,
+    max_tokens: Union[int, List[int]] = 128,
+    verbose: bool = False,
+    group_by_shape: bool = True,
+    track_image_sizes: bool = True,
+    *,
+    batch_size: int = 16,
+    **kwargs: Any,
+) -> BatchResponse:
+    """Generate a response for each prompt, several at a time.
+
+    At most ``batch_size`` rows are in flight; a finished row is replaced by the next prompt. A
+    row's tokens are those of its own ``generate`` call with the same parameters. Rows that are
+    equal in prompt, images and parameters are numbered as samples 0, 1, 2, … of that prompt, so
+    that seeded sampling draws differently for each.
+
+    Args:
+        model: from :func:`vlmkit.load`.
+        processor: from :func:`vlmkit.load`.
+        images: one entry per prompt: an image source, ``None``, or a list of several images.
+        audios: one entry per prompt, likewise.
+        prompts: formatted prompts, from :func:`vlmkit.prompt_utils.apply_chat_template`.
+        max_tokens: the limit for all prompts, or one per prompt.
+        verbose: print the statistics of the batch to stdout.
+        group_by_shape: prefill only rows with images of equal size together, in order of size.
+        track_image_sizes: report the original (height, width) of every image.
+        batch_size: rows in flight at most, at least 1.
+        **kwargs: every parameter of :func:`vlmkit.generate`; a list with one entry per prompt
+            gives each row its own value.
+
+    Returns:
+        Texts in the order of the prompts, statistics, image sizes, and full results per prompt.
+
+    Raises:
+        VlmkitError: counts that do not match, or anything :func:`vlmkit.generate` refuses.
+
+    Example:
+        >>> from vlmkit import batch_generate, load
+        >>> model, processor = load("shapes")
+        >>> len(batch_generate(model, processor, prompts=["Hi", "How many?"], max_tokens=2).texts)
+        2
+    """
+    started = time.perf_counter()
+    mx.reset_peak_memory()
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
+    prompts = _check_prompts(prompts)
+    params = _split_params({"max_tokens": max_tokens, **kwargs}, len(prompts))
+    rows = _number_samples(
+        [
+            _check_row(model, processor, *entry)
+            for entry in zip(
+                prompts,
+                _per_prompt("images", images, len(prompts)),
+                _per_prompt("audios", audios, len(prompts)),
+                params,
+                strict=True,
+            )
+        ]
+    )
+    clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
+    results: dict[int, GenerationResult] = {}
+    for places in _partition(rows, group_by_shape):
+        specs = _specs(model, processor, [rows[place] for place in places], clock)
+        pipeline = rows[places[0]].pipeline
+        steps = run_rows(
+            model, specs, pipeline, batch_size=batch_size, group_by_shape=group_by_shape
+        )
+        for last_step, result in collect_rows(steps):
+            place = places[last_step.row]
+            result.effective = effective_config(model, processor, rows[place].pipeline)
+            results[place] = result
+            clock.prompts.append(last_step.timing.seconds)
+    ordered = [results[place] for place in range(len(rows))]
+    stats = _stats(ordered, time.perf_counter() - started, clock)
+    if verbose:
+        print(_describe(stats, len(rows)))
+    sizes = [(image.height, image.width) for row in rows for image in row.request.images]
+    return BatchResponse(
+        texts=[result.text for result in ordered],
+        stats=stats,
+        image_sizes=sizes if track_image_sizes else None,
+        results=ordered,
+    )
+
+
+def _check_prompts(prompts: List[str] | str | None) -> list[str]:
+    if prompts is None:
+        raise VlmkitError("batch_generate needs prompts: a list of formatted strings")
+    return [prompts] if isinstance(prompts, str) else list(prompts)
+
+
+def _per_prompt(name: str, value: Any, num_prompts: int) -> list[tuple[Any, ...]]:
+    """One tuple of sources per prompt."""
+    if value is None:
+        return [()] * num_prompts
+    entries = as_tuple(value)
+    if len(entries) != num_prompts:
+        raise VlmkitError(
+            f"{name} has {len(entries)} entries for {num_prompts} prompts; give one per prompt "
+            "(None for a prompt without, a list for a prompt with several)"
+        )
+    return [as_tuple(entry) for entry in entries]
+
+
+def _split_params(params: dict[str, Any], num_prompts: int) -> list[dict[str, Any]]:
+    """Keyword arguments per prompt: lists are dealt out, everything else is for all."""
+    split: list[dict[str, Any]] = [{} for _ in range(num_prompts)]
+    for name, value in params.items():
+        if _is_per_prompt(name, value):
+            if len(value) != num_prompts:
+                raise VlmkitError(
+                    f"{name} is a list of {len(value)} values for {num_prompts} prompts; give one "
+                    "value for all, or one per prompt"
+                )
+            for one, entry in zip(split, value, strict=True):
+                one[name] = entry
+        else:
+            for one in split:
+                one[name] = value
+    return split
+
+
+def _is_per_prompt(name: str, value: Any) -> bool:
+    if not isinstance(value, list):
+        return False
+    if name not in _SEQUENCE_PARAMS:
+        return True
+    return any(isinstance(entry, (list, tuple)) for entry in value)
+
+
+def _check_row(
+    model: Model,
+    processor: Processor,
+    prompt: str,
+    images: tuple[Any, ...],
+    audio: tuple[Any, ...],
+    params: dict[str, Any],
+) -> _Row:
+    enable_thinking = params.pop("enable_thinking", False)
+    sample = params.pop("sample", 0)
+    pipeline = pipeline_from_params(**params)
+    check_pipeline(model, pipeline)
+    if enable_thinking:
+        prompt = with_thinking(processor, prompt)
+    loaded = tuple(load_image(image, config=pipeline.preprocess) for image in images)
+    return _Row(Request(prompt, loaded, audio, sample), pipeline)
+
+
+def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
+    """Give repeated rows the sample numbers 0, 1, 2, … after their own."""
+    seen: Counter[Hashable] = Counter()
+    numbered = []
+    for row in rows:
+        digest = hashlib.blake2b()
+        for image in row.request.images:
+            digest.update(repr(image.size).encode() + image.tobytes())
+        key = (row.request.prompt, digest.digest(), row.pipeline, row.request.sample)
+        request = row.request._replace(sample=row.request.sample + seen[key])
+        seen[key] += 1
+        numbered.append(row._replace(request=request))
+    return numbered
+
+
+def _partition(rows: Sequence[_Row], group_by_shape: bool) -> Iterator[list[int]]:
+    """Places of the rows that can share a batch: equal cache and prefill configs."""
+    parts: dict[Hashable, list[int]] = {}
+    for place, row in enumerate(rows):
+        parts.setdefault((row.pipeline.cache, row.pipeline.prefill), []).append(place)
+    for places in parts.values():
+        if group_by_shape:
+            places.sort(key=lambda place: [image.size for image in rows[place].request.images])
+        yield places
+
+
+def _specs(
+    model: Model, processor: Processor, rows: Sequence[_Row], clock: _Clock
+) -> Iterator[RowSpec]:
+    """Prepare each row only when a slot is free for it."""
+    for row in rows:
+        started = time.perf_counter()
+        inputs = prepare_inputs(model, processor, row.request, row.pipeline)
+        spec = build_row(model, processor, inputs, row.pipeline, sample=row.request.sample)
+        clock.preparing.append(time.perf_counter() - started)
+        yield spec
+
+
+def _stats(results: Sequence[GenerationResult], total_s: float, clock: _Clock) -> BatchStats:
+    prompt_tokens = sum(result.prompt_tokens for result in results)
+    generation_tokens = sum(result.generation_tokens for result in results)
+    prompt_s = sum(clock.prompts)
+    generation_s = max(total_s - prompt_s - sum(clock.preparing), 0.0)
+    return BatchStats(
+        prompt_tokens=prompt_tokens,
+        prompt_tps=prompt_tokens / prompt_s if prompt_s else 0.0,
+        prompt_time=prompt_s,
+        generation_tokens=generation_tokens,
+        generation_tps=generation_tokens / generation_s if generation_s else 0.0,
+        generation_time=generation_s,
+        peak_memory=max((result.peak_memory for result in results), default=0.0),
+    )
+
+
+def _describe(stats: BatchStats, num_prompts: int) -> str:
+    return (
+        f"Prompts: {num_prompts}, {stats.prompt_tokens} tokens, {stats.prompt_tps:.1f} tokens/s, "
+        f"{stats.prompt_time:.3f} s\n"
+        f"Generation: {stats.generation_tokens} tokens, {stats.generation_tps:.1f} tokens/s, "
+        f"{stats.generation_time:.3f} s\n"
+        f"Peak memory: {stats.peak_memory:.3f} GB"
+    )

@@ -1,0 +1,77 @@
+"""Steps of the decode loop as public results, one per token or one per row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import mlx.core as mx
+
+from vlmkit.engine.rows import Step
+from vlmkit.results import GenerationResult
+
+_BYTES_PER_GB = 1e9
+
+
+def to_result(step: Step, effective: dict[str, Any] | None = None) -> GenerationResult:
+    """One step as a result; its text is the newly released segment."""
+    since_first = time.perf_counter() - step.first_token_s
+    took_token = step.token_id is not None
+    result = GenerationResult(
+        text=step.text,
+        token=step.token_id,
+        prompt_tokens=step.num_prompt_tokens,
+        generation_tokens=step.num_tokens,
+        total_tokens=step.num_prompt_tokens + step.num_tokens,
+        prompt_tps=step.timing.tokens_per_s,
+        generation_tps=(step.num_tokens - 1) / since_first if step.num_tokens > 1 else 0.0,
+        peak_memory=mx.get_peak_memory() / _BYTES_PER_GB,
+        token_ids=[step.token_id] if step.token_id is not None else [],
+        forced=[step.forced] if took_token else [],
+        effective=effective,
+    )
+    if step.finish is not None:
+        result.finish_reason = step.finish.reason
+        result.finish_kind = step.finish.kind
+        result.matched_stop = step.finish.matched
+    if (logits := step.logits) is not None:
+        result.logprobs = lambda: normalised_logprobs(logits)  # type: ignore[assignment]
+    return result
+
+
+def normalised_logprobs(logits: mx.array) -> list[float]:
+    """Log-softmax of float32 ``[V]`` logits as a list."""
+    values: list[float] = (logits - mx.logsumexp(logits)).tolist()  # type: ignore[assignment]
+    return values
+
+
+def collect(results: Iterable[GenerationResult]) -> GenerationResult:
+    """All results of one row, in order, as the result of the whole row."""
+    text: list[str] = []
+    token_ids: list[int] = []
+    forced: list[bool] = []
+    last = GenerationResult()
+    for last in results:
+        text.append(last.text)
+        token_ids += last.token_ids
+        forced += last.forced
+    last.text, last.token_ids, last.forced = "".join(text), token_ids, forced
+    return last
+
+
+def collect_rows(steps: Iterable[Step]) -> Iterator[tuple[Step, GenerationResult]]:
+    """Yield each row's last step and whole result as the row finishes."""
+    open_rows: dict[int, list[Step]] = {}
+    for step in steps:
+        # Only the last step's logits are part of a whole result.
+        open_rows.setdefault(step.row, []).append(step)
+        if len(open_rows[step.row]) > 1:
+            open_rows[step.row][-2] = open_rows[step.row][-2]._replace(logits=None)
+        if step.finish is not None:
+            row_steps = open_rows.pop(step.row)
+            result = to_result(step)
+            result.text = "".join(one.text for one in row_steps)
+            result.token_ids = [one.token_id for one in row_steps if one.token_id is not None]
+            result.forced = [one.forced for one in row_steps if one.token_id is not None]
+            yield step, result

@@ -1,0 +1,214 @@
+"""The decode loop: the only one in the project.
+
+Every step launches the next forward pass before the host reads the current tokens, so Python and
+the device work at the same time. Rows enter after their own prefill and leave when they finish
+(continuous batching; Yu et al., "Orca", OSDI 2022). A row's tokens do not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from vlmkit.cache import join_rows, select_rows
+from vlmkit.decode import decode_step
+from vlmkit.engine.rows import (
+    PromptTiming,
+    RowSpec,
+    RowState,
+    Step,
+    apply_decisions,
+    may_continue,
+    observe_token,
+    start_row,
+    unstarted_step,
+)
+from vlmkit.engine.sampler_groups import (
+    SamplerGroup,
+    draw_tokens,
+    init_groups,
+    join_groups,
+    select_groups,
+    update_groups,
+)
+from vlmkit.prefill import prefill
+from vlmkit.types import Cache, DecodeState, Model
+
+
+class LoopOptions(NamedTuple):
+    """What all rows of one loop share."""
+
+    batch_size: int  # rows in flight at most
+    prefill_step_size: int  # tokens per prefill forward, padding included
+    new_cache: Callable[[int], Cache]  # empty cache for a number of rows
+    group_by_shape: bool = True  # prefill only rows with equal image grids together
+
+
+class Batch(NamedTuple):
+    """The rows in flight and the token that each is about to take."""
+
+    rows: tuple[RowState, ...]
+    state: DecodeState
+    groups: tuple[SamplerGroup, ...]
+    sampled: mx.array  # int32 [B], as drawn
+    tokens: mx.array  # int32 [B], after forcing
+    logits: mx.array  # float32 [B, V] that ``sampled`` was drawn from
+
+
+def decode_rows(
+    model: Model, specs: Iterable[RowSpec], options: LoopOptions
+) -> Iterator[Step]:
+    """Generate every row to its end and yield each token as soon as it is known.
+
+    Args:
+        model: the model's functions.
+        specs: the rows, in order; drawn from only as slots become free.
+        options: what all rows share.
+
+    Yields:
+        One ``Step`` per token; tokens of different rows interleave. The last step of a row has
+        ``finish`` set.
+
+    Raises:
+        VlmkitError: the logits of a row hold NaN, or its chain leaves no token to draw.
+    """
+    waiting = deque[RowState]()
+    source = enumerate(specs)
+    batch: Batch | None = None
+    while True:
+        free = options.batch_size - (len(batch.rows) if batch else 0)
+        for arrival in _take_arrivals(source, waiting, free, options):
+            if isinstance(arrival, Step):
+                yield arrival
+            else:
+                joiner = _start_batch(model, arrival, options)
+                batch = joiner if batch is None else _join(batch, joiner)
+        if batch is None:
+            return
+        upcoming = _advance(model, batch) if any(map(may_continue, batch.rows)) else None
+        rows = []
+        sampled, tokens = batch.sampled.tolist(), batch.tokens.tolist()
+        for place, row in enumerate(batch.rows):
+            row, step = observe_token(row, sampled[place], tokens[place], batch.logits[place])
+            rows.append(row)
+            yield step
+        batch = _settle(upcoming, rows) if upcoming is not None else None
+
+
+def _take_arrivals(
+    source: Iterator[tuple[int, RowSpec]],
+    waiting: deque[RowState],
+    free: int,
+    options: LoopOptions,
+) -> Iterator[Step | list[RowState]]:
+    """Yield groups of rows to prefill together, and final steps of rows that ended at once."""
+    while free > 0:
+        while len(waiting) < free and (entry := next(source, None)) is not None:
+            row = start_row(*entry)
+            if row.decision.finish is None:
+                waiting.append(row)
+            else:
+                yield unstarted_step(row)
+        if not waiting:
+            return
+        group = [waiting.popleft()]
+        longest = len(group[0].spec.inputs.token_ids)
+        while waiting and len(group) < free:
+            inputs = waiting[0].spec.inputs
+            longest = max(longest, len(inputs.token_ids))
+            if longest * (len(group) + 1) > options.prefill_step_size:
+                break
+            same = inputs.image_grids == group[0].spec.inputs.image_grids
+            if options.group_by_shape and not same:
+                break
+            group.append(waiting.popleft())
+        free -= len(group)
+        yield group
+
+
+def _start_batch(model: Model, rows: Sequence[RowState], options: LoopOptions) -> Batch:
+    """Prefill rows together and draw their first tokens."""
+    started = time.perf_counter()
+    inputs = [row.spec.inputs for row in rows]
+    state, logits = prefill(
+        model,
+        model.embed(inputs),
+        options.new_cache(len(rows)),
+        step_size=options.prefill_step_size,
+    )
+    logits = logits.astype(mx.float32)
+    samplers = [row.spec.sampler for row in rows]
+    groups = init_groups(samplers, [one.token_ids for one in inputs], logits.shape[-1])
+    sampled = draw_tokens(groups, logits, samplers, [0] * len(rows))
+    tokens = apply_decisions(sampled, rows)
+    mx.eval(tokens, sampled)
+    now = time.perf_counter()
+    num_tokens = sum(len(one.token_ids) for one in inputs)
+    seconds = max(now - started, 1e-9)
+    timed = [
+        row._replace(
+            timing=PromptTiming(
+                seconds * len(row.spec.inputs.token_ids) / num_tokens, num_tokens / seconds
+            ),
+            first_token_s=now,
+        )
+        for row in rows
+    ]
+    return Batch(tuple(timed), state, update_groups(groups, tokens), sampled, tokens, logits)
+
+
+def _advance(model: Model, batch: Batch) -> Batch:
+    """Launch the forward pass over the batch's tokens and the draw of the next ones."""
+    state, logits = decode_step(model, batch.state, batch.tokens)
+    logits = logits.astype(mx.float32)
+    sampled = draw_tokens(
+        batch.groups,
+        logits,
+        [row.spec.sampler for row in batch.rows],
+        [row.num_tokens + 1 for row in batch.rows],
+    )
+    mx.async_eval(sampled, logits)
+    return batch._replace(state=state, sampled=sampled, logits=logits)
+
+
+def _settle(upcoming: Batch, rows: Sequence[RowState]) -> Batch | None:
+    """Drop the rows that finished and let the others' decisions act on the tokens just drawn."""
+    keep = [place for place, row in enumerate(rows) if row.decision.finish is None]
+    if not keep:
+        return None
+    batch = upcoming
+    if len(keep) < len(rows):
+        index = mx.array(keep)
+        batch = Batch(
+            rows=(),
+            state=DecodeState(
+                cache=select_rows(upcoming.state.cache, keep),
+                next_positions=tuple(upcoming.state.next_positions[i] for i in keep),
+            ),
+            groups=select_groups(upcoming.groups, keep),
+            sampled=upcoming.sampled[index],
+            tokens=upcoming.tokens[index],
+            logits=upcoming.logits[index],
+        )
+    going = tuple(rows[place] for place in keep)
+    tokens = apply_decisions(batch.sampled, going)
+    return batch._replace(rows=going, tokens=tokens, groups=update_groups(batch.groups, tokens))
+
+
+def _join(first: Batch, second: Batch) -> Batch:
+    """Put the rows of two batches into one."""
+    return Batch(
+        rows=first.rows + second.rows,
+        state=DecodeState(
+            cache=join_rows([first.state.cache, second.state.cache]),
+            next_positions=first.state.next_positions + second.state.next_positions,
+        ),
+        groups=join_groups(first.groups, second.groups, len(first.rows)),
+        sampled=mx.concatenate([first.sampled, second.sampled]),
+        tokens=mx.concatenate([first.tokens, second.tokens]),
+        logits=mx.concatenate([first.logits, second.logits]),
+    )

@@ -1,0 +1,108 @@
+"""What generation returns. The first fields of each class are the documented public contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, List, Optional, Tuple, overload
+
+
+class _LazyLogprobs:
+    """A dataclass field that turns into a list of floats when it is first read.
+
+    A vocabulary of 152k entries takes milliseconds to convert, so the conversion waits for a
+    reader. Assign a list, ``None``, or a function without arguments that returns the list.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._slot = "_" + name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> None: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Optional[List[float]]: ...
+    def __get__(self, instance: object | None, owner: type) -> Optional[List[float]]:
+        if instance is None:
+            return None  # the dataclass default
+        value = instance.__dict__.get(self._slot)
+        if callable(value):
+            value = value()
+            instance.__dict__[self._slot] = value
+        return value
+
+    def __set__(
+        self, instance: object, value: Optional[List[float]] | Callable[[], List[float]]
+    ) -> None:
+        instance.__dict__[self._slot] = value
+
+
+@dataclass
+class GenerationResult:
+    """The outcome of ``generate``, or one step of ``stream_generate``.
+
+    Attributes:
+        text: the whole response (``generate``) or the newly decoded segment (``stream_generate``).
+        token: id of the last generated token.
+        logprobs: the model's own log-probabilities for the last token, before the sampler chain:
+            float32, normalised, one per vocabulary entry. Converted to a list when first read.
+        prompt_tokens: tokens in the prompt, image placeholders included.
+        generation_tokens: tokens generated so far, a final end-of-sequence token included.
+        total_tokens: ``prompt_tokens + generation_tokens``.
+        prompt_tps: prompt tokens really processed (not taken from a cache) per second.
+        generation_tps: tokens after the first, per second since the first; 0.0 for one token.
+        peak_memory: highest memory use since the call began, in gigabytes (1e9 bytes).
+        token_ids: all generated ids so far (``generate``) or this step's id (``stream_generate``).
+        forced: for each of ``token_ids``, whether a stopping criterion chose it, not the sampler.
+        finish_reason: ``"stop"`` or ``"length"`` on the last step, else ``None``.
+        finish_kind: the stopping criterion that ended the row, such as ``"eos"``.
+        matched_stop: the stop string, or the token id, that matched.
+        cached_tokens: prompt tokens taken from a cache instead of being processed.
+        effective: the effective configuration, defaults resolved.
+    """
+
+    text: str = ""
+    token: Optional[int] = None
+    logprobs: Optional[List[float]] = _LazyLogprobs()  # type: ignore[assignment]
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tps: float = 0.0
+    generation_tps: float = 0.0
+    peak_memory: float = 0.0
+    token_ids: List[int] = field(default_factory=list)
+    forced: List[bool] = field(default_factory=list)
+    finish_reason: Optional[str] = None
+    finish_kind: Optional[str] = None
+    matched_stop: str | int | None = None
+    cached_tokens: int = 0
+    effective: Optional[dict[str, Any]] = field(default=None, repr=False)
+
+
+@dataclass
+class BatchStats:
+    """Totals of one ``batch_generate`` call. Times are in seconds, memory in gigabytes."""
+
+    prompt_tokens: int = 0
+    prompt_tps: float = 0
+    prompt_time: float = 0
+    generation_tokens: int = 0
+    generation_tps: float = 0
+    generation_time: float = 0
+    peak_memory: float = 0
+
+
+@dataclass
+class BatchResponse:
+    """What ``batch_generate`` returns, in the order of the prompts.
+
+    Attributes:
+        texts: the response to each prompt.
+        stats: totals over the whole call.
+        image_sizes: original (height, width) of each input image, in order.
+        results: one full ``GenerationResult`` per prompt (token ids, finish reason, forced mask…).
+    """
+
+    texts: List[str]
+    stats: BatchStats
+    image_sizes: Optional[List[Tuple[int, int]]] = None
+    results: List[GenerationResult] = field(default_factory=list, repr=False)
