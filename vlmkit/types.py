@@ -136,6 +136,13 @@ class SamplerStage(NamedTuple):
     apply: Callable[[Pytree, mx.array, mx.array | None], mx.array]  # (state, [B, V], uniform [B])
     update: Callable[[Pytree, mx.array], Pytree]  # (state, the tokens int32 [B] really taken)
     is_random: bool = False  # True: apply gets one uniform number in [0, 1) per row
+    is_greedy: bool = False  # True: keeps one token, so that nothing is left to draw
+    by_value: bool = False  # True: ids don't matter, so it may run on any ascending subset of them
+    shortlist: Callable[[Pytree, mx.array], tuple[mx.array, mx.array] | None] | None = None
+    # shortlist(state, logits) -> ascending ids [B, K] and their logits [B, K], equal to what apply
+    # leaves, every other token removed; None when K would not be small
+    observe: Callable[[Pytree, mx.array], Pytree] | None = None
+    # observe(state, the logits [B, V] that enter the stage) -> state, before the token is known
 
 
 class TokenEvent(NamedTuple):
@@ -144,6 +151,8 @@ class TokenEvent(NamedTuple):
     token_id: int
     text: str  # all text decoded so far, special tokens included, UTF-8 never split
     num_tokens: int  # generated so far, this one included
+    drawn_id: int | None = None  # what the sampler drew before a Decision replaced it; None: unknown
+    vetoed: frozenset[str] = frozenset()  # kinds whose finish does not count here (set by any_of)
 
 
 class Finish(NamedTuple):
@@ -158,7 +167,8 @@ class Finish(NamedTuple):
 class Decision(NamedTuple):
     """What a stopping criterion wants to happen next."""
 
-    forced_id: int | None = None  # the next token, whatever the sampler draws
+    forced_id: int | None = None  # the next token, whatever the sampler draws,
+    forced_unless: int | None = None  # unless it draws this id
     substitute: tuple[tuple[int, ...], int] | None = None  # if the next draw is one of these: that
     finish: Finish | None = None  # end the row after this token
     hold_from: int | None = None  # text from this character on may yet become a stop: keep it back
