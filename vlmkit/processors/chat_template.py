@@ -1,0 +1,149 @@
+"""Chat templates: where a checkpoint keeps its template, and how it is rendered.
+
+The environment is the one that templates on the hub are written for: sandboxed and immutable,
+``trim_blocks``, ``lstrip_blocks``, loop controls, a plain ``tojson``, ``raise_exception``,
+``strftime_now`` and ``{% generation %}`` blocks.
+
+Reference: https://huggingface.co/docs/transformers/chat_templating_writing
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from vlmkit.errors import VlmkitError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+Message = Mapping[str, Any]
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+
+
+def render_chat_template(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
+    """Render a chat template, equal to transformers' ``apply_chat_template``.
+
+    Args:
+        template: the Jinja source.
+        messages: dicts with ``role`` and ``content``; keys with the value None are left out.
+        tools: JSON schemas of the functions the model may call.
+        variables: what else the template sees, such as ``bos_token`` and ``enable_thinking``.
+
+    Raises:
+        VlmkitError: the template is broken, or it refuses the messages.
+
+    Example:
+        >>> source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
+        >>> render_chat_template(source, [{"role": "user", "content": "Hi"}],
+        ...                      add_generation_prompt=False)
+        'user: Hi\\n'
+    """
+    import jinja2
+
+    chat = [_plain({k: v for k, v in message.items() if v is not None}) for message in messages]
+    try:
+        return str(
+            _compile(template).render(
+                messages=[_with_reasoning(message) for message in chat],
+                tools=None if tools is None else _plain(list(tools)),
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **_plain(dict(variables or {})),
+            )
+        )
+    except jinja2.TemplateSyntaxError as error:
+        raise VlmkitError(f"chat template, line {error.lineno}: {error.message}") from error
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise VlmkitError(f"the chat template refuses these messages: {error}") from error
+
+
+@lru_cache(maxsize=8)  # a pure function, and a batch renders the same template for every prompt
+def _compile(source: str) -> Template:
+    import jinja2
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        # `{% generation %}` marks what the assistant writes, for training; rendering ignores it.
+        tags = {"generation"}
+
+        def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    class Namespace(jinja2.utils.Namespace):
+        def __init__(*args: Any, **kwargs: Any) -> None:
+            jinja2.utils.Namespace.__init__(*args, **kwargs)
+            for name in dict(*args[1:], **kwargs):
+                _refuse_private(name)
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            _refuse_private(name)
+            super().__setitem__(name, value)
+
+    def _refuse_private(name: object) -> None:
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"a namespace cannot store {name!r}")
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    environment.globals["namespace"] = Namespace
+    return environment.from_string(source)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter escapes HTML characters.
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _raise_exception(message: str) -> None:
+    import jinja2
+
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _plain(value: Any) -> Any:
+    # Templates are code from the hub: they see JSON values only, never objects with methods.
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    for base in (str, int, float):
+        if isinstance(value, base):
+            return base(value)
+    return f"<{type(value).__name__}>"
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    # Templates read the reasoning of past turns under different names.
+    given = [message[key] for key in REASONING_KEYS if key in message]
+    return {"thinking": given[0], **message, "reasoning_content": given[0]} if given else message

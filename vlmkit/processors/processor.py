@@ -1,0 +1,121 @@
+"""The processor of a checkpoint: its tokenizer, its image processor, its chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vlmkit.errors import VlmkitError
+from vlmkit.processors.chat_template import Message, render_chat_template
+from vlmkit.processors.tokenizer import Tokenizer
+from vlmkit.types import ImageGrid
+
+Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What turns text and images into a model's inputs, and ids back into text.
+
+    Example:
+        >>> from vlmkit.processors import load_processor
+        >>> processor = load_processor(SHAPES)  # doctest: +SKIP
+        >>> processor.decode(processor.encode("How many circles are there?"))  # doctest: +SKIP
+        'How many circles are there?'
+    """
+
+    folder: Path
+    model_type: str
+    backend: Literal["native", "transformers"]
+    tokenizer: Tokenizer
+    chat_template: str | None  # the Jinja source
+    special_tokens: Mapping[str, str]  # bos_token, eos_token, ... as templates see them
+    eos_token_ids: frozenset[int]
+    num_embeddings: int  # ids below this have an embedding; checkpoints pad their vocabulary
+    image_token_id: int | None = None  # None: the model takes no images
+    video_token_id: int | None = None
+    merge_size: int = 1  # a visual token is merge_size² patches
+    image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+
+    @property
+    def image_token(self) -> str | None:
+        """The text that stands for one image in a prompt."""
+        token_id = self.image_token_id
+        return None if token_id is None else self.tokenizer.id_to_token(token_id)
+
+    def process_images(self, images: Sequence[Image.Image]) -> Patches:
+        """Return the patches of all images, float32 ``[N, C * T * P * P]``, and their grids.
+
+        Raises:
+            VlmkitError: the model takes no images, or an image's aspect ratio is beyond 200.
+        """
+        if self.image_processor is None:
+            raise VlmkitError(self.no_images())
+        return self.image_processor(images)
+
+    def no_images(self) -> str:
+        """Say why this processor takes no images, and what would help."""
+        if self.image_token_id is None:
+            return (
+                f"{self.folder}: the {self.model_type} family takes no images; leave image out, or"
+                " load a vision-language checkpoint"
+            )
+        return (
+            f"{self.folder}: no preprocessor_config.json, so its images cannot be prepared; copy"
+            " the file from the original checkpoint"
+        )
+
+    def num_image_tokens(self, grid: ImageGrid) -> int:
+        """Return how many visual tokens an image of this grid becomes."""
+        return grid.time * grid.height * grid.width // self.merge_size**2
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of ``text``; nothing is added."""
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of token ids; ids without a token are nothing."""
+        return self.tokenizer.decode(ids, skip_special_tokens)
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        enable_thinking: bool | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Render messages as they are with the checkpoint's chat template.
+
+        ``vlmkit.prompt_utils.apply_chat_template`` also takes plain prompts and places images.
+
+        Args:
+            enable_thinking: None leaves the variable undefined in the template.
+            chat_template: Jinja source in place of the checkpoint's.
+            template_kwargs: further variables for the template.
+
+        Raises:
+            VlmkitError: there is no template, or it refuses the messages.
+        """
+        template = self.chat_template if chat_template is None else chat_template
+        if template is None:
+            raise VlmkitError(
+                f"{self.folder}: the checkpoint has no chat template; pass chat_template=, or give"
+                " generate the text itself"
+            )
+        thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+        return render_chat_template(
+            template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tools=tools,
+            variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
+        )

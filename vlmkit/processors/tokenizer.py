@@ -1,0 +1,110 @@
+"""A tokenizer as a value: text to ids and back, and nothing added on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmkit.errors import VlmkitError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+MAX_ID = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to token ids and back.
+
+    Example:
+        >>> from tokenizers import Tokenizer as Backend, models
+        >>> backend = Backend(models.WordLevel({"hello": 0, "[UNK]": 1}, unk_token="[UNK]"))
+        >>> tokenizer = from_backend(backend)
+        >>> tokenizer.encode("hello"), tokenizer.decode([0, -1, 99])
+        ([0], 'hello')
+    """
+
+    encode_text: Callable[[str], list[int]]
+    decode_ids: Callable[[list[int], bool], str]
+    token_to_id: Callable[[str], int | None]
+    id_to_token: Callable[[int], str | None]
+    special_ids: frozenset[int]  # the ids that ``skip_special_tokens`` leaves out
+    vocab_size: int  # tokens known, added ones included; a model may have more embedding rows
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text``. Special tokens are those written in it; none is added.
+
+        Raises:
+            VlmkitError: the text cannot be written as UTF-8.
+        """
+        try:
+            return self.encode_text(text)
+        except UnicodeEncodeError as error:
+            raise VlmkitError(
+                f"text: character {error.start} is {text[error.start]!r}, half of a surrogate pair;"
+                " remove it, or decode the text with errors='replace'"
+            ) from error
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of ``ids``. Ids without a token (padding of a vocabulary) are nothing."""
+        known = [int(token_id) for token_id in ids if 0 <= token_id <= MAX_ID]
+        return self.decode_ids(known, skip_special_tokens)
+
+
+def from_backend(backend: Backend) -> Tokenizer:
+    """Wrap a tokenizer of the ``tokenizers`` library (which should not be changed afterwards)."""
+
+    def encode_text(text: str) -> list[int]:
+        return list(backend.encode(text, add_special_tokens=False).ids)
+
+    def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
+        return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def id_to_token(token_id: int) -> str | None:
+        return backend.id_to_token(token_id) if 0 <= token_id <= MAX_ID else None
+
+    added = backend.get_added_tokens_decoder()
+    return Tokenizer(
+        encode_text=encode_text,
+        decode_ids=decode_ids,
+        token_to_id=backend.token_to_id,
+        id_to_token=id_to_token,
+        special_ids=frozenset(index for index, token in added.items() if token.special),
+        vocab_size=backend.get_vocab_size(with_added_tokens=True),
+    )
+
+
+def read_tokenizer(path: Path, tokenizer_config: Mapping[str, Any]) -> Tokenizer:
+    """Read ``tokenizer.json``, and the added tokens that only ``tokenizer_config.json`` knows.
+
+    Raises:
+        VlmkitError: the file is missing or broken, or an added token cannot get its id.
+    """
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = Backend.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise VlmkitError(f"{path}: not a readable tokenizer.json ({error})") from error
+    backend.no_padding()
+    backend.no_truncation()
+    missing = {
+        int(index): entry
+        for index, entry in tokenizer_config.get("added_tokens_decoder", {}).items()
+        if backend.token_to_id(entry["content"]) is None
+    }
+    for index, entry in sorted(missing.items()):
+        if index != backend.get_vocab_size(with_added_tokens=True):
+            raise VlmkitError(
+                f"{path.parent}: tokenizer_config.json gives token {entry['content']!r} the id"
+                f" {index}, but tokenizer.json ends at"
+                f" {backend.get_vocab_size(with_added_tokens=True)}; the two files disagree"
+            )
+        flags = ("special", "normalized", "lstrip", "rstrip", "single_word")
+        token = AddedToken(entry["content"], **{key: entry[key] for key in flags if key in entry})
+        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    return from_backend(backend)

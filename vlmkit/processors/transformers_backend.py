@@ -1,0 +1,86 @@
+"""Tokenizer and image processor by transformers, for folders that the native code cannot read.
+
+Only the torch-free parts are used: AutoProcessor would also build a video processor, which needs
+torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vlmkit.errors import VlmkitError
+from vlmkit.processors.processor import Patches
+from vlmkit.processors.rgb import to_rgb
+from vlmkit.processors.tokenizer import Tokenizer, from_backend
+from vlmkit.types import ImageGrid
+
+
+def read_with_transformers(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
+    """Read a tokenizer and its named special tokens with AutoTokenizer; no remote code runs.
+
+    Raises:
+        VlmkitError: transformers cannot read it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # its many parsers raise whatever they raise
+        raise VlmkitError(
+            f"{folder}: transformers cannot read the tokenizer ({_one_line(error)}); the folder"
+            " needs tokenizer.json, or the files of a tokenizer that transformers knows"
+        ) from error
+    named = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
+    if tokenizer.is_fast:
+        return from_backend(tokenizer.backend_tokenizer), named
+
+    def encode_text(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
+        known = [index for index in ids if index < len(tokenizer)]
+        return str(tokenizer.decode(known, skip_special_tokens=skip_special_tokens))
+
+    def token_to_id(token: str) -> int | None:
+        return tokenizer.get_vocab().get(token)
+
+    def id_to_token(token_id: int) -> str | None:
+        known = 0 <= token_id < len(tokenizer)
+        return str(tokenizer.convert_ids_to_tokens(token_id)) if known else None
+
+    slow = Tokenizer(
+        encode_text=encode_text,
+        decode_ids=decode_ids,
+        token_to_id=token_to_id,
+        id_to_token=id_to_token,
+        special_ids=frozenset(tokenizer.all_special_ids),
+        vocab_size=len(tokenizer),
+    )
+    return slow, named
+
+
+def read_image_processor(folder: Path) -> Callable[[Sequence[Image.Image]], Patches]:
+    """Read the image processor of the Qwen2-VL families that runs on numpy and PIL."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+
+    def process_images(images: Sequence[Image.Image]) -> Patches:
+        try:
+            result = processor(images=[to_rgb(image) for image in images], return_tensors="np")
+        except ValueError as error:
+            raise VlmkitError(f"image: {_one_line(error)}") from error
+        grids = tuple(ImageGrid(*(int(n) for n in grid)) for grid in result["image_grid_thw"])
+        return np.asarray(result["pixel_values"], np.float32), grids
+
+    return process_images
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
