@@ -1,0 +1,225 @@
+"""Any image source to an upright 8-bit RGB image."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from PIL import Image, UnidentifiedImageError
+
+from vlmkit.errors import VlmkitError, nearest
+from vlmkit.preprocess.fetch import fetch
+from vlmkit.processors.rgb import to_rgb
+
+ImageSource: TypeAlias = str | Path | bytes | bytearray | io.BytesIO | Image.Image
+"""A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image."""
+
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses
+MAX_DOWNLOAD_BYTES = 32 * 2**20
+URL_TIMEOUT_S = 10.0
+ORIENTATION_TAG = 0x0112
+TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# The common ones first. Left out are those that start another program (EPS: Ghostscript) or are
+# no images (PDF, MPEG, HDF5).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000", "ICO")
+FORMATS += ("TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM", "CUR")
+READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
+
+
+def load_image(
+    source: ImageSource,
+    *,
+    url_timeout_s: float = URL_TIMEOUT_S,
+    max_download_bytes: int = MAX_DOWNLOAD_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Load an image as RGB, turned upright by its EXIF orientation.
+
+    Transparency is composited on white, as the transformers image processors do; of an animation
+    the first frame is taken; 16-bit greys are scaled to 8 bits.
+
+    Args:
+        source: a path, an http(s) URL, a ``data:`` URI, an encoded image, or a Pillow image.
+        url_timeout_s: limit for a download in seconds.
+        max_download_bytes: the largest download.
+        max_pixels: the most pixels, checked before decoding.
+
+    Raises:
+        VlmkitError: the source cannot be read as an image, named with what would work.
+
+    Example:
+        >>> load_image(Image.new("LA", (2, 1), (0, 0))).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    name = describe_source(source)
+    image = source
+    if not isinstance(source, Image.Image):
+        image = _open(_encoded(source, name, url_timeout_s, max_download_bytes), name, max_pixels)
+    assert isinstance(image, Image.Image)
+    _check_size(image, name, max_pixels)
+    try:
+        image.load()
+        turn = TRANSPOSE.get(image.getexif().get(ORIENTATION_TAG, 1))
+        rgb = to_rgb(image)
+        rgb = rgb.copy() if turn is None else rgb.transpose(turn)
+    except VlmkitError as error:
+        raise VlmkitError(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise whatever a broken file makes them raise
+        raise _broken(name, error) from error
+    rgb.info = {}  # else a second pass would turn it again
+    return rgb
+
+
+def resize_image(image: Image.Image, shape: Sequence[int]) -> Image.Image:
+    """Resize to exactly ``shape`` = (height, width), bicubic.
+
+    Example:
+        >>> resize_image(Image.new("RGB", (8, 8)), (2, 4)).size  # Pillow says (width, height)
+        (4, 2)
+    """
+    height, width = shape
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def describe_source(source: object) -> str:
+    """Name an image source on one line; data URIs and bytes are shortened.
+
+    Example:
+        >>> describe_source("data:image/png;base64,iVBORw0KGgo=")
+        'image data:image/png;base64,… (34 characters)'
+    """
+    if isinstance(source, Image.Image):
+        kind = source.format or source.mode
+        return f"PIL image ({kind}, height {source.height}, width {source.width})"
+    if isinstance(source, bytes | bytearray):
+        return f"image in memory ({len(source)} bytes)"
+    if isinstance(source, io.BytesIO):
+        return f"image in memory ({source.getbuffer().nbytes} bytes)"
+    text = str(source)
+    if _scheme(text) == "data":
+        return f"image {text.split(',', 1)[0][:60]},… ({len(text)} characters)"
+    return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
+
+
+def _encoded(
+    source: object, name: str, url_timeout_s: float, max_download_bytes: int
+) -> Path | bytes:
+    if isinstance(source, bytes | bytearray):
+        return bytes(source)
+    if isinstance(source, io.BytesIO):
+        return source.getvalue()
+    if isinstance(source, os.PathLike):
+        return _existing(Path(source), name)
+    if not isinstance(source, str):
+        raise VlmkitError(
+            f"an image of type {type(source).__name__} cannot be read; give a path, a URL, a data:"
+            " URI, bytes, or a PIL image (PIL.Image.fromarray makes one of an array)"
+        )
+    scheme = _scheme(source)
+    if scheme == "data":
+        return _data_uri(source, name)
+    if scheme in ("http", "https"):
+        return fetch(source, timeout_s=url_timeout_s, max_bytes=max_download_bytes)
+    if scheme and "://" in source:
+        raise VlmkitError(
+            f"{name}: {scheme}: addresses are not read; use http or https, or give the path"
+        )
+    return _existing(Path(source), name)
+
+
+def _scheme(text: str) -> str:
+    head, colon, _ = text[:16].partition(":")
+    return head.strip().lower() if colon and head.strip().isalnum() else ""
+
+
+def _existing(path: Path, name: str) -> Path:
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise VlmkitError(f"{name}: a folder; give the path of an image file in it")
+        if path.exists():
+            raise VlmkitError(f"{name}: not a regular file; give the path of an image file")
+        near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+    except (OSError, ValueError) as error:  # the name is too long, or has a null byte
+        raise VlmkitError(f"{name}: not a usable path ({error})") from error
+    raise VlmkitError(f"{name}: no such file in {path.parent.resolve()}{near}")
+
+
+def _data_uri(source: str, name: str) -> bytes:
+    head, comma, body = source.partition(",")
+    if not comma:
+        raise VlmkitError(f"{name}: a data: URI needs a comma before its data")
+    raw = unquote_to_bytes(body)
+    if not head.rstrip().lower().endswith(";base64"):
+        return raw
+    compact = b"".join(raw.split()).rstrip(b"=")
+    try:
+        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise VlmkitError(f"{name}: not valid base64 ({error})") from error
+
+
+def _open(encoded: Path | bytes, name: str, max_pixels: int) -> Image.Image:
+    try:
+        data = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        if (len(encoded) if isinstance(encoded, bytes) else encoded.stat().st_size) == 0:
+            raise VlmkitError(f"{name}: empty (0 bytes); give an image file")
+        with warnings.catch_warnings():
+            # Pillow warns at half of the size it refuses; our own limit decides.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return _identify(data)
+    except VlmkitError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(name, f"more than {MAX_PIXELS:,}", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise VlmkitError(f"{name}: not an image in a known format; readable: {READABLE}") from error
+    except PermissionError as error:
+        raise VlmkitError(f"{name}: no permission to read it") from error
+    except Exception as error:  # decoders raise whatever a broken file makes them raise
+        raise _broken(name, error) from error
+
+
+def _identify(data: io.BytesIO | Path) -> Image.Image:
+    Image.preinit()
+    try:
+        return Image.open(data, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        Image.init()  # imports the other formats, which takes a moment
+        return Image.open(data, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width < 1 or image.height < 1:
+        raise VlmkitError(f"{name}: has no pixels (height {image.height}, width {image.width})")
+    if image.width * image.height > max_pixels:
+        shown = f"{image.height}×{image.width}"
+        raise _too_many_pixels(name, f"{shown} = {image.width * image.height:,}", max_pixels)
+
+
+def _too_many_pixels(name: str, found: str, max_pixels: int) -> VlmkitError:
+    return VlmkitError(
+        f"{name}: {found} pixels, the limit is {max_pixels:,} (preprocess.max_image_pixels); scale"
+        " it down"
+    )
+
+
+def _broken(name: str, error: Exception) -> VlmkitError:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return VlmkitError(f"{name}: the image is corrupt or cut short ({why}); save it again")

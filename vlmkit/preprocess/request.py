@@ -1,0 +1,170 @@
+"""The preprocess stage: a request's prompt and images become the model's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.errors import VlmkitError
+from vlmkit.preprocess.images import (
+    MAX_DOWNLOAD_BYTES,
+    MAX_PIXELS,
+    URL_TIMEOUT_S,
+    ImageSource,
+    describe_source,
+    load_image,
+    resize_image,
+)
+from vlmkit.processors import Processor
+from vlmkit.types import ImageGrid, Inputs
+
+Side = Annotated[Int, Field(gt=0, le=65_500)]
+
+
+class PreprocessConfig(StageConfig):
+    """How a request's images are fetched and sized."""
+
+    resize_shape: tuple[Side, Side] | None = Field(
+        None, description="Resize every image to exactly (height, width) pixels first."
+    )
+    url_timeout_s: Float = Field(
+        URL_TIMEOUT_S, gt=0, le=3600, description="Limit for fetching one image, in seconds."
+    )
+    max_download_bytes: Int = Field(
+        MAX_DOWNLOAD_BYTES, gt=0, description="Refuse larger downloads."
+    )
+    max_image_pixels: Int = Field(
+        MAX_PIXELS, gt=0, le=MAX_PIXELS, description="Refuse images with more pixels."
+    )
+
+
+def prepare(
+    processor: Processor,
+    prompt: str | Sequence[int],
+    images: Sequence[ImageSource] = (),
+    audio: Sequence[object] = (),
+    *,
+    config: PreprocessConfig,
+    context_length: int | None = None,
+) -> Inputs:
+    """Tokenize a formatted prompt, load its images, and expand each image placeholder.
+
+    An image of ``t * h * w`` patches becomes ``t * h * w / merge²`` visual tokens: so often does
+    its placeholder stand in ``Inputs.token_ids``.
+
+    Args:
+        prompt: the text after the chat template, or its token ids; one placeholder per image.
+        images: in the order of the placeholders.
+        context_length: the most tokens the model can take; None does not check.
+
+    Raises:
+        VlmkitError: placeholders and images disagree, the prompt is empty or too long, an id has
+            no embedding, an image cannot be read, or the model takes no images or no audio.
+
+    Example:
+        >>> from vlmkit.processors import load_processor
+        >>> processor = load_processor("vlmkit/assets/shapes")  # doctest: +SKIP
+        >>> prepare(processor, "Hello", config=PreprocessConfig()).patches  # doctest: +SKIP
+    """
+    if audio:
+        raise VlmkitError(f"audio: the {processor.model_type} family takes no audio; leave it out")
+    token_ids = _token_ids(processor, prompt)
+    if images and processor.image_processor is None:
+        raise VlmkitError(processor.no_images())
+    _check_placeholders(processor, token_ids, len(images))
+    _check_length(len(token_ids), len(images), 0, context_length)
+    loaded = [_load(source, config) for source in images]
+    sizes = tuple((image.height, image.width) for image in loaded)
+    if config.resize_shape is not None:
+        loaded = [resize_image(image, config.resize_shape) for image in loaded]
+    if not loaded:
+        return Inputs(np.array(token_ids, np.int32))
+    patches, grids = _process(processor, loaded, images)
+    counts = [processor.num_image_tokens(grid) for grid in grids]
+    expanded = _expand(token_ids, processor.image_token_id, counts)
+    _check_length(len(expanded), len(images), sum(counts), context_length)
+    return Inputs(np.array(expanded, np.int32), patches, grids, sizes)
+
+
+def _token_ids(processor: Processor, prompt: str | Sequence[int]) -> list[int]:
+    if isinstance(prompt, str):
+        token_ids = processor.encode(prompt)
+    else:
+        token_ids = [int(token_id) for token_id in prompt]
+        for index, token_id in enumerate(token_ids):
+            if not 0 <= token_id < processor.num_embeddings:
+                raise VlmkitError(
+                    f"prompt: token id {token_id} at position {index} has no embedding; ids go from"
+                    f" 0 to {processor.num_embeddings - 1}"
+                )
+    if not token_ids:
+        raise VlmkitError("prompt: it has no tokens; give at least one character")
+    return token_ids
+
+
+def _check_placeholders(processor: Processor, token_ids: list[int], num_images: int) -> None:
+    if processor.video_token_id is not None and processor.video_token_id in token_ids:
+        raise VlmkitError(
+            "prompt: it has a video placeholder, and videos are not supported; give the frames as"
+            " images"
+        )
+    if processor.image_token_id is None:
+        return
+    found = token_ids.count(processor.image_token_id)
+    if found != num_images:
+        raise VlmkitError(
+            f"prompt: it has {found} image placeholder{'s' * (found != 1)}"
+            f" ({processor.image_token}), but there {'is' if num_images == 1 else 'are'}"
+            f" {num_images} image{'s' * (num_images != 1)}; format it with"
+            f" apply_chat_template(processor, config, prompt, num_images={num_images})"
+        )
+
+
+def _check_length(
+    num_tokens: int, num_images: int, num_visual: int, context_length: int | None
+) -> None:
+    if context_length is None or num_tokens <= context_length:
+        return
+    visual = f", {num_visual} of them for {num_images} image{'s' * (num_images != 1)}"
+    raise VlmkitError(
+        f"prompt: {num_tokens} tokens{visual if num_visual else ''}, but the model's context is"
+        f" {context_length}; shorten the text{' or set a smaller resize_shape' if num_images else ''}"
+    )
+
+
+def _load(source: ImageSource, config: PreprocessConfig) -> Image.Image:
+    return load_image(
+        source,
+        url_timeout_s=config.url_timeout_s,
+        max_download_bytes=config.max_download_bytes,
+        max_pixels=config.max_image_pixels,
+    )
+
+
+def _process(
+    processor: Processor, loaded: Sequence[Image.Image], sources: Sequence[ImageSource]
+) -> tuple[np.ndarray, tuple[ImageGrid, ...]]:
+    done = []
+    for image, source in zip(loaded, sources, strict=True):
+        try:
+            done.append(processor.process_images([image]))
+        except VlmkitError as error:
+            raise VlmkitError(f"{describe_source(source)}: {error}") from error
+    return (
+        np.concatenate([patches for patches, _ in done]),
+        tuple(grid for _, grids in done for grid in grids),
+    )
+
+
+def _expand(token_ids: list[int], placeholder: int | None, counts: list[int]) -> list[int]:
+    remaining = iter(counts)
+    return [
+        copy
+        for token_id in token_ids
+        for copy in [token_id] * (next(remaining) if token_id == placeholder else 1)
+    ]
