@@ -36,7 +36,6 @@ _PREFIXES = (
     # longest first: transformers 5, mlx-vlm, then the names on the hub
     ("model.language_model.", "language."),
     ("model.visual.", "vision."),
-    ("model.lm_head", "language.lm_head"),
     ("language_model.model.", "language."),
     ("language_model.lm_head", "language.lm_head"),
     ("vision_tower.", "vision."),
@@ -94,10 +93,13 @@ def reshape_qwen(path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
     if path != "vision.patch_embed.weight" or tensor.ndim == 2:
         return tensor
     vision = config.vision_config
-    channels, size = vision.in_channels, (
-        vision.temporal_patch_size,
-        vision.patch_size,
-        vision.patch_size,
+    channels, size = (
+        vision.in_channels,
+        (
+            vision.temporal_patch_size,
+            vision.patch_size,
+            vision.patch_size,
+        ),
     )
     if tensor.shape[1:] == (channels, *size):
         return tensor.reshape(tensor.shape[0], -1)

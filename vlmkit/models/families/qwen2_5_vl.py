@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlmkit.models.config import ModelConfig, Section, VisionConfig, parse_config
+from vlmkit.models.config import ModelConfig, VisionConfig, parse_config, shared_vision
 from vlmkit.models.families.family import Family, rename_qwen, reshape_qwen
+from vlmkit.models.section import Section
 from vlmkit.models.vlm import VisionLanguageModel
 
 
 def _vision(section: Section) -> VisionConfig:
     return VisionConfig(
-        **section.shared_vision(default_act="silu"),
+        **shared_vision(section, default_act="silu"),
         embed_dim=section.positive("hidden_size"),
         out_hidden_size=section.positive("out_hidden_size"),
         intermediate_size=section.positive("intermediate_size"),
@@ -23,6 +24,7 @@ def _vision(section: Section) -> VisionConfig:
         gated_mlp=True,
         window_size=section.positive("window_size", 112),
         full_attention_blocks=section.integers("fullatt_block_indexes", (7, 15, 23, 31)),
+        video_time_step=section.positive("tokens_per_second", 4),
     )
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlmkit.models.config import ModelConfig, Section, VisionConfig, parse_config
+from vlmkit.models.config import ModelConfig, VisionConfig, parse_config, shared_vision
 from vlmkit.models.families.family import Family, rename_qwen, reshape_qwen
+from vlmkit.models.section import Section
 from vlmkit.models.vlm import VisionLanguageModel
 
 
 def _vision(section: Section) -> VisionConfig:
     embed_dim = section.positive("embed_dim")
     return VisionConfig(
-        **section.shared_vision(default_act="quick_gelu"),
+        **shared_vision(section, default_act="quick_gelu"),
         embed_dim=embed_dim,
         out_hidden_size=section.positive("hidden_size"),
         intermediate_size=int(embed_dim * section.number("mlp_ratio", 4)),

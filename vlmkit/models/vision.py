@@ -1,0 +1,172 @@
+"""The vision encoder: patches to visual tokens of the decoder's width.
+
+A patch embedding, transformer blocks with 2-D rotary positions whose attention stays within a
+frame (or within windows of it), and a merger that joins ``merge_size**2`` neighbours to a token.
+
+Reference: Wang et al. (2024), arXiv:2409.12191; Bai et al. (2025), arXiv:2502.13923.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from vlmkit.models.activations import ACTIVATIONS
+from vlmkit.models.config import VisionConfig
+from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
+from vlmkit.models.vision_layout import Segments, vision_layout
+from vlmkit.types import ImageGrid
+
+
+def _norm(config: VisionConfig) -> nn.LayerNorm | nn.RMSNorm:
+    kind = nn.LayerNorm if config.norm == "layer_norm" else nn.RMSNorm
+    return kind(config.embed_dim, eps=config.norm_eps)
+
+
+class VisionAttention(nn.Module):
+    """Self-attention within segments of the sequence."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.scale = (config.embed_dim // config.num_heads) ** -0.5
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=True)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim, bias=True)
+
+    def __call__(self, x: mx.array, angles: Rotation, segments: Segments) -> mx.array:
+        """Map ``[N, embed]`` to ``[N, embed]``."""
+        count, width = x.shape
+        qkv = self.qkv(x).reshape(count, 3, self.num_heads, -1)
+        qk = rotate(qkv[:, :2], angles)
+        outs, start = [], 0
+        for number, length in segments:
+            stop, split = start + number * length, (number, length, self.num_heads, -1)
+            q, k, v = (
+                part[start:stop].reshape(split).transpose(0, 2, 1, 3)
+                for part in (qk[:, 0], qk[:, 1], qkv[:, 2])
+            )
+            out = segment_attention(q, k, v, scale=self.scale)
+            outs.append(out.transpose(0, 2, 1, 3).reshape(number * length, width))
+            start = stop
+        joined = outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=0)
+        projected: mx.array = self.proj(joined)
+        return projected
+
+
+def segment_attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float) -> mx.array:
+    """Attend without a mask: ``softmax(q k^T scale) v`` over ``[B, H, L, D]``."""
+    if mx.default_device().type == mx.DeviceType.gpu:
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
+    # On a CPU the two matrix products are faster than the fused kernel.
+    scores = (q * scale) @ k.transpose(0, 1, 3, 2)
+    return mx.softmax(scores, axis=-1, precise=True) @ v
+
+
+class VisionMLP(nn.Module):
+    """``fc2(act(fc1(x)))``, or gated: ``down(act(gate(x)) * up(x))``; all with a bias."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        width, inner = config.embed_dim, config.intermediate_size
+        self.act = ACTIVATIONS[config.hidden_act]
+        self.gated = config.gated_mlp
+        if config.gated_mlp:
+            self.gate_proj = nn.Linear(width, inner, bias=True)
+            self.up_proj = nn.Linear(width, inner, bias=True)
+            self.down_proj = nn.Linear(inner, width, bias=True)
+        else:
+            self.fc1 = nn.Linear(width, inner, bias=True)
+            self.fc2 = nn.Linear(inner, width, bias=True)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Map ``[N, embed]`` to ``[N, embed]``."""
+        out: mx.array
+        if self.gated:
+            out = self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
+        else:
+            out = self.fc2(self.act(self.fc1(x)))
+        return out
+
+
+class VisionBlock(nn.Module):
+    """One block."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = _norm(config)
+        self.attn = VisionAttention(config)
+        self.norm2 = _norm(config)
+        self.mlp = VisionMLP(config)
+
+    def __call__(self, x: mx.array, angles: Rotation, segments: Segments) -> mx.array:
+        """Map ``[N, embed]`` to ``[N, embed]``."""
+        x = x + self.attn(self.norm1(x), angles, segments)
+        return x + self.mlp(self.norm2(x))
+
+
+class Merger(nn.Module):
+    """Joins ``merge_size**2`` patches to one token of the decoder's width."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.width = config.embed_dim * config.spatial_merge_size**2
+        self.ln_q = _norm(config)
+        self.fc1 = nn.Linear(self.width, self.width, bias=True)
+        self.fc2 = nn.Linear(self.width, config.out_hidden_size, bias=True)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Map ``[N, embed]`` to ``[N / merge_size**2, hidden]``."""
+        out: mx.array = self.fc2(nn.gelu(self.fc1(self.ln_q(x).reshape(-1, self.width))))
+        return out
+
+
+class VisionEncoder(nn.Module):
+    """Patches of any number of images to visual tokens."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = nn.Linear(config.patch_dim, config.embed_dim, bias=False)
+        self.blocks = [VisionBlock(config) for _ in range(config.depth)]
+        self.merger = Merger(config)
+
+    def __call__(self, patches: mx.array, grids: Sequence[ImageGrid]) -> mx.array:
+        """Encode images.
+
+        Args:
+            patches: ``[N, channels * time * size * size]``, image after image, each ordered
+                frame by frame and merge block by merge block.
+            grids: one per image.
+
+        Returns:
+            ``[N / merge_size**2, hidden]``, in the order of the patches.
+        """
+        config = self.config
+        layout = vision_layout(
+            grids, merge_size=config.spatial_merge_size, window_tokens=_window_tokens(config)
+        )
+        x = self.patch_embed(patches)
+        if layout.token_order is not None:
+            unit = config.spatial_merge_size**2
+            blocks = x.reshape(-1, unit, config.embed_dim)
+            x = blocks[mx.array(layout.token_order)].reshape(-1, config.embed_dim)
+        frequencies = inverse_frequencies(
+            config.embed_dim // config.num_heads // 2, config.rope_theta
+        )
+        turns = mx.array(layout.coordinates)[:, :, None].astype(mx.float32) * frequencies
+        angles = rotation(turns.reshape(x.shape[0], 1, 1, -1), dtype=x.dtype)
+        for index, block in enumerate(self.blocks):
+            full = config.window_size is None or index in config.full_attention_blocks
+            x = block(x, angles, layout.frames if full else layout.windows)
+        tokens: mx.array = self.merger(x)
+        if layout.token_order is not None:
+            tokens = tokens[mx.array(layout.token_order.argsort())]
+        return tokens
+
+
+def _window_tokens(config: VisionConfig) -> int | None:
+    if config.window_size is None:
+        return None
+    return config.window_size // config.spatial_merge_size // config.patch_size

@@ -1,0 +1,126 @@
+"""A vision encoder and a text decoder as one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmkit.errors import VlmkitError
+from vlmkit.models.config import ModelConfig
+from vlmkit.models.decoder import Decoder
+from vlmkit.models.mrope_positions import mrope_positions
+from vlmkit.models.vision import VisionEncoder
+from vlmkit.types import Cache, Embeddings, Inputs, LayerShape, Span
+
+
+class VisionLanguageModel(nn.Module):
+    """A vision-language model: visual tokens take the places of placeholders in the prompt.
+
+    It satisfies :class:`vlmkit.types.Model` and holds weights only.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionEncoder(config.vision_config)
+        self.language = Decoder(config.text_config)
+
+    @property
+    def layer_shapes(self) -> tuple[LayerShape, ...]:
+        """What each decoder layer stores per token."""
+        text = self.config.text_config
+        return (LayerShape(text.num_key_value_heads, text.head_dim),) * text.num_hidden_layers
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The dtype of activations."""
+        dtype: mx.Dtype = self.language.norm.weight.dtype
+        return dtype
+
+    def embed(self, batch: Sequence[Inputs]) -> Embeddings:
+        """Encode the images, embed the tokens, and lay both out as one right-padded batch.
+
+        Raises:
+            VlmkitError: placeholders and images disagree, a token id is outside the vocabulary,
+                or a prompt is empty.
+        """
+        lengths = tuple(len(inputs.token_ids) for inputs in batch)
+        ids = np.zeros((len(batch), max(lengths)), np.int32)
+        positions = np.zeros((3, *ids.shape), np.int32)
+        after = []
+        for row, inputs in enumerate(batch):
+            self._check(inputs)
+            ids[row, : lengths[row]] = inputs.token_ids
+            positions[:, row, : lengths[row]], following = self._positions(inputs)
+            after.append(following)
+        hidden = self.embed_tokens(mx.array(ids))
+        if any(inputs.image_grids for inputs in batch):
+            hidden = self._place(self._encode(batch), hidden, ids)
+        return Embeddings(hidden, mx.array(positions), lengths, tuple(after))
+
+    def embed_tokens(self, token_ids: mx.array) -> mx.array:
+        """Embed int32 ``[B, L]`` token ids to ``[B, L, hidden]``."""
+        hidden: mx.array = self.language.embed_tokens(token_ids)
+        return hidden
+
+    def forward(
+        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
+    ) -> tuple[mx.array, Cache]:
+        """Run the decoder: hidden ``[B, L, hidden]``, positions int32 ``[A, B, L]``."""
+        return self.language(hidden, positions, cache, span)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
+        return self.language.logits(hidden)
+
+    def _positions(self, inputs: Inputs) -> tuple[NDArray[np.int32], int]:
+        config = self.config
+        return mrope_positions(
+            inputs.token_ids,
+            grids=inputs.image_grids,
+            merge_size=config.vision_config.spatial_merge_size,
+            image_id=config.image_token_id,
+            video_id=config.video_token_id,
+            video_time_step=config.vision_config.video_time_step,
+        )
+
+    def _encode(self, batch: Sequence[Inputs]) -> mx.array:
+        patches = [inputs.patches for inputs in batch if inputs.patches is not None]
+        grids = [grid for inputs in batch for grid in inputs.image_grids]
+        return self.vision(mx.array(np.concatenate(patches)).astype(self.dtype), grids)
+
+    def _place(self, features: mx.array, hidden: mx.array, ids: NDArray[np.int32]) -> mx.array:
+        config = self.config
+        is_image = (ids == config.image_token_id) | (ids == config.video_token_id)
+        rows = mx.array(np.flatnonzero(is_image).astype(np.int32))
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat[rows] = features.astype(flat.dtype)
+        return flat.reshape(hidden.shape)
+
+    def _check(self, inputs: Inputs) -> None:
+        vision, ids = self.config.vision_config, inputs.token_ids
+        if len(ids) == 0:
+            raise VlmkitError("the prompt is empty: it needs at least one token")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
+            bad = int(ids[(ids < 0) | (ids >= self.config.vocab_size)][0])
+            raise VlmkitError(
+                f"token id {bad} is outside the vocabulary of {self.config.vocab_size}; "
+                "tokenizer and model do not belong together"
+            )
+        expected = sum(t * h * w for t, h, w in inputs.image_grids)
+        found = (0, vision.patch_dim) if inputs.patches is None else inputs.patches.shape
+        if found != (expected, vision.patch_dim):
+            raise VlmkitError(
+                f"the images are {found[0]} patches of {found[1]} numbers; their grids need "
+                f"{expected} patches of {vision.patch_dim}"
+            )
+        for grid in inputs.image_grids:
+            if grid.height % vision.spatial_merge_size or grid.width % vision.spatial_merge_size:
+                raise VlmkitError(
+                    f"an image of {grid.height}x{grid.width} patches does not divide into tokens "
+                    f"of {vision.spatial_merge_size}x{vision.spatial_merge_size}"
+                )
