@@ -1,0 +1,123 @@
+"""A sampler chain: stages in the order they are given, then one draw per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
+from vlmkit.sampling._numerics import scatter
+from vlmkit.types import Pytree, SamplerStage
+
+
+class SamplerChain(NamedTuple):
+    """Pure functions from logits to a token id per row. The state is a tuple, one per stage.
+
+    ``uniforms`` is float32 ``[B, 1 + num_random]``: column 0 is for the draw, column j for the
+    j-th random stage. It may be None when ``num_random`` is 0 and the chain is greedy.
+    A row draws -1 when it has no finite largest logit: all are −inf, or one is NaN or +inf.
+    """
+
+    stages: tuple[SamplerStage, ...]
+    init: Callable[[Sequence[NDArray[np.int32]], int], Pytree]  # (prompt ids per row, V) -> state
+    sample: Callable[[Pytree, mx.array, mx.array | None], tuple[Pytree, mx.array]]
+    # (state, logits [B, V], uniforms) -> state, token ids int32 [B]: the stages and the draw
+    update: Callable[[Pytree, mx.array], Pytree]  # (state, the ids int32 [B] really taken) -> state
+    apply: Callable[[Pytree, mx.array, mx.array | None], mx.array]
+    # (state, logits [B, V], uniforms) -> logits [B, V] after all stages, for a look inside
+    draw: Callable[[mx.array, mx.array | None], mx.array]  # (those logits, uniforms) -> int32 [B]
+    num_random: int
+    is_greedy: bool
+
+
+def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
+    """Compose stages; no stage at all draws from ``softmax(logits)``.
+
+    ``sample`` gives the same tokens as ``draw`` after ``apply``, but once a stage has left a short
+    list of candidates it goes on with those alone.
+
+    Example:
+        >>> from vlmkit.sampling import Temperature, TopK, build_chain
+        >>> sampler = build_chain([TopK(k=2), Temperature(temperature=0.7)])
+        >>> state = sampler.init([np.array([5, 1])], 4)
+        >>> logits = mx.array([[0.0, 9.0, 1.0, 9.5]])
+        >>> state, token_ids = sampler.sample(state, logits, mx.array([[0.1]]))
+        >>> token_ids.item()
+        1
+    """
+    stages = tuple(stages)
+    is_greedy = any(stage.is_greedy for stage in stages)
+
+    def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
+        return tuple(stage.init(prompts, vocab_size) for stage in stages)
+
+    def update(state: Pytree, token_ids: mx.array) -> Pytree:
+        return tuple(
+            stage.update(part, token_ids) for stage, part in zip(stages, state, strict=True)
+        )
+
+    def apply(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> mx.array:
+        logits = logits.astype(mx.float32)
+        columns = _columns(stages, uniforms)
+        for stage, part, column in zip(stages, state, columns, strict=True):
+            logits = stage.apply(part, logits, column)
+        return logits
+
+    def draw(logits: mx.array, uniforms: mx.array | None) -> mx.array:
+        if is_greedy:
+            return draw_greedy(logits)
+        if uniforms is None:
+            raise ValueError("a chain that isn't greedy needs uniforms [B, 1 + num_random]")
+        return draw_inverse_cdf(logits, uniforms[:, 0])
+
+    def sample(
+        state: Pytree, logits: mx.array, uniforms: mx.array | None
+    ) -> tuple[Pytree, mx.array]:
+        state, ids, logits = _run(stages, state, logits.astype(mx.float32), uniforms)
+        places = draw(logits, uniforms)
+        if ids is None:
+            return state, places
+        found = mx.take_along_axis(ids, mx.maximum(places, 0)[:, None], axis=-1)[:, 0]
+        return state, mx.where(places < 0, places, found.astype(mx.int32))
+
+    num_random = sum(stage.is_random for stage in stages)
+    return SamplerChain(stages, init, sample, update, apply, draw, num_random, is_greedy)
+
+
+def _columns(stages: Sequence[SamplerStage], uniforms: mx.array | None) -> list[mx.array | None]:
+    """Return each stage's uniform numbers ``[B]``, None for a stage that isn't random."""
+    columns: list[mx.array | None] = []
+    used = 0
+    for stage in stages:
+        used += stage.is_random
+        if stage.is_random and uniforms is None:
+            raise ValueError(f"{stage.name} needs uniforms [B, 1 + num_random]")
+        columns.append(uniforms[:, used] if stage.is_random and uniforms is not None else None)
+    return columns
+
+
+def _run(
+    stages: Sequence[SamplerStage], state: Pytree, logits: mx.array, uniforms: mx.array | None
+) -> tuple[Pytree, mx.array | None, mx.array]:
+    """Run the stages on as few columns as possible: new state, the columns' ids, their logits."""
+    vocab_size = logits.shape[-1]
+    ids: mx.array | None = None
+    parts = list(state)
+    columns = _columns(stages, uniforms)
+    for index, (stage, column) in enumerate(zip(stages, columns, strict=True)):
+        if ids is not None and not stage.by_value:
+            logits = scatter(ids, logits, vocab_size)
+            ids = None
+        if stage.observe is not None:
+            parts[index] = stage.observe(parts[index], logits)
+        if ids is None and stage.shortlist is not None:
+            short = stage.shortlist(parts[index], logits)
+            if short is not None:
+                ids, logits = short
+                continue
+        logits = stage.apply(parts[index], logits, column)
+    return tuple(parts), ids, logits

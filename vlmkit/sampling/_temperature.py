@@ -1,0 +1,44 @@
+"""Temperature: flatten or sharpen the distribution."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from vlmkit.configbase import Float, StageConfig
+from vlmkit.sampling._stateless import by_value
+from vlmkit.types import SamplerStage
+
+_TINY = 1e-30  # float32 would flush a smaller divisor to zero
+
+
+class Temperature(StageConfig):
+    """Divide the logits by a temperature."""
+
+    kind: Literal["temperature"] = "temperature"
+    temperature: Float = Field(gt=0.0, description="below 1 sharpens, above 1 flattens; 1 is off")
+
+
+def temperature(config: Temperature) -> SamplerStage:
+    """Divide the logits: ``z / T``; below 1 ``(z − max z) / T``, which can't overflow.
+
+    Example:
+        >>> stage = temperature(Temperature(temperature=2.0))
+        >>> stage.apply((), mx.array([[0.0, 4.0]]), None).tolist()
+        [[0.0, 2.0]]
+
+    Reference:
+        Ackley, Hinton, Sejnowski, "A learning algorithm for Boltzmann machines", 1985.
+    """
+    divisor = max(config.temperature, _TINY)
+
+    def divide(logits: mx.array) -> mx.array:
+        if divisor == 1.0:
+            return logits
+        if divisor > 1.0:
+            return logits / divisor
+        return (logits - mx.max(logits, axis=-1, keepdims=True)) / divisor
+
+    return by_value("temperature", divide)
