@@ -21,8 +21,9 @@ from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource
 from vlmkit.processors import Processor, load_processor
-from vlmkit.prompt_utils import with_thinking
+from vlmkit.processors.loading import Backend
 from vlmkit.results import GenerationResult
+from vlmkit.thinking import with_thinking
 from vlmkit.types import Model
 
 
@@ -34,7 +35,7 @@ def load(
     dtype: str | None = None,
     dequantize: bool | None = None,
     trust_remote_code: bool = False,
-    processor_backend: str = "auto",
+    processor_backend: Backend = "auto",
 ) -> tuple[Model, Processor]:
     """Load a checkpoint: its weights as a model, its tokenizer and image rules as a processor.
 
@@ -66,9 +67,7 @@ def load(
     folder = resolve_checkpoint(
         path_or_hf_repo, revision=revision, trust_remote_code=trust_remote_code
     )
-    processor = load_processor(
-        folder, backend=processor_backend, trust_remote_code=trust_remote_code
-    )
+    processor = load_processor(folder, backend=processor_backend)
     model = load_model(
         folder,
         dtype=dtype,

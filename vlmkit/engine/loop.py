@@ -143,7 +143,7 @@ def _start_batch(model: Model, rows: Sequence[RowState], options: LoopOptions) -
     logits = logits.astype(mx.float32)
     samplers = [row.spec.sampler for row in rows]
     groups = init_groups(samplers, [one.token_ids for one in inputs], logits.shape[-1])
-    sampled = draw_tokens(groups, logits, samplers, [0] * len(rows))
+    groups, sampled = draw_tokens(groups, logits, samplers, [0] * len(rows))
     tokens = apply_decisions(sampled, rows)
     mx.eval(tokens, sampled)
     now = time.perf_counter()
@@ -165,14 +165,14 @@ def _advance(model: Model, batch: Batch) -> Batch:
     """Launch the forward pass over the batch's tokens and the draw of the next ones."""
     state, logits = decode_step(model, batch.state, batch.tokens)
     logits = logits.astype(mx.float32)
-    sampled = draw_tokens(
+    groups, sampled = draw_tokens(
         batch.groups,
         logits,
         [row.spec.sampler for row in batch.rows],
         [row.num_tokens + 1 for row in batch.rows],
     )
     mx.async_eval(sampled, logits)
-    return batch._replace(state=state, sampled=sampled, logits=logits)
+    return batch._replace(state=state, groups=groups, sampled=sampled, logits=logits)
 
 
 def _settle(upcoming: Batch, rows: Sequence[RowState]) -> Batch | None:

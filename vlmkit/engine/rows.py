@@ -93,7 +93,7 @@ def observe_token(
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
     stopping, decision = row.spec.stopping.step(
-        row.stopping, TokenEvent(token_id, text.full, num_tokens)
+        row.stopping, TokenEvent(token_id, text.full, num_tokens, drawn_id=sampled_id)
     )
     if decision.finish is None and num_tokens == row.spec.token_limit:
         decision = decision._replace(finish=Finish("length", "context"))
@@ -135,7 +135,9 @@ def apply_decisions(sampled: mx.array, rows: Sequence[RowState]) -> mx.array:
     forced_ids = [row.decision.forced_id for row in rows]
     if any(forced_id is not None for forced_id in forced_ids):
         forced = mx.array([-1 if i is None else i for i in forced_ids], dtype=mx.int32)
-        tokens = mx.where(forced >= 0, forced, tokens)
+        allowed = [row.decision.forced_unless for row in rows]
+        unless = mx.array([-2 if i is None else i for i in allowed], dtype=mx.int32)
+        tokens = mx.where((forced >= 0) & (sampled != unless), forced, tokens)
     return tokens
 
 

@@ -16,7 +16,7 @@ from vlmkit.engine.text import TextDecoder
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, prepare
 from vlmkit.processors import Processor
-from vlmkit.sampling import build_chain
+from vlmkit.sampling import build_chain, exclude_ids
 from vlmkit.stopping import build_stopping
 from vlmkit.types import Inputs, Model
 
@@ -54,6 +54,8 @@ def build_row(
 ) -> RowSpec:
     """Turn a pipeline's sampling and stopping configs into the functions of one row."""
     tokenizer = processor.tokenizer
+    placeholders = (processor.image_token_id, processor.video_token_id)
+    sampling = exclude_ids(pipeline.sampling, [i for i in placeholders if i is not None])
     limits = [stop.max_tokens for stop in pipeline.stopping if stop.kind == "max_tokens"]
     context_length = model.config.max_position_embeddings
     if context_length is not None:
@@ -61,8 +63,8 @@ def build_row(
     return RowSpec(
         inputs=inputs,
         sampler=RowSampler(
-            chain=build_chain(pipeline.sampling, excluded_ids=processor.placeholder_ids),
-            key=pipeline.sampling,
+            chain=build_chain(sampling),
+            key=sampling,
             seed=pipeline.seed,
             sample=sample,
         ),

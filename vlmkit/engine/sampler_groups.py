@@ -93,7 +93,7 @@ def draw_tokens(
     logits: mx.array,
     samplers: Sequence[RowSampler],
     positions: Sequence[int],
-) -> mx.array:
+) -> tuple[tuple[SamplerGroup, ...], mx.array]:
     """Draw one token per row.
 
     Args:
@@ -104,12 +104,12 @@ def draw_tokens(
             number this is the counter of its random draw.
 
     Returns:
-        int32 ``[B]``; -1 where a row has no token that can be drawn.
+        The groups with their new states, and the token ids int32 ``[B]``; -1 where a row has no
+        token that can be drawn.
     """
-    drawn = []
+    drawn, after = [], []
     for group in groups:
-        whole = len(groups) == 1
-        rows = logits if whole else logits[mx.array(group.rows)]
+        rows = logits if len(groups) == 1 else logits[mx.array(group.rows)]
         numbers = None
         if group.chain.num_random or not group.chain.is_greedy:
             streams = 1 + group.chain.num_random
@@ -119,12 +119,13 @@ def draw_tokens(
                     for row in group.rows
                 ]
             )
-        shaped = group.chain.apply(group.state, rows, numbers)
-        drawn.append(group.chain.draw(shaped, numbers))
+        state, token_ids = group.chain.sample(group.state, rows, numbers)
+        after.append(group._replace(state=state))
+        drawn.append(token_ids)
     if len(groups) == 1:
-        return drawn[0]
+        return tuple(after), drawn[0]
     order = [row for group in groups for row in group.rows]
-    return mx.concatenate(drawn)[mx.array(np.argsort(order))]
+    return tuple(after), mx.concatenate(drawn)[mx.array(np.argsort(order))]
 
 
 def update_groups(

@@ -6,7 +6,6 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from email.message import Message
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -99,14 +98,19 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         fp: IO[bytes],
         code: int,
         msg: str,
-        headers: Message,
+        headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
         _check_scheme(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     def http_error_302(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
     ) -> http.client.HTTPResponse | None:
         # The base class refuses file: with its own HTTPError; ours names what is allowed.
         _check_scheme(headers.get("Location") or "http:")
@@ -119,7 +123,7 @@ def _check_scheme(url: str) -> None:
     scheme = urlsplit(url).scheme.lower()
     if scheme not in ("", "http", "https"):
         raise VlmkitError(
-            f"{url}: {scheme}: addresses are not read; use http or https, or give the path of a file"
+            f"{url}: {scheme}: addresses are not read; use http or https, or give a file's path"
         )
 
 

@@ -15,15 +15,13 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
 from vlmkit.preprocess.fetch import fetch
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | io.BytesIO | Image.Image
 """A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image."""
 
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses
-MAX_DOWNLOAD_BYTES = 32 * 2**20
-URL_TIMEOUT_S = 10.0
 ORIENTATION_TAG = 0x0112
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,18 +34,12 @@ TRANSPOSE = {
 }
 # The common ones first. Left out are those that start another program (EPS: Ghostscript) or are
 # no images (PDF, MPEG, HDF5).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000", "ICO")
-FORMATS += ("TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM", "CUR")
+COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000")
+FORMATS = (*COMMON_FORMATS, "ICO", "TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM")
 READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
 
 
-def load_image(
-    source: ImageSource,
-    *,
-    url_timeout_s: float = URL_TIMEOUT_S,
-    max_download_bytes: int = MAX_DOWNLOAD_BYTES,
-    max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
+def load_image(source: ImageSource, *, config: PreprocessConfig | None = None) -> Image.Image:
     """Load an image as RGB, turned upright by its EXIF orientation.
 
     Transparency is composited on white, as the transformers image processors do; of an animation
@@ -55,9 +47,8 @@ def load_image(
 
     Args:
         source: a path, an http(s) URL, a ``data:`` URI, an encoded image, or a Pillow image.
-        url_timeout_s: limit for a download in seconds.
-        max_download_bytes: the largest download.
-        max_pixels: the most pixels, checked before decoding.
+        config: the limits for downloads and pixels; None takes the defaults. ``resize_shape`` is
+            not applied here.
 
     Raises:
         VlmkitError: the source cannot be read as an image, named with what would work.
@@ -66,12 +57,13 @@ def load_image(
         >>> load_image(Image.new("LA", (2, 1), (0, 0))).getpixel((0, 0))
         (255, 255, 255)
     """
+    limits = PreprocessConfig() if config is None else config
     name = describe_source(source)
-    image = source
-    if not isinstance(source, Image.Image):
-        image = _open(_encoded(source, name, url_timeout_s, max_download_bytes), name, max_pixels)
-    assert isinstance(image, Image.Image)
-    _check_size(image, name, max_pixels)
+    if isinstance(source, Image.Image):
+        image = source
+    else:
+        image = _open(_encoded(source, name, limits), name, limits.max_image_pixels)
+    _check_size(image, name, limits.max_image_pixels)
     try:
         image.load()
         turn = TRANSPOSE.get(image.getexif().get(ORIENTATION_TAG, 1))
@@ -116,9 +108,7 @@ def describe_source(source: object) -> str:
     return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
 
 
-def _encoded(
-    source: object, name: str, url_timeout_s: float, max_download_bytes: int
-) -> Path | bytes:
+def _encoded(source: object, name: str, limits: PreprocessConfig) -> Path | bytes:
     if isinstance(source, bytes | bytearray):
         return bytes(source)
     if isinstance(source, io.BytesIO):
@@ -134,7 +124,7 @@ def _encoded(
     if scheme == "data":
         return _data_uri(source, name)
     if scheme in ("http", "https"):
-        return fetch(source, timeout_s=url_timeout_s, max_bytes=max_download_bytes)
+        return fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
     if scheme and "://" in source:
         raise VlmkitError(
             f"{name}: {scheme}: addresses are not read; use http or https, or give the path"
@@ -187,9 +177,11 @@ def _open(encoded: Path | bytes, name: str, max_pixels: int) -> Image.Image:
     except VlmkitError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_many_pixels(name, f"more than {MAX_PIXELS:,}", max_pixels) from error
+        raise _too_many_pixels(name, f"more than {PILLOW_MAX_PIXELS:,}", max_pixels) from error
     except UnidentifiedImageError as error:
-        raise VlmkitError(f"{name}: not an image in a known format; readable: {READABLE}") from error
+        raise VlmkitError(
+            f"{name}: not an image in a known format; readable: {READABLE}"
+        ) from error
     except PermissionError as error:
         raise VlmkitError(f"{name}: no permission to read it") from error
     except Exception as error:  # decoders raise whatever a broken file makes them raise

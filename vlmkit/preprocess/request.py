@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 
-from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.preprocess.images import (
-    MAX_DOWNLOAD_BYTES,
-    MAX_PIXELS,
-    URL_TIMEOUT_S,
-    ImageSource,
-    describe_source,
-    load_image,
-    resize_image,
-)
+from vlmkit.preprocess.config import PreprocessConfig
+from vlmkit.preprocess.images import ImageSource, describe_source, load_image, resize_image
 from vlmkit.processors import Processor
 from vlmkit.types import ImageGrid, Inputs
-
-Side = Annotated[Int, Field(gt=0, le=65_500)]
-
-
-class PreprocessConfig(StageConfig):
-    """How a request's images are fetched and sized."""
-
-    resize_shape: tuple[Side, Side] | None = Field(
-        None, description="Resize every image to exactly (height, width) pixels first."
-    )
-    url_timeout_s: Float = Field(
-        URL_TIMEOUT_S, gt=0, le=3600, description="Limit for fetching one image, in seconds."
-    )
-    max_download_bytes: Int = Field(
-        MAX_DOWNLOAD_BYTES, gt=0, description="Refuse larger downloads."
-    )
-    max_image_pixels: Int = Field(
-        MAX_PIXELS, gt=0, le=MAX_PIXELS, description="Refuse images with more pixels."
-    )
 
 
 def prepare(
@@ -78,7 +50,7 @@ def prepare(
         raise VlmkitError(processor.no_images())
     _check_placeholders(processor, token_ids, len(images))
     _check_length(len(token_ids), len(images), 0, context_length)
-    loaded = [_load(source, config) for source in images]
+    loaded = [load_image(source, config=config) for source in images]
     sizes = tuple((image.height, image.width) for image in loaded)
     if config.resize_shape is not None:
         loaded = [resize_image(image, config.resize_shape) for image in loaded]
@@ -131,24 +103,16 @@ def _check_length(
     if context_length is None or num_tokens <= context_length:
         return
     visual = f", {num_visual} of them for {num_images} image{'s' * (num_images != 1)}"
+    advice = "shorten the text" + (" or set a smaller resize_shape" if num_images else "")
     raise VlmkitError(
         f"prompt: {num_tokens} tokens{visual if num_visual else ''}, but the model's context is"
-        f" {context_length}; shorten the text{' or set a smaller resize_shape' if num_images else ''}"
-    )
-
-
-def _load(source: ImageSource, config: PreprocessConfig) -> Image.Image:
-    return load_image(
-        source,
-        url_timeout_s=config.url_timeout_s,
-        max_download_bytes=config.max_download_bytes,
-        max_pixels=config.max_image_pixels,
+        f" {context_length}; {advice}"
     )
 
 
 def _process(
     processor: Processor, loaded: Sequence[Image.Image], sources: Sequence[ImageSource]
-) -> tuple[np.ndarray, tuple[ImageGrid, ...]]:
+) -> tuple[NDArray[np.float32], tuple[ImageGrid, ...]]:
     done = []
     for image, source in zip(loaded, sources, strict=True):
         try:
