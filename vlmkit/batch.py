@@ -24,7 +24,7 @@ from vlmkit.engine.collect import collect_rows
 from vlmkit.engine.rows import RowSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, load_images
+from vlmkit.preprocess import ImageSource, load_image
 from vlmkit.processors import Processor
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 from vlmkit.thinking import with_thinking
@@ -198,7 +198,7 @@ def _check_row(
     check_pipeline(model, pipeline)
     if enable_thinking:
         prompt = with_thinking(processor, prompt)
-    loaded = load_images(images, pipeline.preprocess)
+    loaded = tuple(load_image(image, config=pipeline.preprocess) for image in images)
     return _Row(Request(prompt, loaded, audio, sample), pipeline)
 
 
