@@ -1,0 +1,193 @@
+"""Put a checkpoint's arrays into a freshly built model: unpack, check, cast, read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from vlmkit.errors import VlmkitError
+from vlmkit.loading.memory import available_bytes, fits_comfortably, on_cpu
+from vlmkit.loading.quantization import (
+    Quantization,
+    Scheme,
+    dequantize_weights,
+    find_schemes,
+    quantize_modules,
+)
+
+EVAL_BYTES = 256 * 2**20  # read and convert this much at a time, so that the source can go
+_NUM_NAMED = 3
+
+
+class Weights(NamedTuple):
+    """A checkpoint's arrays under our parameter paths."""
+
+    arrays: dict[str, mx.array]
+    names: dict[str, str]  # path -> name in the checkpoint, for messages
+
+
+class Installed(NamedTuple):
+    """What became of quantized weights."""
+
+    schemes: Mapping[str, Scheme]  # by module path
+    dequantized: bool
+
+
+def rename_weights(
+    arrays: Mapping[str, mx.array],
+    rename: Callable[[str], str | None],
+    reshape: Callable[[str, mx.array], mx.array],
+) -> Weights:
+    """Map a checkpoint's names and layouts onto ours, dropping what is known and not needed.
+
+    Raises:
+        VlmkitError: Two names stand for the same parameter.
+    """
+    result = Weights({}, {})
+    for name, array in arrays.items():
+        path = rename(name)
+        if path is None:
+            continue
+        if path in result.arrays:
+            raise VlmkitError(
+                f"weights {result.names[path]!r} and {name!r} are both {path!r}; keep one of them"
+            )
+        result.arrays[path] = reshape(path, array)
+        result.names[path] = name
+    return result
+
+
+def install_weights(
+    model: nn.Module,
+    weights: Weights,
+    *,
+    folder: Path,
+    quantization: Quantization | None,
+    rename: Callable[[str], str | None],
+    dtype: mx.Dtype,
+    dequantize: bool | None,
+    lazy: bool,
+    is_cast: Callable[[str], bool] = lambda _: True,
+) -> Installed:
+    """Give a new model its weights; its random ones are never computed.
+
+    Args:
+        model: As built; quantized modules are put in where the weights stay packed.
+        weights: From :func:`rename_weights`.
+        folder: For messages.
+        quantization: What config.json says.
+        rename: From a module path in config.json to ours.
+        dtype: Of all unpacked floating-point weights.
+        dequantize: Unpack quantized weights; None: on a CPU when they fit comfortably in memory.
+        lazy: Leave the weights on disk until they are used.
+        is_cast: Tells of a path whether its weights take ``dtype``, or stay as stored.
+
+    Raises:
+        VlmkitError: Weights are missing, superfluous, or of the wrong shape or type.
+    """
+    expected = dict(tree_flatten(model.parameters()))
+    arrays = weights.arrays
+    schemes = find_schemes(quantization, arrays, expected, rename)
+    unpack = bool(schemes) and _should_dequantize(dequantize, schemes, expected, dtype)
+    if unpack:
+        arrays = dequantize_weights(arrays, schemes, dtype)
+    elif schemes:
+        quantize_modules(model, schemes)
+        expected = dict(tree_flatten(model.parameters()))
+    _check(arrays, expected, weights.names, folder)
+    cast = {
+        path: array.astype(dtype) if _is_floating(array) and is_cast(path) else array
+        for path, array in arrays.items()
+    }
+    model.update(tree_unflatten(list(cast.items())))
+    weights.arrays.clear()  # the model's are the only references now
+    del arrays
+    if not lazy:
+        _read(cast)
+    return Installed(schemes, unpack)
+
+
+def _is_floating(array: mx.array) -> bool:
+    return bool(mx.issubdtype(array.dtype, mx.floating))
+
+
+def _should_dequantize(
+    requested: bool | None,
+    schemes: Mapping[str, Scheme],
+    expected: Mapping[str, mx.array],
+    dtype: mx.Dtype,
+) -> bool:
+    if requested is not None:
+        return requested
+    if not on_cpu():
+        return False
+    needed = sum(expected[f"{path}.weight"].size for path in schemes) * dtype.size
+    return fits_comfortably(needed, available_bytes())
+
+
+def _check(
+    arrays: Mapping[str, mx.array],
+    expected: Mapping[str, mx.array],
+    names: Mapping[str, str],
+    folder: Path,
+) -> None:
+    missing = sorted(expected.keys() - arrays.keys())
+    extra = sorted(names.get(path, path) for path in arrays.keys() - expected.keys())
+    common = sorted(arrays.keys() & expected.keys())
+    misshapen = [
+        f"{names.get(path, path)} {_shape(arrays[path])} instead of {_shape(expected[path])}"
+        for path in common
+        if arrays[path].shape != expected[path].shape
+    ]
+    mistyped = [
+        f"{names.get(path, path)} {str(arrays[path].dtype).removeprefix('mlx.core.')}"
+        for path in common
+        if _is_floating(expected[path]) and not _is_floating(arrays[path])
+    ]
+    problems = [
+        _listed(missing, "missing"),
+        _listed(extra, "superfluous"),
+        _listed(misshapen, "of the wrong shape"),
+        _listed(mistyped, "not floating point"),
+    ]
+    if found := "; ".join(filter(None, problems)):
+        raise VlmkitError(
+            f"weights in {str(folder)!r} do not fit its config.json: {found}; "
+            "fetch the checkpoint again, or the config.json that belongs to it"
+        )
+
+
+def _shape(array: mx.array) -> list[int]:
+    return list(array.shape)
+
+
+def _listed(names: list[str], problem: str) -> str:
+    if not names:
+        return ""
+    more = ", …" if len(names) > _NUM_NAMED else ""
+    return f"{len(names)} {problem} ({', '.join(names[:_NUM_NAMED])}{more})"
+
+
+def _read(arrays: dict[str, mx.array]) -> None:
+    group: list[mx.array] = []
+    num_bytes = 0
+    for array in arrays.values():
+        group.append(array)
+        num_bytes += array.nbytes
+        if num_bytes >= EVAL_BYTES:
+            _eval(group)
+            group, num_bytes = [], 0
+    _eval(group)
+
+
+def _eval(group: list[mx.array]) -> None:
+    try:
+        mx.eval(group)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise VlmkitError(f"the weights cannot be read: {reason}") from error

@@ -1,0 +1,57 @@
+"""How much memory is left for weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mlx.core as mx
+
+COMFORTABLE = 0.6  # of the available memory; the rest is for activations, caches and the others
+
+
+def fits_comfortably(num_bytes: int, available: int | None) -> bool:
+    """Tell whether weights of this size leave room for the run; unknown memory counts as enough.
+
+    Example:
+        >>> fits_comfortably(4, 10), fits_comfortably(8, 10), fits_comfortably(8, None)
+        (True, False, True)
+    """
+    return available is None or num_bytes <= COMFORTABLE * available
+
+
+def available_bytes() -> int | None:
+    """Return the memory that a new allocation on the CPU can use, or None if unknown.
+
+    The smaller of what the system and the process's control group (a container) have left.
+    """
+    candidates = [_system_bytes(), _group_bytes(Path("/sys/fs/cgroup"))]
+    return min((c for c in candidates if c is not None), default=None)
+
+
+def on_cpu() -> bool:
+    """Tell whether arrays are computed on the CPU."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def _system_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def _group_bytes(folder: Path) -> int | None:
+    try:
+        limit = int((folder / "memory.max").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(limit - int(stat["anon"]), 0)  # the page cache makes room when asked
+    except (OSError, ValueError, KeyError):  # no group, or no limit ("max")
+        return None

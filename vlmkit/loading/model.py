@@ -1,0 +1,121 @@
+"""From a checkpoint folder to a model that is ready to run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from vlmkit.errors import VlmkitError, nearest
+from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
+from vlmkit.loading.install import install_weights, rename_weights
+from vlmkit.loading.memory import on_cpu
+from vlmkit.loading.quantization import Scheme, read_quantization
+from vlmkit.models.families import find_family
+from vlmkit.types import Model
+
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
+_STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+
+
+class LoadReport(NamedTuple):
+    """What was really loaded."""
+
+    family: str  # "qwen2_vl", …; "mlx_lm" for a text-only checkpoint
+    dtype: str  # of unpacked weights and of activations
+    num_bytes: int  # of the weights in memory
+    schemes: Mapping[str, Scheme]  # how the checkpoint packs each quantized module, by path
+    dequantized: bool  # True: those modules were expanded to dtype while loading
+
+
+def load_model(
+    folder: Path,
+    *,
+    dtype: str | None = None,
+    lazy: bool = False,
+    dequantize: bool | None = None,
+    trust_remote_code: bool = False,
+) -> Model:
+    """Load the model of a checkpoint folder; nothing is written there.
+
+    Args:
+        folder: A checkpoint folder, see :func:`vlmkit.loading.resolve_checkpoint`.
+        dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU, where nothing else
+            is fast, and the checkpoint's own on a GPU.
+        lazy: Leave the weights on disk until they are first used.
+        dequantize: Expand quantized weights to ``dtype``. By default yes on a CPU when they fit
+            comfortably in memory, else no.
+        trust_remote_code: Run the Python file that a text-only checkpoint may bring along.
+
+    Raises:
+        VlmkitError: The architecture is not supported, or a weight is missing, superfluous or of
+            the wrong shape.
+
+    Example:
+        >>> from vlmkit.loading import resolve_checkpoint
+        >>> load_model(resolve_checkpoint("shapes"), dtype="float32").dtype
+        mlx.core.float32
+    """
+    model, _ = load_model_and_report(
+        folder,
+        dtype=dtype,
+        lazy=lazy,
+        dequantize=dequantize,
+        trust_remote_code=trust_remote_code,
+    )
+    return model
+
+
+def load_model_and_report(
+    folder: Path,
+    *,
+    dtype: str | None = None,
+    lazy: bool = False,
+    dequantize: bool | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Model, LoadReport]:
+    """Load a model as :func:`load_model` does, and report the effective choices."""
+    checkpoint = read_checkpoint(folder)
+    quantization = read_quantization(checkpoint.config)
+    target = _target_dtype(dtype, checkpoint)
+    family = find_family(checkpoint.config)
+    if family is None:
+        raise NotImplementedError
+    config = family.parse(checkpoint.config)
+    model = family.build(config)
+    installed = install_weights(
+        model,
+        rename_weights(
+            read_arrays(checkpoint),
+            lambda name: family.rename(name, config),
+            lambda path, array: family.reshape(path, array, config),
+        ),
+        folder=folder,
+        quantization=quantization,
+        rename=lambda name: family.rename(name, config),
+        dtype=target,
+        dequantize=dequantize,
+        lazy=lazy,
+    )
+    num_bytes = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    dtype_name = next(name for name, value in DTYPES.items() if value == target)
+    return model, LoadReport(family.name, dtype_name, num_bytes, *installed)
+
+
+def _target_dtype(name: str | None, checkpoint: Checkpoint) -> mx.Dtype:
+    if name is not None:
+        if name not in DTYPES:
+            known = ", ".join(DTYPES)
+            raise VlmkitError(f"dtype {name!r} is not one of {known}{nearest(name, DTYPES)}")
+        return DTYPES[name]
+    if on_cpu():
+        return mx.float32
+    stored: Counter[str] = Counter()
+    for tensor in checkpoint.tensors.values():
+        if tensor.dtype in _STORED:
+            stored[tensor.dtype] += tensor.num_bytes
+    return _STORED[stored.most_common(1)[0][0]] if stored else mx.float32

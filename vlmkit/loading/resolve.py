@@ -1,0 +1,100 @@
+"""From a name to a checkpoint folder: the embedded model, a local folder, or the hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vlmkit.errors import VlmkitError, nearest
+
+EMBEDDED_MODEL = "shapes"
+ALLOW_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+
+
+def resolve_checkpoint(
+    path_or_id: str | Path, revision: str | None = None, *, trust_remote_code: bool = False
+) -> Path:
+    """Return the folder of a checkpoint, fetching it from the hub when it is not local.
+
+    Args:
+        path_or_id: ``"shapes"`` for the embedded model (``"./shapes"`` is a folder of that name),
+            a local folder, or a hub id ``"owner/name"``.
+        revision: Branch, tag or commit of a hub id.
+        trust_remote_code: Also fetch the checkpoint's Python files.
+
+    Raises:
+        VlmkitError: There is no such folder, it has no ``config.json``, or the hub cannot serve it.
+
+    Example:
+        >>> resolve_checkpoint("shapes").name
+        'shapes'
+    """
+    if path_or_id == EMBEDDED_MODEL:
+        if revision is not None:
+            raise VlmkitError(f"revision={revision!r}: {EMBEDDED_MODEL!r} has none")
+        return _checked(_ASSETS / EMBEDDED_MODEL)
+    folder = Path(path_or_id).expanduser()
+    try:
+        exists = folder.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
+        raise VlmkitError(f"checkpoint {str(path_or_id)!r}: not a valid path") from error
+    if exists:
+        if revision is not None:
+            raise VlmkitError(
+                f"revision={revision!r}: {str(folder)!r} is a local folder, without revisions"
+            )
+        return _checked(folder)
+    name = str(path_or_id)
+    if isinstance(path_or_id, Path) or not _HUB_ID.fullmatch(name):
+        hint = nearest(name, [EMBEDDED_MODEL])
+        raise VlmkitError(
+            f"no checkpoint folder {name!r}; give an existing folder, a hub id 'owner/name', "
+            f"or {EMBEDDED_MODEL!r}{hint}"
+        )
+    return _checked(_download(name, revision, trust_remote_code))
+
+
+def _checked(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise VlmkitError(
+            f"{str(folder)!r} is a file: give the folder with config.json and *.safetensors"
+            if folder.is_file()
+            else f"no checkpoint folder {str(folder)!r}"
+        )
+    if not (folder / "config.json").is_file():
+        raise VlmkitError(
+            f"no config.json in {str(folder)!r}: "
+            "a checkpoint folder holds config.json and *.safetensors"
+        )
+    return folder
+
+
+def _download(hub_id: str, revision: str | None, trust_remote_code: bool) -> Path:
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise VlmkitError(
+            f"no folder {hub_id!r}, and the hub needs 'pip install huggingface_hub'"
+        ) from error
+    patterns = [*ALLOW_PATTERNS, *(["*.py"] if trust_remote_code else [])]
+    where = f"{hub_id!r}" + (f" at revision {revision!r}" if revision else "")
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except errors.GatedRepoError as error:
+        reason = f"is gated: accept its terms at https://huggingface.co/{hub_id}, then log in"
+        cause: Exception = error
+    except errors.RepositoryNotFoundError as error:
+        reason = "is no local folder, and the hub has no such (public) repository"
+        cause = error
+    except errors.RevisionNotFoundError as error:
+        reason = "does not exist: the repository has no such branch, tag or commit"
+        cause = error
+    except errors.HFValidationError as error:
+        reason = "is no local folder and no valid hub id 'owner/name'"
+        cause = error
+    except (OSError, errors.OfflineModeIsEnabled) as error:
+        reason = "is no local folder, and the hub cannot be reached and its cache has no copy"
+        cause = error
+    raise VlmkitError(f"checkpoint {where} {reason}") from cause
