@@ -1,0 +1,26 @@
+"""Stopping criteria: reducers over a row's tokens that end it, or force what comes next."""
+
+from vlmkit.stopping.any_of import any_of
+from vlmkit.stopping.build import StoppingConfig, build_stopping
+from vlmkit.stopping.eos import EosConfig
+from vlmkit.stopping.max_tokens import MaxTokensConfig
+from vlmkit.stopping.stop_sequences import StopSequencesConfig
+from vlmkit.stopping.thinking_config import (
+    QWEN3_TRANSITION,
+    S1_TRANSITION,
+    S1_WAIT,
+    ThinkingBudgetConfig,
+)
+
+__all__ = [
+    "QWEN3_TRANSITION",
+    "S1_TRANSITION",
+    "S1_WAIT",
+    "EosConfig",
+    "MaxTokensConfig",
+    "StopSequencesConfig",
+    "StoppingConfig",
+    "ThinkingBudgetConfig",
+    "any_of",
+    "build_stopping",
+]

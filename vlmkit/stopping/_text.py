@@ -1,0 +1,55 @@
+"""Stop strings in growing text: find the first, and tell from where one may still come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class TextStops(NamedTuple):
+    """Stop strings, prepared for incremental search."""
+
+    sequences: tuple[str, ...]
+    beginnings: frozenset[str]  # all proper, non-empty prefixes of the stop strings
+    longest: int  # characters of the longest stop string
+
+
+def text_stops(sequences: Sequence[str]) -> TextStops:
+    """Prepare non-empty stop strings for :func:`find_stop` and :func:`held_from`."""
+    beginnings = {text[:end] for text in sequences for end in range(1, len(text))}
+    return TextStops(
+        tuple(sequences), frozenset(beginnings), max((len(text) for text in sequences), default=0)
+    )
+
+
+def find_stop(stops: TextStops, text: str, start: int) -> tuple[int, str] | None:
+    """Find the stop string in ``text[start:]`` that begins first; of equal ones the longest.
+
+    Args:
+        stops: the prepared stop strings.
+        text: all text so far.
+        start: character at which a match may begin at the earliest.
+
+    Returns:
+        The character at which it begins, and the stop string; ``None`` when there is none.
+
+    Example:
+        >>> find_stop(text_stops(["b", "bc"]), "abcd", 0)
+        (1, 'bc')
+    """
+    begins = ((text.find(sequence, start), sequence) for sequence in stops.sequences)
+    found = [(begin, sequence) for begin, sequence in begins if begin >= 0]
+    return min(found, key=lambda match: (match[0], -len(match[1])), default=None)
+
+
+def held_from(stops: TextStops, text: str, start: int) -> int | None:
+    """Return the first character at or after ``start`` that may yet begin a stop string.
+
+    Example:
+        >>> held_from(text_stops(["END"]), "the EN", 0)
+        4
+    """
+    for begin in range(max(start, len(text) - stops.longest + 1), len(text)):
+        if text[begin:] in stops.beginnings:
+            return begin
+    return None

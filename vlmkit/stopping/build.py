@@ -1,0 +1,95 @@
+"""From stopping configs to one criterion. The kinds are closed: this union names them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from vlmkit.errors import VlmkitError
+from vlmkit.stopping.any_of import any_of
+from vlmkit.stopping.eos import EosConfig, EosMarkers, eos, eos_markers
+from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
+from vlmkit.stopping.stop_sequences import StopSequencesConfig, stop_sequences
+from vlmkit.stopping.thinking_budget import thinking_budget
+from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, thinking_markers
+from vlmkit.types import StoppingCriterion
+
+StoppingConfig = Annotated[
+    MaxTokensConfig | EosConfig | StopSequencesConfig | ThinkingBudgetConfig,
+    Field(discriminator="kind"),
+]
+
+
+def build_stopping(
+    configs: Sequence[StoppingConfig],
+    encode: Callable[[str], Sequence[int]],
+    eos_token_ids: frozenset[int],
+    decode: Callable[[Sequence[int]], str] | None = None,
+) -> StoppingCriterion:
+    """Build all criteria of a row and combine them by :func:`vlmkit.stopping.any_of.any_of`.
+
+    Args:
+        configs: what may end the row, in any order. Without an ``eos`` among them the model's
+            end-of-sequence tokens are tokens like any other.
+        encode: text to token ids, no special tokens added.
+        eos_token_ids: the model's own end-of-sequence tokens.
+        decode: token ids to text, special tokens kept; lets the markers be checked both ways.
+
+    Raises:
+        VlmkitError: markers that the tokenizer does not know, two thinking budgets, or a stop that
+            could never count.
+
+    Example:
+        >>> criterion = build_stopping([MaxTokensConfig(max_tokens=0)], list, frozenset())
+        >>> criterion.init([])[1].finish.reason
+        'length'
+    """
+    markers = _all_eos_markers(configs, encode, eos_token_ids)
+    if sum(config.kind == "thinking_budget" for config in configs) > 1:
+        raise VlmkitError("stopping: two thinking_budget entries; keep one of them")
+
+    def build(config: StoppingConfig) -> StoppingCriterion:
+        if isinstance(config, MaxTokensConfig):
+            return max_tokens(config)
+        if isinstance(config, StopSequencesConfig):
+            return stop_sequences(config)
+        if isinstance(config, EosConfig):
+            return eos(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
+        resolved = thinking_markers(config, encode=encode, decode=decode)
+        _refuse_dead_stops(config, configs, num_end_ids=len(resolved.end))
+        return thinking_budget(config, resolved, markers)
+
+    return any_of([build(config) for config in configs])
+
+
+def _all_eos_markers(
+    configs: Sequence[StoppingConfig],
+    encode: Callable[[str], Sequence[int]],
+    eos_token_ids: frozenset[int],
+) -> EosMarkers:
+    resolved = [
+        eos_markers(config, encode=encode, eos_token_ids=eos_token_ids)
+        for config in configs
+        if isinstance(config, EosConfig)
+    ]
+    return EosMarkers(
+        ids=frozenset[int]().union(*(markers.ids for markers in resolved)),
+        texts=tuple(text for markers in resolved for text in markers.texts),
+    )
+
+
+def _refuse_dead_stops(
+    thinking: ThinkingBudgetConfig, configs: Sequence[StoppingConfig], *, num_end_ids: int
+) -> None:
+    # the first tokens of an end marker can't be told from thinking, so no stop begins there
+    if num_end_ids == 1 or thinking.stop_inside == "honor":
+        return
+    for config in configs:
+        for sequence in config.sequences if isinstance(config, StopSequencesConfig) else ():
+            if thinking.end in sequence:
+                raise VlmkitError(
+                    f"stop_sequences: {sequence!r} holds the end marker {thinking.end!r}, where "
+                    "thinking_budget ignores stops; set its stop_inside to 'honor'"
+                )

@@ -1,0 +1,43 @@
+"""End a row after a number of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vlmkit.configbase import Int, StageConfig
+from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
+
+
+class MaxTokensConfig(StageConfig):
+    """At most ``max_tokens`` tokens; 0 ends the row before its first token."""
+
+    kind: Literal["max_tokens"] = "max_tokens"
+    max_tokens: Annotated[Int, Field(ge=0)]
+
+
+def max_tokens(config: MaxTokensConfig) -> StoppingCriterion:
+    """Build the criterion that ends a row after ``max_tokens`` tokens, with reason "length".
+
+    Example:
+        >>> criterion = max_tokens(MaxTokensConfig(max_tokens=1))
+        >>> state, decision = criterion.init([5, 6])
+        >>> state, decision = criterion.step(state, TokenEvent(7, "a", 1))
+        >>> decision.finish.reason
+        'length'
+    """
+    limit = config.max_tokens
+
+    def decide(num_tokens: int) -> tuple[tuple[()], Decision]:
+        finish = Finish("length", "max_tokens") if num_tokens >= limit else None
+        return (), Decision(finish=finish)
+
+    def init(prompt_ids: Sequence[int]) -> tuple[tuple[()], Decision]:
+        return decide(0)
+
+    def step(state: tuple[()], event: TokenEvent) -> tuple[tuple[()], Decision]:
+        return decide(event.num_tokens)
+
+    return StoppingCriterion("max_tokens", init, step)

@@ -1,0 +1,72 @@
+"""End a row when its text contains a stop string, wherever the token boundaries lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from vlmkit.configbase import StageConfig
+from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
+
+
+class StopSequencesConfig(StageConfig):
+    """Strings that end a row. With ``include`` the string stays in the text."""
+
+    kind: Literal["stop_sequences"] = "stop_sequences"
+    sequences: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(min_length=1),
+    ]
+    include: bool = False
+
+
+class StopSequencesState(NamedTuple):
+    """How far the text was searched."""
+
+    start: int  # a stop string may begin at this character at the earliest
+
+
+def stop_sequences(config: StopSequencesConfig) -> StoppingCriterion:
+    """Build the criterion that ends a row at the first stop string in its text.
+
+    The text is cut before the stop string (after it with ``include``), also when its last token
+    holds more. Of several stop strings that one token completes, the one that begins first counts,
+    of equal ones the longest. Text that may yet become a stop string is held back. Where another
+    criterion vetoes this one (inside a thinking block), no stop string may begin.
+
+    Each token costs time in the new characters and the longest stop string, not in all text.
+
+    Example:
+        >>> criterion = stop_sequences(StopSequencesConfig(sequences=("END",)))
+        >>> state, _ = criterion.init([])
+        >>> state, decision = criterion.step(state, TokenEvent(1, "the E", 1))
+        >>> decision.hold_from
+        4
+        >>> state, decision = criterion.step(state, TokenEvent(2, "the END.", 2))
+        >>> decision.finish
+        Finish(reason='stop', kind='stop_sequences', matched='END', text_end=4)
+    """
+    stops = text_stops(config.sequences)
+
+    def init(prompt_ids: Sequence[int]) -> tuple[StopSequencesState, Decision]:
+        return StopSequencesState(0), Decision()
+
+    def step(state: StopSequencesState, event: TokenEvent) -> tuple[StopSequencesState, Decision]:
+        text = event.text
+        if "stop_sequences" in event.vetoed:
+            return StopSequencesState(len(text)), Decision()
+        match = find_stop(stops, text, state.start)
+        if match is None:
+            held = held_from(stops, text, state.start)
+            following = StopSequencesState(len(text) if held is None else held)
+            return following, Decision(hold_from=None if config.include else held)
+        begin, matched = match
+        end = begin + len(matched) if config.include else begin
+        return StopSequencesState(len(text)), Decision(
+            finish=Finish("stop", "stop_sequences", matched, end)
+        )
+
+    return StoppingCriterion("stop_sequences", init, step)
