@@ -73,8 +73,8 @@ class CacheKind(NamedTuple):
     plan: Callable[[Pytree, Span], Pytree]  # what all layers of this kind share in one pass
     append: Callable[[Pytree, mx.array, mx.array, Pytree], Pytree]  # k, v: [B, H_kv, L, D]
     attend: Callable[[Pytree, mx.array, Pytree, float], mx.array]  # q: [B, H, L, D] -> same
-    fetch: Callable[[Pytree, Pytree], tuple[mx.array, mx.array, mx.array | None]]
-    # fetch(state, plan) -> keys, values [B, H_kv, S, D] and the mask bool [B, 1, L, S] or None
+    fetch: Callable[[Pytree, Pytree, mx.Dtype], tuple[mx.array, mx.array, mx.array | None]]
+    # fetch(state, plan, dtype) -> keys, values [B, H_kv, S, D], mask bool [B, 1, L, S] or None
     select: Callable[[Pytree, Sequence[int]], Pytree]  # keep these rows, in this order
     join: Callable[[Sequence[Pytree]], Pytree]  # concatenate along the batch axis
     num_bytes: Callable[[Pytree], int]
@@ -109,6 +109,10 @@ class Model(Protocol):
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype of activations and of a dense KV cache."""
+
+    @property
+    def num_position_axes(self) -> int:
+        """A of positions ``[A, B, L]``: 3 for M-RoPE, else 1. Generated tokens repeat one value."""
 
     def embed(self, batch: Sequence[Inputs]) -> Embeddings:
         """Encode the images, embed the tokens, and lay both out as one right-padded batch."""

@@ -1,0 +1,120 @@
+"""One cache kind from a slot layout and a storage: two choices that don't know of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from vlmkit.cache.attention import attention
+from vlmkit.cache.layout import Layout, Plan
+from vlmkit.cache.storage import Storage, Stored
+from vlmkit.types import CacheKind, LayerShape, Span
+
+
+class KVState(NamedTuple):
+    """Keys and values of one layer."""
+
+    keys: Stored  # each [B, H_kv, S, *]
+    values: Stored  # each [B, H_kv, S, *]
+    ends: mx.array  # int32 [B]: tokens seen per row
+
+
+def cache_kind(name: str, layout: Layout, storage: Storage) -> CacheKind:
+    """Compose a cache kind.
+
+    Args:
+        name: what reports call it.
+        layout: which slot a token takes and what a query sees.
+        storage: how the content of a slot is stored.
+    """
+
+    def init(batch: int, shape: LayerShape, dtype: mx.Dtype) -> KVState:
+        empty = mx.zeros((batch, shape.num_kv_heads, 0, shape.head_dim), dtype)
+        ends = mx.zeros((batch,), mx.int32)
+        return KVState(storage.keys.encode(empty), storage.values.encode(empty), ends)
+
+    def plan(state: KVState, span: Span) -> Plan:
+        return layout.plan(num_slots(state), span)
+
+    def append(state: KVState, keys: mx.array, values: mx.array, plan: Plan) -> KVState:
+        state = _resize(layout, state, plan.num_slots)
+        return KVState(
+            _write(state.keys, storage.keys.encode(keys), plan.slots),
+            _write(state.values, storage.values.encode(values), plan.slots),
+            plan.ends,
+        )
+
+    def fetch(
+        state: KVState, plan: Plan, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array, mx.array | None]:
+        keys, values = (
+            tuple(x[:, :, : plan.num_used] for x in stored)
+            for stored in (state.keys, state.values)
+        )
+        return storage.keys.decode(keys, dtype), storage.values.decode(values, dtype), plan.mask
+
+    def attend(state: KVState, queries: mx.array, plan: Plan, scale: float) -> mx.array:
+        return attention(queries, *fetch(state, plan, queries.dtype), scale)
+
+    def join(states: Sequence[KVState]) -> KVState:
+        slots = max(num_slots(state) for state in states)
+        resized = [_resize(layout, state, slots) for state in states]
+        return KVState(
+            _concatenate([state.keys for state in resized]),
+            _concatenate([state.values for state in resized]),
+            mx.concatenate([state.ends for state in resized]),
+        )
+
+    return CacheKind(name, init, plan, append, attend, fetch, _select, join, _num_bytes)
+
+
+def num_slots(state: KVState) -> int:
+    """Return the number of slots per row that the state's buffers have."""
+    return state.keys[0].shape[2]
+
+
+def _resize(layout: Layout, state: KVState, wanted: int) -> KVState:
+    have = num_slots(state)
+    if have == wanted:
+        return state
+    if have == 0:
+        keys, values = (_empty_like(stored, wanted) for stored in (state.keys, state.values))
+        return KVState(keys, values, state.ends)
+    moves = layout.moves(state.ends, have, wanted)[:, None, :, None]
+    keys, values = (
+        tuple(mx.take_along_axis(x, moves, axis=2) for x in stored)
+        for stored in (state.keys, state.values)
+    )
+    return KVState(keys, values, state.ends)
+
+
+def _empty_like(stored: Stored, wanted: int) -> Stored:
+    return tuple(mx.zeros((*x.shape[:2], wanted, x.shape[3]), x.dtype) for x in stored)
+
+
+def _write(stored: Stored, new: Stored, slots: mx.array) -> Stored:
+    if slots.ndim == 1:
+        return tuple(
+            mx.slice_update(x, y.astype(x.dtype), slots, axes=[2])
+            for x, y in zip(stored, new, strict=True)
+        )
+    return tuple(
+        mx.put_along_axis(x, slots, y.astype(x.dtype), axis=2)
+        for x, y in zip(stored, new, strict=True)
+    )
+
+
+def _select(state: KVState, rows: Sequence[int]) -> KVState:
+    index = mx.array(list(rows), mx.int32)
+    keys, values = (tuple(x[index] for x in stored) for stored in (state.keys, state.values))
+    return KVState(keys, values, state.ends[index])
+
+
+def _concatenate(parts: Sequence[Stored]) -> Stored:
+    return tuple(mx.concatenate(list(arrays), axis=0) for arrays in zip(*parts, strict=True))
+
+
+def _num_bytes(state: KVState) -> int:
+    return sum(x.nbytes for x in (*state.keys, *state.values, state.ends))

@@ -1,0 +1,37 @@
+"""How keys and values are stored in the slots of a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mlx.core as mx
+
+Stored = tuple[mx.array, ...]
+"""One tensor as stored; every array is [B, H_kv, S, *]."""
+
+
+class Codec(NamedTuple):
+    """How one tensor [B, H_kv, S, D] is stored."""
+
+    encode: Callable[[mx.array], Stored]
+    decode: Callable[[Stored, mx.Dtype], mx.array]  # back to [B, H_kv, S, D] in this dtype
+
+
+class Storage(NamedTuple):
+    """A codec for the keys and one for the values."""
+
+    keys: Codec
+    values: Codec
+
+
+def _as_is(x: mx.array) -> Stored:
+    return (x,)
+
+
+def _cast(stored: Stored, dtype: mx.Dtype) -> mx.array:
+    return stored[0].astype(dtype)
+
+
+plain = Codec(encode=_as_is, decode=_cast)
+"""Keep a tensor as computed, in its own dtype."""
