@@ -1,0 +1,70 @@
+"""``vlmkit generate``: text from a config, flags and overrides."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from vlmkit.backend import require_mlx
+from vlmkit.cli.parser import given_flags
+from vlmkit.cli.terminal import dim_thinking, is_inside
+from vlmkit.errors import VlmkitError
+
+if TYPE_CHECKING:
+    from vlmkit.results import GenerationResult
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    """Check the config, load the model, and write the answer to stdout."""
+    require_mlx()
+    from vlmkit.config.run import load_run
+
+    config = load_run(args.config, overrides=args.overrides, flags=given_flags(args)).config
+    question = sys.stdin.read() if config.prompt == "-" else config.prompt
+    if not question:
+        raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
+
+    from vlmkit.api import iterate, load, stream_pipeline
+    from vlmkit.engine import Request
+    from vlmkit.prompt_utils import apply_chat_template
+
+    model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
+    prompt = question
+    if config.template.apply:
+        prompt = apply_chat_template(
+            processor,
+            model.config,
+            question,
+            num_images=len(config.images),
+            enable_thinking=config.template.enable_thinking,
+        )
+    request = Request(prompt, config.images, config.audio)
+    results = stream_pipeline(model, processor, request, config.pipeline)
+    if args.json:
+        print(_to_json(iterate(results), with_logprobs=args.logprobs))
+    elif args.no_stream:
+        _write([iterate(results).text], prompt)
+    else:
+        _write((result.text for result in results), prompt)
+
+
+def _write(segments: Iterable[str], prompt: str) -> None:
+    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        segments = dim_thinking(segments, inside=is_inside(prompt))
+    for segment in segments:
+        sys.stdout.write(segment)
+        sys.stdout.flush()
+    print()
+
+
+def _to_json(result: GenerationResult, *, with_logprobs: bool) -> str:
+    fields = {field.name for field in dataclasses.fields(result)}
+    if not with_logprobs:
+        fields.remove("logprobs")  # one number per vocabulary entry
+    names = [field.name for field in dataclasses.fields(result) if field.name in fields]
+    return json.dumps({name: getattr(result, name) for name in names}, ensure_ascii=False)

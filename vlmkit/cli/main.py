@@ -1,0 +1,66 @@
+"""Entry point: parse, run the subcommand, turn the outcome into an exit code.
+
+Exit codes: 0 done; 2 bad input, with one line on stderr; 130 interrupted; 141 the reader of the
+output went away; 1 with a traceback: a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from vlmkit.cli.parser import build_parser, parse
+from vlmkit.errors import VlmkitError
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + 2  # SIGINT
+EXIT_BROKEN_PIPE = 128 + 13  # SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = build_parser()
+    try:
+        args = parse(parser, sys.argv[1:] if argv is None else argv)
+        _run(args, parser)
+        sys.stdout.flush()
+    except VlmkitError as error:
+        print(f"vlmkit: error: {_one_line(str(error))}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nvlmkit: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has no reader; without this the interpreter complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return EXIT_OK
+
+
+def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    match args.command:
+        case "generate":
+            from vlmkit.cli.generate import run_generate
+
+            run_generate(args)
+        case "describe":
+            from vlmkit.cli.describe import run_describe
+
+            run_describe(args)
+        case "schema":
+            from vlmkit.cli.schema import run_schema
+
+            run_schema(args)
+        case "models":
+            from vlmkit.cli.models import run_models
+
+            run_models(args)
+        case _:
+            parser.print_help()
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

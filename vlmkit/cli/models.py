@@ -1,0 +1,29 @@
+"""``vlmkit models``: what can be loaded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from vlmkit.backend import require_mlx
+
+
+def run_models(args: argparse.Namespace) -> None:
+    """List the families with their model types, the text-only route and the embedded model."""
+    require_mlx()
+    from vlmkit.models.families import FAMILIES
+
+    families = {family.name: list(family.model_types) for family in FAMILIES}
+    if args.json:
+        document = {"families": families, "embedded": ["shapes"], "text_only": "mlx-lm"}
+        json.dump(document, sys.stdout, indent=2)
+        print()
+        return
+    width = max(len(name) for name in [*families, "text only"])
+    print("family, and the model_type of its config.json:")
+    for name, model_types in families.items():
+        print(f"  {name:<{width}}  {', '.join(model_types)}")
+    print(f"  {'text only':<{width}}  every architecture of mlx-lm")
+    print("embedded model:")
+    print(f"  {'shapes':<{width}}  a few megabytes, Qwen2-VL layout; the default of every command")

@@ -1,0 +1,188 @@
+"""The arguments of every subcommand. Standard library only: this is all that ``--help`` loads."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from vlmkit import __version__
+from vlmkit.errors import VlmkitError, nearest
+
+_REQUEST_FLAGS = ("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking")
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+class ParamFlag(NamedTuple):
+    """A flag for one generation parameter; the parameter's name is the flag's in snake case."""
+
+    name: str
+    options: dict[str, Any]
+
+
+def _number(kind: type, metavar: str, text: str) -> dict[str, Any]:
+    return {"type": kind, "metavar": metavar, "help": text}
+
+
+PARAM_FLAGS = (
+    ParamFlag("max_tokens", _number(int, "N", "tokens to generate at most (256)")),
+    ParamFlag("temperature", _number(float, "T", "0 is greedy decoding (0)")),
+    ParamFlag("top_p", _number(float, "P", "keep the most likely tokens of mass P; 1 is off (1)")),
+    ParamFlag("top_k", _number(int, "K", "keep the K most likely tokens; 0 is off (0)")),
+    ParamFlag("min_p", _number(float, "M", "keep tokens of at least M x the largest p; 0 is off")),
+    ParamFlag("repetition_penalty", _number(float, "R", "above 1 discourages repetition (off)")),
+    ParamFlag("repetition_context_size", _number(int, "N", "tokens it looks back (20)")),
+    ParamFlag("presence_penalty", _number(float, "A", "subtracted once for a seen token (off)")),
+    ParamFlag("frequency_penalty", _number(float, "B", "subtracted per occurrence (off)")),
+    ParamFlag("seed", _number(int, "S", "the same seed draws the same tokens (0)")),
+    ParamFlag("thinking_budget", _number(int, "N", "tokens of thinking at most (no limit)")),
+    ParamFlag(
+        "stop",
+        {"action": "append", "metavar": "TEXT", "help": "end before this text; repeatable"},
+    ),
+    ParamFlag(
+        "eos_tokens",
+        {"action": "append", "metavar": "TOKEN", "help": "another end token; repeatable"},
+    ),
+    ParamFlag(
+        "skip_special_tokens",
+        {"action": "store_true", "help": "leave special tokens out of the text"},
+    ),
+    ParamFlag(
+        "resize_shape",
+        {"type": int, "nargs": 2, "metavar": ("H", "W"), "help": "resize images to H x W pixels"},
+    ),
+    ParamFlag("kv_bits", _number(int, "BITS", "quantize the KV cache (off)")),
+    ParamFlag("kv_group_size", _number(int, "N", "values per quantization group (64)")),
+    ParamFlag("max_kv_size", _number(int, "N", "tokens the KV cache keeps (all)")),
+    ParamFlag("prefill_step_size", _number(int, "N", "prompt tokens per prefill step (2048)")),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that leaves reporting to ``main``: one line, one exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        raise VlmkitError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog="vlmkit",
+        description="Generation with vision-language models on MLX.",
+        epilog="Without a model, commands use the embedded one: "
+        "vlmkit generate --prompt 'How many circles are there?' --image picture.png",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"vlmkit {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_generate(commands)
+    _add_describe(commands)
+    _add_schema(commands)
+    models = commands.add_parser("models", help="list the supported model families")
+    models.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse arguments; configs and ``a.b=c`` overrides may stand before or after flags.
+
+    Raises:
+        VlmkitError: an unknown flag, a value of the wrong type, two configs.
+    """
+    args, rest = parser.parse_known_args(argv)
+    unknown = [item for item in rest if item.startswith("-")]
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise VlmkitError(f"unknown option {flag}{nearest(flag, _all_flags())}")
+    if "words" not in args:
+        if rest:
+            raise VlmkitError(f"unexpected argument {rest[0]!r}")
+        return args
+    words = [*args.words, *rest]
+    args.overrides = [word for word in words if _OVERRIDE.match(word)]
+    configs = [word for word in words if not _OVERRIDE.match(word)]
+    if len(configs) > 1:
+        raise VlmkitError(
+            f"two configs given, {configs[0]!r} and {configs[1]!r}; one config can include others, "
+            f"and an override is written key=value"
+        )
+    args.config = configs[0] if configs else None
+    return args
+
+
+def _add_generate(commands: Any) -> None:
+    command = commands.add_parser(
+        "generate",
+        help="generate text from a prompt and images",
+        description="Generate text from a YAML config, from flags, or from both: "
+        "overrides win over flags, flags over the config.",
+        allow_abbrev=False,
+    )
+    _add_run_arguments(command)
+    command.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    command.add_argument(
+        "--logprobs", action="store_true", help="with --json: the last token's log-probabilities"
+    )
+    command.add_argument(
+        "--no-stream", action="store_true", help="print the text when it is complete"
+    )
+
+
+def _add_describe(commands: Any) -> None:
+    command = commands.add_parser(
+        "describe",
+        help="show the resolved pipeline, stage by stage, and where each value came from",
+        allow_abbrev=False,
+    )
+    _add_run_arguments(command)
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_schema(commands: Any) -> None:
+    command = commands.add_parser(
+        "schema", help="write the JSON Schema of a run for editors", allow_abbrev=False
+    )
+    command.add_argument(
+        "--out", metavar="DIR", default="configs", help="folder of schema.json (configs); - prints"
+    )
+
+
+def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "words", nargs="*", metavar="CONFIG key=value",
+        help="a YAML config, and overrides such as sampling.0.temperature=0.5",
+    )  # fmt: skip
+    request = command.add_argument_group("model and request")
+    request.add_argument("--model", metavar="PATH", help="folder or hub id (the embedded 'shapes')")
+    request.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
+    request.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    request.add_argument("--prompt", metavar="TEXT", help="'-' reads it from standard input")
+    request.add_argument("--image", action="append", metavar="PATH", help="path or URL; repeatable")
+    request.add_argument("--audio", action="append", metavar="PATH", help="path or URL; repeatable")
+    request.add_argument(
+        "--enable-thinking",
+        action="store_true",
+        default=None,
+        help="let the model think before it answers",
+    )
+    params = command.add_argument_group("generation", "defaults in parentheses")
+    for flag in PARAM_FLAGS:
+        params.add_argument(
+            "--" + flag.name.replace("_", "-"), dest=flag.name, default=None, **flag.options
+        )
+
+
+def _all_flags() -> list[str]:
+    names = [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
+    names += ["json", "logprobs", "no_stream", "out", "help", "version"]
+    return ["--" + name.replace("_", "-") for name in names]
+
+
+def given_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The model, request and generation flags that were given, by name."""
+    names = [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
+    given = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}

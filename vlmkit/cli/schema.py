@@ -1,0 +1,27 @@
+"""``vlmkit schema``: the JSON Schema of run files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vlmkit.backend import require_mlx
+from vlmkit.errors import VlmkitError
+
+
+def run_schema(args: argparse.Namespace) -> None:
+    """Write ``schema.json`` into a folder, or print it."""
+    require_mlx()
+    from vlmkit.config.schema import schema_text
+
+    if args.out == "-":
+        sys.stdout.write(schema_text())
+        return
+    path = Path(args.out) / "schema.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(schema_text(), encoding="utf-8")
+    except OSError as error:
+        raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
+    print(path)

@@ -1,0 +1,1 @@
+"""Configs: YAML and parameters in, validated frozen configs out."""

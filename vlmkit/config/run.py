@@ -1,0 +1,124 @@
+"""A complete run: which model, what to ask it, and the pipeline that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from vlmkit.config.flags import apply_flags, written
+from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
+from vlmkit.config.validate import validate
+from vlmkit.config.yaml import load_yaml, parse_overrides
+from vlmkit.configbase import StageConfig
+from vlmkit.pipeline import PipelineConfig
+
+
+class TemplateConfig(StageConfig):
+    """How the prompt is formatted before it is tokenized."""
+
+    apply: bool = Field(
+        default=True, description="false: the prompt is formatted already, take it as it is"
+    )
+    enable_thinking: bool = Field(
+        default=False, description="let the model think before it answers"
+    )
+
+
+class RunConfig(PipelineConfig):
+    """Model, request and pipeline: what a YAML file in ``configs/`` describes.
+
+    Example:
+        >>> RunConfig(prompt="How many circles?").model
+        'shapes'
+    """
+
+    model: str = Field(
+        default="shapes",
+        min_length=1,
+        description="a folder, a hub id, or 'shapes' for the embedded model",
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
+        default=None,
+        description="null: float32 on the CPU, the checkpoint's own on a GPU",
+    )
+    prompt: str = Field(default="", description="what to ask")
+    images: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
+    audio: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
+    template: TemplateConfig = Field(
+        default=TemplateConfig(), description="how the prompt is formatted"
+    )
+
+    @property
+    def pipeline(self) -> PipelineConfig:
+        """The part that the engine takes."""
+        return PipelineConfig(**{name: getattr(self, name) for name in PipelineConfig.model_fields})
+
+
+class ResolvedRun(NamedTuple):
+    """A validated run and the tree it came from, which knows where every value was written."""
+
+    config: RunConfig
+    tree: Node
+
+
+def load_run(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> ResolvedRun:
+    """Merge defaults, a YAML file, flags and overrides, later ones winning, and validate.
+
+    Args:
+        path: a YAML file; ``None`` starts from the defaults.
+        overrides: ``a.b=c`` strings; values are YAML, numbers in a key are list indices.
+        flags: fields of :class:`RunConfig` or generation parameters by name, as given on the
+            command line; ``None`` values count as not given.
+
+    Raises:
+        VlmkitError: names the file and line, the key, and what would work.
+
+    Example:
+        >>> run = load_run(overrides=["seed=3", "sampling=[{kind: temperature, temperature: 0.7}]"])
+        >>> run.config.seed, run.config.sampling[0].temperature
+        (3, 0.7)
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
+    tree = apply_flags(_resolve_paths(file), given, default_tree())
+    tree = merge_all([tree, parse_overrides(overrides)])
+    return ResolvedRun(validate(RunConfig, tree), tree)
+
+
+def default_tree() -> Node:
+    """Every default of a run as a tree."""
+    return to_node(written(RunConfig()), DEFAULT)
+
+
+def _resolve_paths(tree: Node) -> Node:
+    """Make relative media paths, and a model written as ``./…``, relative to their file."""
+    for name in ("images", "audio", "model"):
+        node = find(tree, (name,))
+        if node is None:
+            continue
+        if isinstance(node.value, list):
+            items = [_resolve_path(item, always=True) for item in node.value]
+            tree = replace_at(tree, (name,), node._replace(value=items))
+        else:
+            tree = replace_at(tree, (name,), _resolve_path(node, always=name != "model"))
+    return tree
+
+
+def _resolve_path(node: Node, *, always: bool) -> Node:
+    text = node.value
+    if not isinstance(text, str) or not node.origin.is_file:
+        return node
+    is_remote = "://" in text or text.startswith("data:")
+    if is_remote or not (always or text.startswith(("./", "../"))):
+        return node
+    return node._replace(value=os.path.normpath(Path(node.origin.source).parent / text))

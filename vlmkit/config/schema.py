@@ -1,0 +1,37 @@
+"""The JSON Schema of a run file, for editors that complete and check YAML."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from vlmkit.config.jsonschema import json_schema
+from vlmkit.config.run import RunConfig
+from vlmkit.config.yaml import INCLUDE
+
+
+def run_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a file in ``configs/``.
+
+    A fragment is a run with most keys left out, so nothing is required at the top, and one
+    schema serves both.
+
+    Example:
+        >>> sorted(run_schema()["properties"])[:3]
+        ['audio', 'cache', 'dtype']
+    """
+    schema = json_schema(RunConfig)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "vlmkit run"
+    schema["description"] = "A run, or a fragment of one that runs include."
+    path = {"type": "string"}
+    schema["properties"][INCLUDE] = {
+        "description": "files to start from, relative to this one; later ones win",
+        "anyOf": [path, {"type": "array", "items": path}],
+    }
+    return schema
+
+
+def schema_text() -> str:
+    """The schema as it is written to ``configs/schema.json``."""
+    return json.dumps(run_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
