@@ -12,18 +12,19 @@ from vlmkit.engine import (
     Request,
     build_row,
     check_pipeline,
+    collect,
     effective_config,
     prepare_inputs,
     run_rows,
+    to_result,
 )
-from vlmkit.engine.collect import collect, to_result
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource
 from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.loading import Backend
+from vlmkit.prompt_utils import with_thinking
 from vlmkit.results import GenerationResult
-from vlmkit.thinking import with_thinking
 from vlmkit.types import Model
 
 

@@ -16,18 +16,18 @@ from vlmkit.engine import (
     Request,
     build_row,
     check_pipeline,
+    collect_rows,
     effective_config,
     prepare_inputs,
     run_rows,
 )
-from vlmkit.engine.collect import collect_rows
 from vlmkit.engine.rows import RowSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image
 from vlmkit.processors import Processor
+from vlmkit.prompt_utils import with_thinking
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
-from vlmkit.thinking import with_thinking
 from vlmkit.types import Model
 
 # A list for one of these is one value; a list of lists is one value per prompt.
@@ -210,7 +210,12 @@ def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
         digest = hashlib.blake2b()
         for image in row.request.images:
             digest.update(repr(image.size).encode() + image.tobytes())
-        key = (row.request.prompt, digest.digest(), row.pipeline, row.request.sample)
+        key = (
+            row.request.prompt,
+            digest.digest(),
+            row.pipeline.model_dump_json(),
+            row.request.sample,
+        )
         request = row.request._replace(sample=row.request.sample + seen[key])
         seen[key] += 1
         numbered.append(row._replace(request=request))
@@ -221,7 +226,8 @@ def _partition(rows: Sequence[_Row], group_by_shape: bool) -> Iterator[list[int]
     """Places of the rows that can share a batch: equal cache and prefill configs."""
     parts: dict[Hashable, list[int]] = {}
     for place, row in enumerate(rows):
-        parts.setdefault((row.pipeline.cache, row.pipeline.prefill), []).append(place)
+        shared = row.pipeline.cache.model_dump_json(), row.pipeline.prefill.model_dump_json()
+        parts.setdefault(shared, []).append(place)
     for places in parts.values():
         if group_by_shape:
             places.sort(key=lambda place: [image.size for image in rows[place].request.images])

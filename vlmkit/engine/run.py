@@ -64,7 +64,7 @@ def build_row(
         inputs=inputs,
         sampler=RowSampler(
             chain=build_chain(sampling),
-            key=sampling,
+            key=tuple(stage.model_dump_json() for stage in sampling),
             seed=pipeline.seed,
             sample=sample,
         ),

@@ -1,0 +1,1 @@
+"""Benchmarks. Timings come with the command that makes them; nothing here asserts on a clock."""

@@ -1,0 +1,141 @@
+"""Write a Qwen2-VL checkpoint with random weights, large enough for timings to mean something.
+
+    python -m benchmarks.random_checkpoint FOLDER --size medium
+
+The tokenizer and the image rules are those of the embedded model; the vocabulary is padded to the
+real one, so the output projection costs what it costs in practice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+VOCAB_SIZE = 151_936
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"layers": 2, "hidden": 128, "heads": 4, "kv": 2, "mlp": 384, "depth": 2, "vision": 96},
+    "small": {"layers": 8, "hidden": 512, "heads": 8, "kv": 2, "mlp": 1536, "depth": 4, "vision": 320},
+    "medium": {"layers": 24, "hidden": 896, "heads": 14, "kv": 2, "mlp": 4864, "depth": 8, "vision": 640},
+}
+COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json",
+          "vocab.json", "merges.txt", "generation_config.json")
+
+
+def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: int = 0) -> None:
+    """Write config, weights (bfloat16), tokenizer and image rules.
+
+    Args:
+        folder: where; made if it isn't there.
+        size: one of ``SIZES``; medium has 0.54 B parameters.
+        image_side: images are resized to about this many pixels squared.
+        seed: of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = SIZES[size]
+    with as_file(files("vlmkit") / "assets" / "shapes") as source:
+        for name in COPIED:
+            if (source / name).exists():
+                shutil.copy(source / name, folder / name)
+        config = json.loads((source / "config.json").read_text())
+        images = json.loads((source / "preprocessor_config.json").read_text())
+    config.update(
+        hidden_size=shape["hidden"],
+        intermediate_size=shape["mlp"],
+        num_hidden_layers=shape["layers"],
+        max_window_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        num_key_value_heads=shape["kv"],
+        vocab_size=VOCAB_SIZE,
+        max_position_embeddings=32_768,
+        rope_theta=1e6,
+    )
+    half = shape["hidden"] // shape["heads"] // 2
+    config["rope_scaling"]["mrope_section"] = [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8]
+    config["vision_config"].update(
+        depth=shape["depth"],
+        embed_dim=shape["vision"],
+        hidden_size=shape["hidden"],
+        mlp_ratio=4,
+        num_heads=shape["vision"] // 32 if shape["vision"] < 320 else shape["vision"] // 80,
+    )
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    pixels = image_side * image_side
+    images.update(min_pixels=pixels, max_pixels=pixels)
+    images["size"] = {"shortest_edge": pixels, "longest_edge": pixels}
+    (folder / "preprocessor_config.json").write_text(json.dumps(images, indent=2))
+    mx.random.seed(seed)
+    mx.save_safetensors(
+        str(folder / "model.safetensors"), _weights(config), metadata={"format": "pt"}
+    )
+
+
+def _weights(config: dict[str, Any]) -> dict[str, mx.array]:
+    weights: dict[str, mx.array] = {}
+
+    def matrix(name: str, rows: int, columns: int, *, bias: bool) -> None:
+        weights[f"{name}.weight"] = _normal((rows, columns), columns)
+        if bias:
+            weights[f"{name}.bias"] = mx.zeros((rows,), mx.bfloat16)
+
+    hidden, mlp = config["hidden_size"], config["intermediate_size"]
+    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    weights["model.embed_tokens.weight"] = _normal((config["vocab_size"], hidden), hidden)
+    weights["model.norm.weight"] = mx.ones((hidden,), mx.bfloat16)
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}"
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            weights[f"{prefix}.{norm}.weight"] = mx.ones((hidden,), mx.bfloat16)
+        matrix(f"{prefix}.self_attn.q_proj", hidden, hidden, bias=True)
+        matrix(f"{prefix}.self_attn.k_proj", kv, hidden, bias=True)
+        matrix(f"{prefix}.self_attn.v_proj", kv, hidden, bias=True)
+        matrix(f"{prefix}.self_attn.o_proj", hidden, hidden, bias=False)
+        matrix(f"{prefix}.mlp.gate_proj", mlp, hidden, bias=False)
+        matrix(f"{prefix}.mlp.up_proj", mlp, hidden, bias=False)
+        matrix(f"{prefix}.mlp.down_proj", hidden, mlp, bias=False)
+    vision = config["vision_config"]
+    width = vision["embed_dim"]
+    patch = (vision["in_channels"], vision["temporal_patch_size"], vision["patch_size"], vision["patch_size"])
+    weights["visual.patch_embed.proj.weight"] = _normal((width, *patch), 1176)
+    for block in range(vision["depth"]):
+        prefix = f"visual.blocks.{block}"
+        for norm in ("norm1", "norm2"):
+            weights[f"{prefix}.{norm}.weight"] = mx.ones((width,), mx.bfloat16)
+            weights[f"{prefix}.{norm}.bias"] = mx.zeros((width,), mx.bfloat16)
+        matrix(f"{prefix}.attn.qkv", 3 * width, width, bias=True)
+        matrix(f"{prefix}.attn.proj", width, width, bias=True)
+        matrix(f"{prefix}.mlp.fc1", vision["mlp_ratio"] * width, width, bias=True)
+        matrix(f"{prefix}.mlp.fc2", width, vision["mlp_ratio"] * width, bias=True)
+    merged = width * vision["spatial_merge_size"] ** 2
+    weights["visual.merger.ln_q.weight"] = mx.ones((width,), mx.bfloat16)
+    weights["visual.merger.ln_q.bias"] = mx.zeros((width,), mx.bfloat16)
+    matrix("visual.merger.mlp.0", merged, merged, bias=True)
+    matrix("visual.merger.mlp.2", hidden, merged, bias=True)
+    return weights
+
+
+def _normal(shape: tuple[int, ...], fan_in: int) -> mx.array:
+    return (mx.random.normal(shape) * fan_in**-0.5).astype(mx.bfloat16)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--image-side", type=int, default=448)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    write_checkpoint(
+        options.folder, options.size, image_side=options.image_side, seed=options.seed
+    )
+    print(f"wrote {options.folder} ({options.size})")
+
+
+if __name__ == "__main__":
+    main()
