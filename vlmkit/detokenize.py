@@ -22,10 +22,10 @@ Decode = Callable[[Sequence[int]], str]
 """Token ids to text. Special tokens are left out here or not at all; no clean-up of spaces."""
 
 _REPLACEMENT = "\ufffd"
-_MAX_HELD = 3  # characters: a tokenizer may show each byte of an incomplete character as one
+_MAX_HELD = 8  # characters: some tokenizers show each byte of an unfinished character as one
 _MAX_BYTE_TOKENS = 4  # tokens: no character has more bytes
-_MAX_WINDOW = 32  # tokens
-_KEPT = 16  # tokens of a full window that are kept: three held characters have at most 9 bytes
+_MAX_WINDOW = 48  # tokens
+_KEPT = 24  # tokens of a full window that are kept: the held characters lie in them
 
 
 class DetokenizerState(NamedTuple):

@@ -109,7 +109,7 @@ def thinking_markers(
     start, end = marker("start"), marker("end")
     before, _, after = (config.transition or "").partition(config.end)
     closing = (*_part(before, encode), *end, *_part(after, encode))
-    wait = _part(config.wait, encode)
+    wait = tuple(encode(config.wait)) if config.min_tokens else ()
     if config.min_tokens and not wait:
         raise VlmkitError(
             f"thinking_budget: the tokenizer turns wait {config.wait!r} into no token; set `wait`"
