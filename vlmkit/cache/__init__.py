@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.build import (
     CacheConfig,
     build_cache,
     cache_num_bytes,
+    describe_cache,
     join_rows,
     select_rows,
 )
 from vlmkit.cache.dense import DenseConfig, dense
+from vlmkit.cache.rotating import RotatingConfig, rotating
 
 __all__ = [
+    "AffineConfig",
     "CacheConfig",
     "DenseConfig",
+    "RotatingConfig",
+    "affine",
     "build_cache",
     "cache_num_bytes",
     "dense",
+    "describe_cache",
     "join_rows",
+    "rotating",
     "select_rows",
 ]

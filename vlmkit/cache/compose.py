@@ -50,8 +50,7 @@ def cache_kind(name: str, layout: Layout, storage: Storage) -> CacheKind:
         state: KVState, plan: Plan, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array, mx.array | None]:
         keys, values = (
-            tuple(x[:, :, : plan.num_used] for x in stored)
-            for stored in (state.keys, state.values)
+            tuple(x[:, :, : plan.num_used] for x in stored) for stored in (state.keys, state.values)
         )
         return storage.keys.decode(keys, dtype), storage.values.decode(values, dtype), plan.mask
 

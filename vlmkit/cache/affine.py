@@ -1,0 +1,110 @@
+"""The affine-quantized KV cache: a few bits per element, a scale and a bias per group."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import mlx.core as mx
+from pydantic import AfterValidator, Field, model_validator
+
+from vlmkit.cache.compose import cache_kind
+from vlmkit.cache.layout import dense_layout
+from vlmkit.cache.rotating import check_keep, rotating_layout
+from vlmkit.cache.storage import Codec, Storage, Stored
+from vlmkit.configbase import Int, StageConfig
+from vlmkit.types import CacheKind
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+
+
+def _supported_bits(bits: int) -> int:
+    if bits not in BITS:
+        raise ValueError(f"{bits} bits is not supported; use one of {', '.join(map(str, BITS))}")
+    return bits
+
+
+def _supported_group_size(size: int) -> int:
+    if size not in GROUP_SIZES:
+        sizes = ", ".join(map(str, GROUP_SIZES))
+        raise ValueError(f"group_size {size} is not supported; use one of {sizes}")
+    return size
+
+
+Bits = Annotated[Int, AfterValidator(_supported_bits)]
+GroupSize = Annotated[Int, AfterValidator(_supported_group_size)]
+
+
+class AffineConfig(StageConfig):
+    """Quantize keys and values from the first token on, in groups along the head dimension."""
+
+    kind: Literal["affine"] = "affine"
+    bits: Bits = Field(8, description="Bits per element: 2, 3, 4, 5, 6 or 8.")
+    group_size: GroupSize = Field(
+        64, description="Elements that share a scale: 32, 64 or 128; must divide head_dim."
+    )
+    key_bits: Bits | None = Field(None, description="Bits of the keys; null = bits.")
+    value_bits: Bits | None = Field(None, description="Bits of the values; null = bits.")
+    max_size: Int | None = Field(
+        None, ge=1, description="Tokens held per row, as in a rotating cache; null = all."
+    )
+    keep: Int = Field(
+        4, ge=0, description="First tokens never dropped; matters only with max_size."
+    )
+
+    @model_validator(mode="after")
+    def _keep_fits(self) -> AffineConfig:
+        if self.max_size is not None:
+            check_keep(self.keep, self.max_size)
+        elif "keep" in self.model_fields_set and self.keep != 4:
+            raise ValueError(f"keep={self.keep} has no effect without max_size; set max_size too")
+        return self
+
+
+def affine(config: AffineConfig) -> CacheKind:
+    """Build the quantized cache: x ~ scale * q + bias per group, q of ``bits`` bits.
+
+    Queries see quantized keys and values only, also those of their own chunk, so the result does
+    not depend on how the prompt was cut. Scale and bias take 16 bits each: bits + 32 / group_size
+    per element in all.
+
+    Example:
+        >>> from vlmkit.types import LayerShape, Span
+        >>> kind = affine(AffineConfig(bits=4, group_size=32))
+        >>> state = kind.init(1, LayerShape(num_kv_heads=1, head_dim=32), mx.float32)
+        >>> plan = kind.plan(state, Span(starts=(0,), lengths=(1,), width=1))
+        >>> ones = mx.ones((1, 1, 1, 32))
+        >>> state = kind.append(state, ones, ones, plan)
+        >>> kind.fetch(state, plan, mx.float32)[0].tolist() == ones.tolist()
+        True
+
+    Reference: ``mlx.core.quantize``; Liu et al. 2024 (KIVI), arXiv 2402.02750, compares the axes.
+    """
+    layout = dense_layout
+    if config.max_size is not None:
+        layout = rotating_layout(config.max_size, config.keep)
+    return cache_kind(config.kind, layout, affine_storage(config))
+
+
+def affine_storage(config: AffineConfig) -> Storage:
+    """Build the codecs of keys and values."""
+    return Storage(
+        keys=affine_codec(config.key_bits or config.bits, config.group_size),
+        values=affine_codec(config.value_bits or config.bits, config.group_size),
+    )
+
+
+def affine_codec(bits: int, group_size: int) -> Codec:
+    """Build the codec: packed codes, and a scale and a bias of 16 bits per group."""
+
+    def encode(x: mx.array) -> Stored:
+        if x.dtype == mx.float32:
+            x = x.astype(mx.float16)  # the scales take the dtype of what is quantized
+        codes, scales, biases = mx.quantize(x, group_size=group_size, bits=bits)
+        return codes, scales, biases
+
+    def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
+        codes, scales, biases = stored
+        return mx.dequantize(codes, scales, biases, group_size=group_size, bits=bits, dtype=dtype)
+
+    return Codec(encode, decode)
