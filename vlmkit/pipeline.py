@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vlmkit.cache import CacheConfig
+from vlmkit.cache import CacheConfig, DenseConfig
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
 from vlmkit.sampling import Greedy, SamplerConfig
-from vlmkit.stopping import StoppingConfig
+from vlmkit.stopping import EosConfig, MaxTokensConfig, StoppingConfig
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -28,15 +28,12 @@ class PipelineConfig(StageConfig):
     prefill: PrefillConfig = Field(
         default=PrefillConfig(), description="how the prompt goes through the model"
     )
-    cache: CacheConfig = Field(
-        default={"kind": "dense"}, validate_default=True, description="how keys and values are kept"
-    )
+    cache: CacheConfig = Field(default=DenseConfig(), description="how keys and values are kept")
     sampling: tuple[SamplerConfig, ...] = Field(
         default=(Greedy(),), description="stages that turn logits into a token, in this order"
     )
     stopping: tuple[StoppingConfig, ...] = Field(
-        default=({"kind": "max_tokens", "max_tokens": DEFAULT_MAX_TOKENS}, {"kind": "eos"}),
-        validate_default=True,
+        default=(MaxTokensConfig(max_tokens=DEFAULT_MAX_TOKENS), EosConfig()),
         description="when a row ends, and what it is forced to say; the first to match ends it",
     )
     seed: Int = Field(

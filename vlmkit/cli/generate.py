@@ -29,8 +29,8 @@ def run_generate(args: argparse.Namespace) -> None:
     if not question:
         raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
 
-    from vlmkit.api import iterate, load, stream_pipeline
-    from vlmkit.engine import Request
+    from vlmkit.api import load, stream_pipeline
+    from vlmkit.engine import Request, collect
     from vlmkit.prompt_utils import apply_chat_template
 
     model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
@@ -41,14 +41,15 @@ def run_generate(args: argparse.Namespace) -> None:
             model.config,
             question,
             num_images=len(config.images),
+            num_audios=len(config.audio),
             enable_thinking=config.template.enable_thinking,
         )
     request = Request(prompt, config.images, config.audio)
     results = stream_pipeline(model, processor, request, config.pipeline)
     if args.json:
-        print(_to_json(iterate(results), with_logprobs=args.logprobs))
+        print(_to_json(collect(results), with_logprobs=args.logprobs))
     elif args.no_stream:
-        _write([iterate(results).text], prompt)
+        _write([collect(results).text], prompt)
     else:
         _write((result.text for result in results), prompt)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from vlmkit.cache import AffineConfig, CacheConfig, DenseConfig, RotatingConfig
 from vlmkit.config.validate import explain
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError, nearest
@@ -39,6 +40,8 @@ from vlmkit.stopping import (
     StopSequencesConfig,
     ThinkingBudgetConfig,
 )
+
+DEFAULT_KEEP = RotatingConfig.model_fields["keep"].default
 
 
 def _number(value: Any) -> Any:
@@ -224,14 +227,11 @@ def _stopping(params: GenerationParams) -> tuple[StoppingConfig, ...]:
     return tuple(criteria)
 
 
-def _cache(params: GenerationParams) -> dict[str, Any]:
+def _cache(params: GenerationParams) -> CacheConfig:
+    max_size = params.max_kv_size
+    keep = {} if max_size is None or max_size > DEFAULT_KEEP else {"keep": max_size - 1}
     if params.kv_bits is not None:
-        return {
-            "kind": "affine",
-            "bits": params.kv_bits,
-            "group_size": params.kv_group_size,
-            "max_size": params.max_kv_size,
-        }
-    if params.max_kv_size is not None:
-        return {"kind": "rotating", "max_size": params.max_kv_size}
-    return {"kind": "dense"}
+        return AffineConfig(
+            bits=params.kv_bits, group_size=params.kv_group_size, max_size=max_size, **keep
+        )
+    return DenseConfig() if max_size is None else RotatingConfig(max_size=max_size, **keep)

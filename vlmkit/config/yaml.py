@@ -17,6 +17,7 @@ from vlmkit.config.tree import Key, KeyPath, Node, Origin, merge_all
 from vlmkit.errors import VlmkitError
 
 INCLUDE = "include"
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Node:
@@ -57,7 +58,10 @@ def _load(path: Path, including: tuple[Path, ...]) -> Node:
         raise VlmkitError(f"{node.origin}: a config is a mapping such as 'model: shapes'")
     own = dict(node.value)
     include = own.pop(INCLUDE, None)
-    parts = [_load(path.parent / name, (*including, identity)) for name in _include_paths(include)]
+    parts = [
+        _load(Path(os.path.normpath(path.parent / name)), (*including, identity))
+        for name in _include_paths(include)
+    ]
     return merge_all([*parts, node._replace(value=own)])
 
 
@@ -112,6 +116,8 @@ def _convert(
     if any(node is parent for parent in parents):
         raise VlmkitError(f"{origin}: an alias that contains itself")
     inside = (*parents, node)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+        raise VlmkitError(f"{origin}: not valid YAML here: the tag {node.tag}")
     if isinstance(node, yaml.MappingNode):
         _check_keys(loader, node, source)
         loader.flatten_mapping(node)  # resolves `<<: *alias`
