@@ -1,7 +1,7 @@
 """Positions of text and image tokens on the three axes of M-RoPE: time, height, width.
 
 A text token has the same position on all axes, one more than everything before it. An image
-starts there too; its tokens count frames, rows and columns from the start. The text behind it goes on
+starts there too; its tokens count frames, rows and columns from the start. The text behind goes on
 after its longer side.
 
 Reference: Wang et al. (2024), "Qwen2-VL", section 2.1, arXiv:2409.12191.

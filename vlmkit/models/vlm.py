@@ -36,10 +36,20 @@ class VisionLanguageModel(nn.Module):
         return (LayerShape(text.num_key_value_heads, text.head_dim),) * text.num_hidden_layers
 
     @property
+    def num_position_axes(self) -> int:
+        """Positions are (time, height, width)."""
+        return 3
+
+    @property
     def dtype(self) -> mx.Dtype:
         """The dtype of activations."""
         dtype: mx.Dtype = self.language.norm.weight.dtype
         return dtype
+
+    @property
+    def num_position_axes(self) -> int:
+        """Three: time, height, width."""
+        return 3
 
     def embed(self, batch: Sequence[Inputs]) -> Embeddings:
         """Encode the images, embed the tokens, and lay both out as one right-padded batch.
@@ -65,7 +75,7 @@ class VisionLanguageModel(nn.Module):
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
         """Embed int32 ``[B, L]`` token ids to ``[B, L, hidden]``."""
         hidden: mx.array = self.language.embed_tokens(token_ids)
-        return hidden
+        return hidden.astype(self.dtype)  # mxfp4 tables unpack to bfloat16
 
     def forward(
         self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span

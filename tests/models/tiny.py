@@ -1,0 +1,203 @@
+"""Small random checkpoints and prompts, the same on every machine, for oracle and test alike."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.models.families import find_family
+from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.types import Cache, Embeddings, ImageGrid, Inputs, Model, Span
+
+VOCABULARY = 120
+IMAGE, VIDEO, START, END = 100, 101, 102, 103
+NUM_STEPS = 32
+
+TEXT = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 512,
+    "hidden_act": "silu",
+    "rope_theta": 10000.0,
+    "rope_scaling": {"type": "mrope", "mrope_section": [2, 2, 2]},
+    "use_sliding_window": False,
+    "sliding_window": 64,
+    "max_window_layers": 3,
+    "bos_token_id": 104,
+    "eos_token_id": 105,
+}
+IDS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": START,
+    "vision_end_token_id": END,
+}
+VISION_2 = {
+    "depth": 2,
+    "embed_dim": 32,
+    "hidden_size": 48,
+    "num_heads": 2,
+    "mlp_ratio": 2,
+    "in_channels": 3,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+VISION_2_5 = {
+    "depth": 3,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_heads": 2,
+    "in_channels": 3,
+    "out_hidden_size": 48,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "tokens_per_second": 2,
+    "window_size": 16,
+    "fullatt_block_indexes": [1],
+}
+
+
+def qwen2_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
+    """Return the config.json of a small Qwen2-VL, in the flat layout."""
+    config = {"model_type": "qwen2_vl", "tie_word_embeddings": True, **IDS, **TEXT, **text}
+    return config | {"vision_config": VISION_2 | (vision or {})}
+
+
+def qwen2_5_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
+    """Return the config.json of a small Qwen2.5-VL, in the flat layout."""
+    config = {"model_type": "qwen2_5_vl", "tie_word_embeddings": False, **IDS, **TEXT, **text}
+    return config | {"vision_config": VISION_2_5 | (vision or {})}
+
+
+def nested(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the same config as transformers 5 writes it."""
+    top = {key: config[key] for key in ("model_type", "tie_word_embeddings", *IDS, "vision_config")}
+    text = {key: value for key, value in config.items() if key not in top}
+    theta = text.pop("rope_theta")
+    scaling = dict(text.pop("rope_scaling"))
+    scaling.pop("type")
+    text["rope_parameters"] = {**scaling, "rope_type": "default", "rope_theta": theta}
+    return {**top, "text_config": text}
+
+
+def tensor(path: str, shape: Sequence[int]) -> np.ndarray:
+    """Return the weights of one of our parameter paths: numbers that depend on the path alone.
+
+    The scale keeps activations near one in every layer, so that logits differ visibly.
+    """
+    rng = np.random.default_rng(zlib.crc32(path.encode()))
+    values = rng.standard_normal(tuple(shape), dtype=np.float32)
+    if path.endswith(".bias"):
+        return 0.2 * values
+    if len(shape) == 1:
+        return 1 + 0.2 * values
+    if "embed_tokens" in path:
+        return values
+    return values * np.float32(1.5 / np.sqrt(np.prod(shape[1:])))
+
+
+def build(config: dict[str, Any]) -> VisionLanguageModel:
+    """Return a model with the weights of :func:`tensor`."""
+    family = find_family(config)
+    assert family is not None
+    model = family.build(family.parse(config))
+    shapes = [(path, value.shape) for path, value in tree_flatten(model.parameters())]
+    model.load_weights([(path, mx.array(tensor(path, shape))) for path, shape in shapes])
+    return model
+
+
+def prompt(config: dict[str, Any], grids: Sequence[tuple[int, int, int]], seed: int) -> Inputs:
+    """Return text with images in between."""
+    rng = np.random.default_rng(seed)
+    vision = config["vision_config"]
+    merge = vision["spatial_merge_size"] ** 2
+    ids = list(rng.integers(0, IMAGE, rng.integers(3, 9)))
+    for grid in grids:
+        ids += [START, *[IMAGE] * (int(np.prod(grid)) // merge), END]
+        ids += list(rng.integers(0, IMAGE, rng.integers(0, 7)))
+    ids += list(rng.integers(0, IMAGE, 4))
+    size = vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2
+    count = sum(int(np.prod(grid)) for grid in grids)
+    patches = rng.standard_normal((count, size), dtype=np.float32) if grids else None
+    return Inputs(np.array(ids, np.int32), patches, tuple(ImageGrid(*grid) for grid in grids))
+
+
+def continuation(seed: int) -> np.ndarray:
+    """Return the tokens that the decode steps are fed: int32 ``[NUM_STEPS]``."""
+    return np.random.default_rng([seed, 7]).integers(0, IMAGE, NUM_STEPS).astype(np.int32)
+
+
+class Case(NamedTuple):
+    """A model and prompts whose logits the oracle knows."""
+
+    config: dict[str, Any]
+    prompts: dict[str, list[tuple[int, int, int]]]  # name -> grids
+
+
+PROMPTS = {
+    "text": [],
+    "one_image": [(1, 6, 10)],
+    "three_images": [(1, 4, 4), (1, 10, 6), (1, 6, 14)],
+}
+CASES = {
+    "qwen2_vl": Case(qwen2_vl(), PROMPTS),
+    "qwen2_5_vl": Case(qwen2_5_vl(), PROMPTS),
+}
+
+
+def seed_of(name: str) -> int:
+    """Return the seed of a prompt."""
+    return zlib.crc32(name.encode()) % 1000
+
+
+def empty_cache(model: Model, batch: int) -> Cache:
+    """Return a dense cache without tokens."""
+    return build_cache(DenseConfig(), model.layer_shapes, batch, model.dtype)
+
+
+def prefill(
+    model: Model, embeddings: Embeddings, cache: Cache, *, chunk: int | None = None
+) -> tuple[mx.array, Cache]:
+    """Run all prompt positions; return logits ``[B, T, V]`` and the cache."""
+    width, outputs = embeddings.hidden.shape[1], []
+    for start in range(0, width, chunk or width):
+        stop = min(start + (chunk or width), width)
+        lengths = tuple(min(max(n - start, 0), stop - start) for n in embeddings.lengths)
+        hidden, cache = model.forward(
+            embeddings.hidden[:, start:stop],
+            embeddings.positions[:, :, start:stop],
+            cache,
+            Span(cache.lengths, lengths, stop - start),
+        )
+        outputs.append(model.logits(hidden))
+    return mx.concatenate(outputs, axis=1), cache
+
+
+def decode(
+    model: Model, cache: Cache, next_positions: Sequence[int], tokens: np.ndarray
+) -> np.ndarray:
+    """Feed tokens ``[B, N]`` one by one; return logits ``[B, N, V]``."""
+    outputs, batch = [], len(next_positions)
+    for step in range(tokens.shape[1]):
+        positions = mx.array([[[p + step] for p in next_positions]], mx.int32)
+        hidden, cache = model.forward(
+            model.embed_tokens(mx.array(tokens[:, step : step + 1])),
+            positions,
+            cache,
+            Span(cache.lengths, (1,) * batch, 1),
+        )
+        outputs.append(model.logits(hidden))
+    return np.array(mx.concatenate(outputs, axis=1))
