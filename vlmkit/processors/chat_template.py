@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template, TemplateSyntaxError
 
 Message = Mapping[str, Any]
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
@@ -63,20 +63,46 @@ def render_chat_template(
             )
         )
     except jinja2.TemplateSyntaxError as error:
-        raise VlmkitError(f"chat template, line {error.lineno}: {error.message}") from error
+        raise _broken(error) from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise VlmkitError(f"the chat template refuses these messages: {error}") from error
 
 
+def template_variables(template: str) -> frozenset[str]:
+    """Return the names that a template reads from outside.
+
+    Example:
+        >>> sorted(template_variables("{% if enable_thinking %}{{ messages }}{% endif %}"))
+        ['enable_thinking', 'messages']
+    """
+    import jinja2
+    from jinja2.meta import find_undeclared_variables
+
+    environment = _environment()
+    try:
+        found = find_undeclared_variables(environment.parse(template))
+    except jinja2.TemplateSyntaxError as error:
+        raise _broken(error) from error
+    return frozenset(found) - set(environment.globals)
+
+
+def _broken(error: TemplateSyntaxError) -> VlmkitError:
+    return VlmkitError(f"chat template, line {error.lineno}: {error.message}")
+
+
 @lru_cache(maxsize=8)  # a pure function, and a batch renders the same template for every prompt
 def _compile(source: str) -> Template:
+    return _environment().from_string(source)
+
+
+def _environment() -> Environment:
     import jinja2
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
         # `{% generation %}` marks what the assistant writes, for training; rendering ignores it.
-        tags = {"generation"}
+        tags = frozenset({"generation"})  # type: ignore[assignment]  # jinja2 asks for a set
 
         def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
             next(parser.stream)
@@ -103,7 +129,7 @@ def _compile(source: str) -> Template:
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["namespace"] = Namespace
-    return environment.from_string(source)
+    return environment
 
 
 def _tojson(

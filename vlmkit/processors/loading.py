@@ -32,8 +32,10 @@ QWEN2_VL_TYPES = (
 ImageProcessor = Callable[[Sequence[Image.Image]], Patches]
 
 
-def load_processor(folder: str | Path, *, backend: Backend = "auto") -> Processor:
-    """Read the processor of a checkpoint folder. Nothing is downloaded, written or executed.
+def load_processor(
+    folder: str | Path, *, backend: Backend = "auto", trust_remote_code: bool = False
+) -> Processor:
+    """Read the processor of a checkpoint folder. Nothing is downloaded or written.
 
     Args:
         folder: the checkpoint, with config.json and the tokenizer's files.
@@ -41,6 +43,8 @@ def load_processor(folder: str | Path, *, backend: Backend = "auto") -> Processo
             start); ``transformers`` uses AutoTokenizer and the image processor on PIL that comes
             with it (torch is not needed); ``auto`` is native where the folder allows it. The
             choice is the processor's ``backend``.
+        trust_remote_code: let the transformers backend run tokenizer code that the checkpoint
+            brings along. The native backend runs none.
 
     Raises:
         VlmkitError: a file is missing or broken, or the backend cannot serve this checkpoint.
@@ -52,13 +56,13 @@ def load_processor(folder: str | Path, *, backend: Backend = "auto") -> Processo
     """
     if backend not in BACKENDS:
         raise VlmkitError(
-            f"backend={backend!r}: one of {', '.join(BACKENDS)}{nearest(str(backend), BACKENDS)}"
+            f"backend={backend!r}: one of {', '.join(BACKENDS)}{nearest(backend, BACKENDS)}"
         )
     found = read_checkpoint_files(Path(folder))
     if backend == "auto":
         backend = "native" if (found.folder / "tokenizer.json").is_file() else "transformers"
     _check_image_processor(found)
-    return _native(found) if backend == "native" else _transformers(found)
+    return _native(found) if backend == "native" else _transformers(found, trust_remote_code)
 
 
 def _check_image_processor(files: CheckpointFiles) -> None:
@@ -88,10 +92,10 @@ def _native(files: CheckpointFiles) -> Processor:
     return _build(files, "native", tokenizer, special_tokens(files), config, process)
 
 
-def _transformers(files: CheckpointFiles) -> Processor:
+def _transformers(files: CheckpointFiles, trust_remote_code: bool) -> Processor:
     from vlmkit.processors.transformers_backend import read_image_processor, read_with_transformers
 
-    tokenizer, named = read_with_transformers(files.folder)
+    tokenizer, named = read_with_transformers(files.folder, trust_remote_code)
     config = _image_config(files)
     process = None if config is None else read_image_processor(files.folder)
     return _build(files, "transformers", tokenizer, named, config, process)

@@ -49,6 +49,12 @@ class Processor:
         token_id = self.image_token_id
         return None if token_id is None else self.tokenizer.id_to_token(token_id)
 
+    @property
+    def placeholder_ids(self) -> frozenset[int]:
+        """The ids that stand for images or videos in a prompt, and are never an answer."""
+        found = (self.image_token_id, self.video_token_id)
+        return frozenset(token_id for token_id in found if token_id is not None)
+
     def process_images(self, images: Sequence[Image.Image]) -> Patches:
         """Return the patches of all images, float32 ``[N, C * T * P * P]``, and their grids.
 

@@ -19,8 +19,10 @@ from vlmkit.processors.tokenizer import Tokenizer, from_backend
 from vlmkit.types import ImageGrid
 
 
-def read_with_transformers(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
-    """Read a tokenizer and its named special tokens with AutoTokenizer; no remote code runs.
+def read_with_transformers(
+    folder: Path, trust_remote_code: bool
+) -> tuple[Tokenizer, dict[str, str]]:
+    """Read a tokenizer and its named special tokens with AutoTokenizer.
 
     Raises:
         VlmkitError: transformers cannot read it.
@@ -29,7 +31,7 @@ def read_with_transformers(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
+            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception as error:  # its many parsers raise whatever they raise
         raise VlmkitError(

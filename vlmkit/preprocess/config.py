@@ -1,0 +1,30 @@
+"""What a user can set about images before they reach the model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vlmkit.configbase import Float, Int, StageConfig
+
+PILLOW_MAX_PIXELS = 178_956_970  # Pillow itself refuses images beyond this
+Side = Annotated[Int, Field(gt=0, le=65_500)]
+
+
+class PreprocessConfig(StageConfig):
+    """How a request's images are fetched and sized."""
+
+    resize_shape: tuple[Side, Side] | None = Field(
+        None, description="Resize every image to exactly (height, width) pixels first."
+    )
+    url_timeout_s: Float = Field(
+        10.0, gt=0, le=3600, description="Limit for fetching one image, in seconds."
+    )
+    max_download_bytes: Int = Field(32 * 2**20, gt=0, description="Refuse larger downloads.")
+    max_image_pixels: Int = Field(
+        PILLOW_MAX_PIXELS,
+        gt=0,
+        le=PILLOW_MAX_PIXELS,
+        description="Refuse images with more pixels, before they are decoded.",
+    )

@@ -1,0 +1,216 @@
+"""From a question to a formatted prompt: messages, image placeholders, the chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+from vlmkit.errors import VlmkitError, nearest
+from vlmkit.processors import Processor
+from vlmkit.processors.chat_template import template_variables
+from vlmkit.processors.messages import Prompt, build_messages, count_images
+
+KEYWORDS = (
+    "add_generation_prompt",
+    "return_messages",
+    "num_images",
+    "num_audios",
+    "enable_thinking",
+    "tools",
+    "chat_template",
+    "template_kwargs",
+)
+# Templates call the switch differently.
+THINKING_ON: Mapping[str, object] = {
+    "enable_thinking": True,
+    "thinking": True,
+    "thinking_mode": "enabled",
+}
+
+
+@overload
+def apply_chat_template(
+    processor: Processor,
+    config: object,
+    prompt: Prompt,
+    add_generation_prompt: bool = True,
+    return_messages: Literal[False] = False,
+    num_images: int = 0,
+    num_audios: int = 0,
+    *,
+    enable_thinking: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    chat_template: str | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    **unknown: object,
+) -> str: ...
+
+
+@overload
+def apply_chat_template(
+    processor: Processor,
+    config: object,
+    prompt: Prompt,
+    add_generation_prompt: bool = True,
+    *,
+    return_messages: Literal[True],
+    num_images: int = 0,
+    num_audios: int = 0,
+    enable_thinking: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    chat_template: str | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    **unknown: object,
+) -> list[dict[str, Any]]: ...
+
+
+def apply_chat_template(
+    processor: Processor,
+    config: object,
+    prompt: Prompt,
+    add_generation_prompt: bool = True,
+    return_messages: bool = False,
+    num_images: int = 0,
+    num_audios: int = 0,
+    *,
+    enable_thinking: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    chat_template: str | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    **unknown: object,
+) -> str | list[dict[str, Any]]:
+    """Format a prompt for a model with its checkpoint's chat template.
+
+    Images that no message mentions come first in the last user message, as the model families'
+    own examples place them.
+
+    Args:
+        processor: from ``load``.
+        config: ``model.config`` or None. The processor knows the family; nothing is read from it.
+        prompt: a question, a message (``{"role": ..., "content": ...}``), or a list of messages.
+            Contents may be lists of parts as in the OpenAI API; their images are placed where they
+            stand, and passed to generate apart.
+        add_generation_prompt: end with the header of the assistant's turn.
+        return_messages: return the messages with their image parts, not the text.
+        num_images: images to place, those that messages mention included.
+        num_audios: audio clips to place.
+        enable_thinking: let the model think before it answers, where its template has the switch.
+        tools: JSON schemas of functions the model may call.
+        chat_template: Jinja source in place of the checkpoint's.
+        template_kwargs: further variables that the template reads.
+
+    Raises:
+        VlmkitError: no chat template, a keyword or variable it does not know, images or audio that
+            the family cannot take, or fewer placeholders than images.
+
+    Example:
+        >>> from vlmkit import load
+        >>> model, processor = load("shapes")
+        >>> print(apply_chat_template(processor, model.config, "How many?", num_images=1))
+        <|im_start|>user
+        <|vision_start|><|image_pad|><|vision_end|>How many?<|im_end|>
+        <|im_start|>assistant
+        <think></think>
+    """
+    _check_keywords(processor, unknown, num_audios)
+    messages = build_messages(processor, prompt, num_images)
+    if return_messages:
+        return messages
+    source = processor.chat_template if chat_template is None else chat_template
+    variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
+    text = processor.apply_chat_template(
+        messages,
+        add_generation_prompt=add_generation_prompt,
+        tools=tools,
+        chat_template=source,
+        template_kwargs=variables,
+    )
+    _check_images(processor, text, count_images(messages))
+    return text
+
+
+def with_thinking(processor: Processor, prompt: str) -> str:
+    """Return a formatted prompt whose assistant turn begins with thinking enabled.
+
+    Raises:
+        VlmkitError: the template has no such switch, or the prompt does not end in its generation
+            prompt.
+    """
+    template = processor.chat_template
+    if template is None:
+        raise VlmkitError(
+            f"enable_thinking: {processor.folder} has no chat template to say how; write the"
+            " thinking marker into the prompt"
+        )
+    probe = build_messages(processor, "?")
+
+    def ending(enable_thinking: bool) -> str:
+        variables = _template_variables(processor, template, enable_thinking, {})
+        text, bare = (
+            processor.apply_chat_template(
+                probe, add_generation_prompt=generation, template_kwargs=variables
+            )
+            for generation in (True, False)
+        )
+        return text.removeprefix(bare)
+
+    on, off = ending(True), ending(False)
+    if on == off:
+        raise VlmkitError(
+            f"enable_thinking: the chat template of {processor.folder} does not switch it at the"
+            " assistant's turn; set it where the prompt is formatted, in apply_chat_template"
+        )
+    if prompt.endswith(off) and (len(off) >= len(on) or not prompt.endswith(on)):
+        return prompt.removesuffix(off) + on
+    if prompt.endswith(on):
+        return prompt
+    raise VlmkitError(
+        "enable_thinking: the prompt does not end where the assistant's turn begins; format it with"
+        " apply_chat_template(processor, config, prompt, enable_thinking=True)"
+    )
+
+
+def _check_keywords(processor: Processor, unknown: Mapping[str, object], num_audios: int) -> None:
+    for name in unknown:
+        raise VlmkitError(
+            f"apply_chat_template: unknown keyword {name!r}{nearest(name, KEYWORDS)}; variables of"
+            f" the chat template go into template_kwargs={{{name!r}: ...}}"
+        )
+    if num_audios:
+        raise VlmkitError(
+            f"num_audios={num_audios}: the {processor.model_type} family takes no audio; leave it"
+            " out"
+        )
+
+
+def _template_variables(
+    processor: Processor, source: str | None, enable_thinking: bool, given: Mapping[str, Any]
+) -> dict[str, object]:
+    """The template's variables with its thinking switch; refuses what it does not read."""
+    if source is None or not (enable_thinking or given):
+        return {"enable_thinking": False}
+    known = template_variables(source)
+    for name in given:
+        if name not in known:
+            raise VlmkitError(
+                f"template_kwargs: the chat template of {processor.folder} does not read {name!r}"
+                f"{nearest(name, known)}; it reads {', '.join(sorted(known))}"
+            )
+    switches = {name: on for name, on in THINKING_ON.items() if name in known}
+    if enable_thinking and not switches:
+        raise VlmkitError(
+            f"enable_thinking: the chat template of {processor.folder} has no switch for it; leave"
+            " it out, or pass chat_template="
+        )
+    values = switches if enable_thinking else {"enable_thinking": False}
+    return {**values, **given}
+
+
+def _check_images(processor: Processor, text: str, num_images: int) -> None:
+    placeholder = processor.image_token
+    if placeholder is not None and text.count(placeholder) < num_images:
+        raise VlmkitError(
+            f"the chat template of {processor.folder} renders {text.count(placeholder)} image"
+            f" placeholders ({placeholder}) for {num_images} images; write {placeholder} into the"
+            " prompt yourself, or pass chat_template="
+        )
