@@ -78,7 +78,11 @@ def make_config(
     text = {**TEXT, "tie_word_embeddings": tied}
     if not nested:
         return {**head, **text}
-    scaling = {**text.pop("rope_scaling"), "rope_type": "default", "rope_theta": text.pop("rope_theta")}
+    scaling = {
+        **text.pop("rope_scaling"),
+        "rope_type": "default",
+        "rope_theta": text.pop("rope_theta"),
+    }
     text |= {"model_type": f"{model_type}_text", "rope_parameters": scaling}
     return {**head, "text_config": text, "tie_word_embeddings": tied}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -90,7 +90,7 @@ def install_weights(
     Raises:
         VlmkitError: Weights are missing, superfluous, or of the wrong shape or type.
     """
-    expected = dict(tree_flatten(model.parameters()))
+    expected = flat_parameters(model)
     arrays = weights.arrays
     schemes = find_schemes(quantization, arrays, expected, rename)
     unpack = bool(schemes) and _should_dequantize(dequantize, schemes, expected, dtype)
@@ -98,7 +98,7 @@ def install_weights(
         arrays = dequantize_weights(arrays, schemes, dtype)
     elif schemes:
         quantize_modules(model, schemes)
-        expected = dict(tree_flatten(model.parameters()))
+        expected = flat_parameters(model)
     _check(arrays, expected, weights.names, folder)
     cast = {
         path: array.astype(dtype) if _is_floating(array) and is_cast(path) else array
@@ -110,6 +110,12 @@ def install_weights(
     if not lazy:
         _read(cast)
     return Installed(schemes, unpack)
+
+
+def flat_parameters(model: nn.Module) -> dict[str, mx.array]:
+    """Return a model's parameters by path."""
+    tree: Any = model
+    return dict(tree_flatten(tree.parameters()))
 
 
 def _is_floating(array: mx.array) -> bool:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
-from vlmkit.loading.install import install_weights, rename_weights
+from vlmkit.loading.install import flat_parameters, install_weights, rename_weights
 from vlmkit.loading.memory import on_cpu
 from vlmkit.loading.quantization import Scheme, read_quantization
 from vlmkit.models.families import find_family
@@ -101,7 +100,7 @@ def load_model_and_report(
         dequantize=dequantize,
         lazy=lazy,
     )
-    num_bytes = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    num_bytes = sum(array.nbytes for array in flat_parameters(model).values())
     dtype_name = next(name for name, value in DTYPES.items() if value == target)
     return model, LoadReport(family.name, dtype_name, num_bytes, *installed)
 

@@ -91,6 +91,7 @@ def _scheme(section: Mapping[str, Any], where: str, default: Scheme | None) -> S
     if mode not in _MODES:
         hint = nearest(str(mode), _MODES)
         raise VlmkitError(f"{where}: mode {mode!r} is not one of {', '.join(_MODES)}{hint}")
+    allowed: dict[str, tuple[int, ...]]
     if mode in _FIXED:
         base = Scheme(*_FIXED[mode], mode)
         allowed = {"group_size": (base.group_size,), "bits": (base.bits,)}
@@ -125,7 +126,8 @@ def find_schemes(
     Raises:
         VlmkitError: Packed weights without a quantization section, or at odds with it.
     """
-    overrides = {rename(k): v for k, v in (quantization.overrides if quantization else {}).items()}
+    named = quantization.overrides if quantization else {}
+    overrides = {path: v for k, v in named.items() if (path := rename(k)) is not None}
     found: dict[str, Scheme] = {}
     for name, scales in weights.items():
         path = name.removesuffix(".scales")
@@ -136,12 +138,18 @@ def find_schemes(
             raise VlmkitError(f"{path!r} is quantized, but config.json has no quantization section")
         says = overrides.get(path, quantization.default)
         found[path] = _packed_as(path, packed, scales, whole.shape, says, path in overrides)
-        if (f"{path}.biases" in weights) != (found[path].mode == "affine"):
-            state = "lacks" if found[path].mode == "affine" else "has superfluous"
-            raise VlmkitError(f"{path!r} is quantized as {found[path]}, but {state} biases")
-    for path, says in overrides.items():
-        if says is not None and f"{path}.weight" in expected and path not in found:
-            raise VlmkitError(f"{_WHERE} says {path!r} is {says}, but the weights have no scales")
+        biases = weights.get(f"{path}.biases")
+        wanted = scales.shape if found[path].mode == "affine" else None
+        if (biases.shape if biases is not None else None) != wanted:
+            raise VlmkitError(
+                f"{path!r} is quantized as {found[path]}: its biases need shape {wanted}, "
+                f"not {biases.shape if biases is not None else None}"
+            )
+    for path, named_scheme in overrides.items():
+        if named_scheme is not None and f"{path}.weight" in expected and path not in found:
+            raise VlmkitError(
+                f"{_WHERE} says {path!r} is {named_scheme}, but the weights have no scales"
+            )
     return found
 
 
@@ -153,14 +161,16 @@ def _packed_as(
     says: Scheme | None,
     is_named: bool,
 ) -> Scheme:
-    in_dims, stored, groups = shape[-1], 32 * packed.shape[-1], scales.shape[-1]
     actual = None
-    if packed.dtype == mx.uint32 and groups and in_dims % groups == 0 and stored % in_dims == 0:
-        size = (in_dims // groups, stored // in_dims)
+    rows, in_dims = shape[:-1], shape[-1]
+    if packed.dtype == mx.uint32 and packed.shape[:-1] == scales.shape[:-1] == rows:
+        stored, groups = 32 * packed.shape[-1], scales.shape[-1]
+        whole = groups and in_dims % groups == 0 and stored % in_dims == 0
+        size = (in_dims // groups, stored // in_dims) if whole else (0, 0)
         mode = _BY_SIZE.get(size, "") if scales.dtype == mx.uint8 else "affine"
         if mode != "affine" or (size[0] in AFFINE_GROUP_SIZES and size[1] in AFFINE_BITS):
-            actual = Scheme(*size, mode)
-    if actual is None or not actual.mode or (is_named and actual != says):
+            actual = Scheme(*size, mode) if mode else None
+    if actual is None or (is_named and actual != says):
         raise VlmkitError(
             f"{path!r}: weight {list(packed.shape)} and scales {list(scales.shape)} do not pack "
             f"a matrix of {list(shape)} as {says or 'not quantized'}, which config.json says"
