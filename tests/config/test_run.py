@@ -95,8 +95,8 @@ def test_describe_shows_every_field() -> None:
 def test_media_paths_are_relative_to_their_file(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        "model: ./weights\nimages: [a.png, /b.png, 'https://host/c.png', 'data:image/png;base64,']\n"
-        "audio: [d.wav]\n",
+        "model: ./weights\naudio: [d.wav]\n"
+        "images: [a.png, /b.png, 'https://host/c.png', 'data:image/png;base64,']\n",
     )
     config = load_run(path).config
     assert config.images == (
@@ -164,7 +164,7 @@ def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
         ("images: a.png", ":1: images: must be a list, got"),
         ("model: ''", ":1: model: must have at least 1 character, got ''"),
         ("preprocess:\n  resize_shape: [3]", ":2: preprocess.resize_shape"),
-        ("prefill: 3", ":1: prefill: must be a"),
+        ("prefill: 3", ":1: prefill: needs a mapping with keys such as step_size, got 3"),
     ],
 )
 def test_mistakes_name_file_line_key_and_remedy(tmp_path: Path, text: str, message: str) -> None:

@@ -134,9 +134,11 @@ def _unknown_kind(details: ErrorDetails, spot: _Spot) -> str:
     return f"unknown kind {tag!r}{nearest(tag, known)} (one of {', '.join(known)})"
 
 
-def _missing_kind(details: ErrorDetails, spot: _Spot) -> str:
+def _mapping_message(details: ErrorDetails, spot: _Spot) -> str:
     kinds = list(spot.schema.get("discriminator", {}).get("mapping", {}))
-    return f"needs a mapping with a 'kind' ({', '.join(kinds)}), got {_show(details['input'])}"
+    keys = list(spot.schema.get("properties", {}))
+    content = f"a 'kind' ({', '.join(kinds)})" if kinds else f"keys such as {', '.join(keys[:3])}"
+    return f"needs a mapping with {content}, got {_show(details['input'])}"
 
 
 def _text_message(details: ErrorDetails, spot: _Spot) -> str:
@@ -191,7 +193,10 @@ _MESSAGES: dict[str, Callable[[ErrorDetails, _Spot], str]] = {
     "extra_forbidden": _unknown_key,
     "missing": _missing,
     "union_tag_invalid": _unknown_kind,
-    "union_tag_not_found": _missing_kind,
+    "union_tag_not_found": _mapping_message,
+    "model_attributes_type": _mapping_message,
+    "model_type": _mapping_message,
+    "dict_type": _mapping_message,
     "string_type": _text_message,
     "greater_than": _range_message,
     "greater_than_equal": _range_message,
