@@ -33,7 +33,8 @@ class _LazyLogprobs:
     def __set__(
         self, instance: object, value: Optional[List[float]] | Callable[[], List[float]]
     ) -> None:
-        instance.__dict__[self._slot] = value
+        # The generated __init__ passes the field's default, which is this descriptor.
+        instance.__dict__[self._slot] = None if value is self else value
 
 
 @dataclass
@@ -62,7 +63,7 @@ class GenerationResult:
 
     text: str = ""
     token: Optional[int] = None
-    logprobs: Optional[List[float]] = _LazyLogprobs()  # type: ignore[assignment]
+    logprobs: Optional[List[float]] = field(default=_LazyLogprobs(), repr=False)  # type: ignore
     prompt_tokens: int = 0
     generation_tokens: int = 0
     total_tokens: int = 0

@@ -24,7 +24,7 @@ def shapes() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def samples() -> list[dict[str, Any]]:
-    return json.loads((ASSETS / "samples.json").read_text())
+    return json.loads((ASSETS / "samples" / "samples.json").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import CacheConfig, build_cache, describe_cache
+from vlmkit.cache import CacheConfig, build_cache
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.engine.sampler_groups import RowSampler
@@ -115,7 +115,7 @@ def effective_config(
     """What really ran: the pipeline with all defaults, the cache per layer, backends, dtype."""
     return {
         "pipeline": pipeline.model_dump(mode="json"),
-        "cache": describe_cache(pipeline.cache, model.layer_shapes, model.dtype),
+        "cache_layers": [kind.name for kind in _new_cache(model, pipeline.cache, 0).kinds],
         "model_type": model.config.model_type,
         "dtype": str(model.dtype).removeprefix("mlx.core."),
         "processor_backend": processor.backend,
