@@ -57,6 +57,20 @@ def _top(values: mx.array, k: int) -> mx.array:
     return mx.argpartition(-values, k - 1, axis=-1)[:, :k]
 
 
+def keep_ranks(values: mx.array, ordered: mx.array, num_kept: mx.array) -> mx.array:
+    """Return bool ``[B, N]``: the first ``num_kept`` by value, the lowest index first on ties.
+
+    Args:
+        values: float32 ``[B, N]``.
+        ordered: the same values, sorted from the largest to the smallest.
+        num_kept: ``[B, 1]``, at least 1.
+    """
+    last = mx.take_along_axis(ordered, num_kept - 1, axis=-1)
+    above, tied = values > last, values == last
+    num_tied = num_kept - mx.sum(above, axis=-1, keepdims=True)
+    return above | (tied & (mx.cumsum(tied.astype(mx.int32), axis=-1) <= num_tied))
+
+
 def mass_above(probs: mx.array) -> mx.array:
     """Return the exclusive running sum ``[B, N]`` of each row, in blocks.
 
@@ -70,6 +84,15 @@ def mass_above(probs: mx.array) -> mx.array:
     # The block's mass is its own last running sum: then a longer row has the same leading values.
     before = mx.cumsum(inside[:, :, -1] + blocks[:, :, -1], axis=-1, inclusive=False)
     return (inside + before[:, :, None]).reshape(rows, num_blocks * _BLOCK)[:, :size]
+
+
+def total_mass(weights: mx.array) -> mx.array:
+    """Return the sum ``[B, 1]`` of each row, in blocks for the same reason as `mass_above`."""
+    rows, size = weights.shape
+    whole = size // _BLOCK * _BLOCK
+    sums = mx.sum(weights[:, :whole].reshape(rows, -1, _BLOCK), axis=-1)
+    rest = mx.sum(weights[:, whole:], axis=-1, keepdims=True)
+    return mx.sum(sums, axis=-1, keepdims=True) + rest
 
 
 def scatter(ids: mx.array, logits: mx.array, vocab_size: int) -> mx.array:

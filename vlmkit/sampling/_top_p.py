@@ -8,12 +8,20 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import keep_where, largest, mass_above, poison, scatter
+from vlmkit.sampling._numerics import (
+    keep_ranks,
+    keep_where,
+    largest,
+    mass_above,
+    poison,
+    scatter,
+    total_mass,
+)
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage
 
-_NUM_CANDIDATES = 1024  # sorted first; they nearly always hold the mass
-_SHORT = 8  # below 8 × 1024 tokens sorting all of them is as cheap
+_CANDIDATES = (1024, 16384)  # how many to select and sort first; few distributions need more
+_SHORT = 8  # a shortlist pays when it is at most an eighth of the vocabulary
 
 
 class TopP(StageConfig):
@@ -30,9 +38,9 @@ def top_p(config: TopP) -> SamplerStage:
     distribution in float32. The first token is always kept. Applied twice it may drop more: the
     masses are normalised again over what is left.
 
-    With a large vocabulary on the CPU the 1024 most likely tokens are selected and sorted; only
-    if their mass is below P (known after a synchronisation) are all tokens sorted. The result is
-    the same.
+    With a large vocabulary on the CPU the 1024 most likely tokens are selected and sorted, then
+    16384, and all of them only if those hold less than P (known after a synchronisation). The
+    result is the same.
 
     Example:
         >>> stage = top_p(TopP(p=0.6))
@@ -45,35 +53,41 @@ def top_p(config: TopP) -> SamplerStage:
     """
 
     def shortlist(state: Pytree, logits: mx.array) -> tuple[mx.array, mx.array] | None:
-        on_gpu = mx.default_device().type == mx.DeviceType.gpu
-        if config.p == 1.0 or logits.shape[-1] < _SHORT * _NUM_CANDIDATES or on_gpu:
+        sizes = [size for size in _CANDIDATES if size * _SHORT <= logits.shape[-1]]
+        if config.p == 1.0 or not sizes or mx.default_device().type == mx.DeviceType.gpu:
             return None  # a GPU sorts a vocabulary faster than it waits for the host
-        ids = largest(logits, _NUM_CANDIDATES)
-        chosen = mx.take_along_axis(logits, ids, axis=-1)
-        keep, mass = _nucleus(chosen, _log_mass(logits), config.p)
-        if not mx.all(mass >= config.p).item():
-            return None
-        return ids, keep_where(chosen, keep) + poison(logits)
+        wanted = _total(logits) * config.p
+        for size in sizes:
+            ids = largest(logits, size)
+            chosen = mx.take_along_axis(logits, ids, axis=-1)
+            keep, mass = _nucleus(chosen, wanted)
+            if mx.all(mass >= wanted).item():
+                return ids, keep_where(chosen, keep) + poison(logits)
+        return None
 
     def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
         if config.p == 1.0:
             return logits
         if (short := shortlist(state, logits)) is not None:
             return scatter(*short, logits.shape[-1])
-        keep, _ = _nucleus(logits, _log_mass(logits), config.p)
+        keep, _ = _nucleus(logits, _total(logits) * config.p)
         return keep_where(logits, keep)
 
     return SamplerStage("top_p", no_state, apply, keep_state, by_value=True, shortlist=shortlist)
 
 
-def _log_mass(logits: mx.array) -> mx.array:
-    return mx.logsumexp(logits, axis=-1, keepdims=True)
+def _total(logits: mx.array) -> mx.array:
+    """Return the mass of a row ``[B, 1]``, in units of its most likely token's."""
+    return total_mass(mx.exp(logits - mx.max(logits, axis=-1, keepdims=True)))
 
 
-def _nucleus(logits: mx.array, log_mass: mx.array, p: float) -> tuple[mx.array, mx.array]:
-    """Return bool ``[B, N]``: rank above holds less than p; and ``[B]``: the mass of all N."""
-    order = mx.argsort(-logits, axis=-1)  # equal logits stay in order of their ids
-    probs = mx.exp(mx.take_along_axis(logits, order, axis=-1) - log_mass)
-    above = mass_above(probs)
-    keep = mx.put_along_axis(mx.zeros(order.shape, mx.bool_), order, above < p, axis=-1)
-    return keep, above[:, -1] + probs[:, -1]
+def _nucleus(logits: mx.array, wanted: mx.array) -> tuple[mx.array, mx.array]:
+    """Return bool ``[B, N]``: those ranked above hold less than wanted; and the mass of all N.
+
+    Masses are ``[B, 1]``, in units of the most likely token's.
+    """
+    ordered = -mx.sort(-logits, axis=-1)
+    weights = mx.exp(ordered - ordered[:, :1])
+    above = mass_above(weights)
+    num_kept = mx.maximum(mx.sum(above < wanted, axis=-1, keepdims=True), 1)
+    return keep_ranks(logits, ordered, num_kept), above[:, -1:] + weights[:, -1:]

@@ -1,0 +1,178 @@
+"""The contract table: one row per stage, and the logits on which every law is checked.
+
+A new stage gets all laws by its row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vlmkit.sampling import (
+    FrequencyPenalty,
+    Greedy,
+    LogitBias,
+    MinP,
+    PresencePenalty,
+    RepetitionPenalty,
+    SamplerConfig,
+    Temperature,
+    TopK,
+    TopP,
+)
+
+VOCAB_SIZE = 24
+
+
+class Row(NamedTuple):
+    """What a stage promises."""
+
+    configs: tuple[SamplerConfig, ...]
+    neutral: SamplerConfig | None = None  # leaves the logits as they are
+    truncates: bool = False  # every logit is either kept as it is or set to −inf
+    keeps_argmax: bool = True
+    shift_invariant: bool = True  # a constant added to a row doesn't change its distribution
+    idempotent: bool = False
+    monotone: tuple[SamplerConfig, ...] = ()  # each keeps no more than the one before it
+
+
+CONTRACT: dict[str, Row] = {
+    "greedy": Row((Greedy(),), truncates=True, idempotent=True),
+    "temperature": Row(
+        (
+            Temperature(temperature=0.3),
+            Temperature(temperature=1.7),
+            Temperature(temperature=1e-300),
+        ),
+        neutral=Temperature(temperature=1.0),
+    ),
+    "top_k": Row(
+        (TopK(k=1), TopK(k=3), TopK(k=100)),
+        neutral=TopK(k=VOCAB_SIZE),
+        truncates=True,
+        idempotent=True,
+        monotone=tuple(TopK(k=k) for k in (30, 10, 4, 2, 1)),
+    ),
+    # Not idempotent: the second time the masses are normalised over what the first has left.
+    "top_p": Row(
+        (TopP(p=0.1), TopP(p=0.83), TopP(p=0.999)),
+        neutral=TopP(p=1.0),
+        truncates=True,
+        monotone=tuple(TopP(p=p) for p in (1.0, 0.97, 0.8, 0.41, 0.01)),
+    ),
+    "min_p": Row(
+        (MinP(p=0.02), MinP(p=0.31), MinP(p=1.0)),
+        neutral=MinP(p=0.0),
+        truncates=True,
+        idempotent=True,
+        monotone=tuple(MinP(p=p) for p in (0.0, 0.01, 0.2, 0.7, 1.0)),
+    ),
+    "repetition_penalty": Row(
+        (
+            RepetitionPenalty(penalty=1.3, context_size=4),
+            RepetitionPenalty(penalty=0.8, context_size=50, excluded_ids=(2, 5)),
+        ),
+        neutral=RepetitionPenalty(penalty=1.0),
+        keeps_argmax=False,
+        shift_invariant=False,
+    ),
+    "presence_penalty": Row(
+        (
+            PresencePenalty(penalty=0.7),
+            PresencePenalty(penalty=-0.4, context_size=3, include_prompt=True, excluded_ids=(1,)),
+        ),
+        neutral=PresencePenalty(penalty=0.0),
+        keeps_argmax=False,
+    ),
+    "frequency_penalty": Row(
+        (
+            FrequencyPenalty(penalty=0.25),
+            FrequencyPenalty(penalty=0.6, context_size=5, include_prompt=True),
+        ),
+        neutral=FrequencyPenalty(penalty=0.0),
+        keeps_argmax=False,
+    ),
+    "logit_bias": Row(
+        (LogitBias(bias={0: -3.0, 7: 2.5}), LogitBias(bias={3: -100.0})),
+        neutral=LogitBias(bias={}),
+        keeps_argmax=False,
+    ),
+}
+
+KINDS: tuple[str, ...] = tuple(
+    member.model_fields["kind"].default for member in get_args(get_args(SamplerConfig)[0])
+)
+
+
+def cases(wanted: Callable[[Row], bool] = lambda row: True) -> list[Any]:
+    """Return every config of every row that fits."""
+    return [config for row in CONTRACT.values() if wanted(row) for config in row.configs]
+
+
+def case_id(config: Any) -> str:
+    """Name a config in a test's id."""
+    values = [f"{value}" for key, value in config.model_dump().items() if key != "kind"]
+    return "-".join([config.kind, *values]).replace(" ", "")
+
+
+_SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[Any]]] = {
+    "normal": lambda rng, shape: rng.normal(size=shape) * 3,
+    "peaked": lambda rng, shape: rng.normal(size=shape) * 30,
+    "flat": lambda rng, shape: np.full(shape, rng.normal()),
+    "nearly flat": lambda rng, shape: rng.normal(size=shape) * 1e-3,
+    "ties": lambda rng, shape: rng.integers(-2, 3, size=shape),
+    "far from zero": lambda rng, shape: rng.normal(size=shape) + 1000,
+    "huge": lambda rng, shape: rng.normal(size=shape) * 1e30,
+    "one finite": lambda rng, shape: np.where(np.arange(shape[1]) == shape[1] // 2, 1.0, -np.inf),
+}
+
+
+@st.composite
+def logits(
+    draw: st.DrawFn,
+    exact: bool = False,
+    size: int = VOCAB_SIZE,
+    only: tuple[str, ...] = tuple(_SHAPES),
+) -> NDArray[np.float32]:
+    """Draw float32 ``[B, V]`` logits: peaked, flat, tied, huge, rounded to bfloat16, with −inf.
+
+    Args:
+        draw: given by hypothesis.
+        exact: keep to multiples of 1/64 below 100, so that adding an integer is exact.
+        size: V.
+        only: the shapes of distribution to draw from.
+    """
+    rows = draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    names = [name for name in only if not (exact and name in ("huge", "far from zero"))]
+    values = np.empty((rows, size), np.float32)
+    for row in range(rows):
+        shape = _SHAPES[draw(st.sampled_from(names))]
+        values[row] = np.broadcast_to(shape(rng, (1, size)), (1, size))[0]
+        if draw(st.booleans()):
+            hidden = rng.random(size) < draw(st.sampled_from([0.1, 0.5, 0.95]))
+            hidden[rng.integers(size)] = False
+            if np.isfinite(values[row][~hidden]).any():
+                values[row][hidden] = -np.inf
+    if exact:
+        values = (np.clip(values, -90, 90) * 64).round().astype(np.float32) / 64 + np.where(
+            np.isneginf(values), -np.inf, 0
+        ).astype(np.float32)
+    elif draw(st.booleans()):
+        values = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)  # bfloat16
+    return values
+
+
+@st.composite
+def histories(draw: st.DrawFn, rows: int, size: int = VOCAB_SIZE) -> tuple[Any, Any]:
+    """Draw prompts (one id array per row, some empty) and the tokens taken since, ``[T, B]``."""
+    ids = st.integers(0, size - 1)
+    prompts = [
+        np.array(draw(st.lists(ids, max_size=12)), dtype=np.int32).reshape(-1) for _ in range(rows)
+    ]
+    steps = draw(st.lists(st.lists(ids, min_size=rows, max_size=rows), max_size=6))
+    return prompts, np.array(steps, dtype=np.int32).reshape(-1, rows)
