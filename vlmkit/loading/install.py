@@ -176,7 +176,8 @@ def _listed(names: list[str], problem: str) -> str:
     if not names:
         return ""
     more = ", …" if len(names) > _NUM_NAMED else ""
-    return f"{len(names)} {problem} ({', '.join(names[:_NUM_NAMED])}{more})"
+    shown = ", ".join(repr(name)[1:-1] for name in names[:_NUM_NAMED])  # on one line, always
+    return f"{len(names)} {problem} ({shown}{more})"
 
 
 def _read(arrays: dict[str, mx.array]) -> None:

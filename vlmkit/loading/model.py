@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,14 @@ import mlx.core as mx
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
-from vlmkit.loading.install import flat_parameters, install_weights, rename_weights
+from vlmkit.loading.install import Weights, flat_parameters, install_weights, rename_weights
 from vlmkit.loading.memory import on_cpu
 from vlmkit.loading.quantization import Scheme, read_quantization
-from vlmkit.models.families import find_family
+from vlmkit.loading.text import build_text, sanitized
+from vlmkit.models.config import ModelConfig
+from vlmkit.models.families import Family, find_family
+from vlmkit.models.lm_adapter import LmModel
+from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.types import Model
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
@@ -79,30 +84,46 @@ def load_model_and_report(
 ) -> tuple[Model, LoadReport]:
     """Load a model as :func:`load_model` does, and report the effective choices."""
     checkpoint = read_checkpoint(folder)
-    quantization = read_quantization(checkpoint.config)
     target = _target_dtype(dtype, checkpoint)
     family = find_family(checkpoint.config)
-    if family is None:
-        raise NotImplementedError
-    config = family.parse(checkpoint.config)
-    model = family.build(config)
-    installed = install_weights(
-        model,
-        rename_weights(
-            read_arrays(checkpoint),
-            lambda name: family.rename(name, config),
-            lambda path, array: family.reshape(path, array, config),
-        ),
+    install = partial(
+        install_weights,
         folder=folder,
-        quantization=quantization,
-        rename=lambda name: family.rename(name, config),
+        quantization=read_quantization(checkpoint.config),
         dtype=target,
         dequantize=dequantize,
         lazy=lazy,
     )
-    num_bytes = sum(array.nbytes for array in flat_parameters(model).values())
-    dtype_name = next(name for name, value in DTYPES.items() if value == target)
-    return model, LoadReport(family.name, dtype_name, num_bytes, *installed)
+    model: VisionLanguageModel | LmModel
+    if family is None:
+        text = build_text(folder, checkpoint.config, trust_remote_code=trust_remote_code)
+        arrays = sanitized(text, read_arrays(checkpoint), folder)
+        weights = Weights(arrays, {})
+        installed = install(text.model, weights, rename=lambda name: name, is_cast=text.is_cast)
+        model = LmModel(text.model, checkpoint.config)
+    else:
+        config = family.parse(checkpoint.config)
+        model = family.build(config)
+        rename = partial(_rename, family, config)
+        reshape = partial(_reshape, family, config)
+        weights = rename_weights(read_arrays(checkpoint), rename, reshape)
+        installed = install(model, weights, rename=rename)
+    report = LoadReport(
+        family="mlx_lm" if family is None else family.name,
+        dtype=next(name for name, value in DTYPES.items() if value == target),
+        num_bytes=sum(array.nbytes for array in flat_parameters(model).values()),
+        schemes=installed.schemes,
+        dequantized=installed.dequantized,
+    )
+    return model, report
+
+
+def _rename(family: Family, config: ModelConfig, name: str) -> str | None:
+    return family.rename(name, config)
+
+
+def _reshape(family: Family, config: ModelConfig, path: str, array: mx.array) -> mx.array:
+    return family.reshape(path, array, config)
 
 
 def _target_dtype(name: str | None, checkpoint: Checkpoint) -> mx.Dtype:

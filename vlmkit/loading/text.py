@@ -1,0 +1,85 @@
+"""Text-only checkpoints: the architecture and the mapping of weights are mlx-lm's."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from vlmkit.errors import VlmkitError
+from vlmkit.models.lm_adapter import build_lm
+
+
+class TextArchitecture(NamedTuple):
+    """An mlx-lm model, and the optional parts of mlx-lm's protocol with their defaults."""
+
+    model: nn.Module
+    sanitize: Callable[[dict[str, mx.array]], dict[str, mx.array]]
+    is_cast: Callable[[str], bool]
+
+
+def build_text(
+    folder: Path, config: Mapping[str, Any], *, trust_remote_code: bool
+) -> TextArchitecture:
+    """Build the architecture of a text-only checkpoint.
+
+    Args:
+        folder: The checkpoint folder.
+        config: Its config.json.
+        trust_remote_code: Run the Python file that config.json names as ``model_file``.
+
+    Raises:
+        VlmkitError: mlx-lm has no such architecture, or the checkpoint's own code is not trusted.
+    """
+    model_file = config.get("model_file")
+    if model_file is None:
+        model = build_lm(config)
+    elif trust_remote_code:
+        model = _build_own(folder / str(model_file), config)
+    else:
+        raise VlmkitError(
+            f"{str(folder)!r} wants to run its own {model_file!r}; "
+            "pass trust_remote_code=True if you trust it"
+        )
+    # mlx-lm's protocol has optional methods; this is the one place that looks.
+    sanitize = getattr(model, "sanitize", None)
+    is_cast = getattr(model, "cast_predicate", None)
+    return TextArchitecture(
+        model,
+        sanitize if sanitize is not None else lambda weights: weights,
+        is_cast if is_cast is not None else lambda _: True,
+    )
+
+
+def sanitized(
+    architecture: TextArchitecture, arrays: dict[str, mx.array], folder: Path
+) -> dict[str, mx.array]:
+    """Map a checkpoint's arrays as the architecture does.
+
+    Raises:
+        VlmkitError: The architecture misses a weight or its shape.
+    """
+    try:
+        return architecture.sanitize(arrays)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise VlmkitError(
+            f"weights in {str(folder)!r} do not fit its config.json: mlx-lm cannot map them "
+            f"({type(error).__name__}: {reason}); fetch the checkpoint again"
+        ) from error
+
+
+def _build_own(path: Path, config: Mapping[str, Any]) -> nn.Module:
+    if path.parent.resolve() != path.resolve().parent or not path.is_file():
+        raise VlmkitError(f"config.json: model_file {path.name!r} is not in {str(path.parent)!r}")
+    spec = importlib.util.spec_from_file_location("checkpoint_model", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model: nn.Module = module.Model(module.ModelArgs.from_dict(dict(config)))
+    return model
