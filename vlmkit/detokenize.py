@@ -22,7 +22,7 @@ Decode = Callable[[Sequence[int]], str]
 """Token ids to text. Special tokens are left out here or not at all; no clean-up of spaces."""
 
 _REPLACEMENT = "\ufffd"
-_MAX_HELD = 8  # characters: some tokenizers show each byte of an unfinished character as one
+_MAX_HELD = 8  # characters that stay back when the window is full
 _MAX_BYTE_TOKENS = 4  # tokens: no character has more bytes
 _MAX_WINDOW = 48  # tokens
 _KEPT = 24  # tokens of a full window that are kept: the held characters lie in them
@@ -69,7 +69,7 @@ def push(state: DetokenizerState, token_id: int, decode: Decode) -> tuple[Detoke
             return state._replace(ids=ids, text=text), ""
         ids = ids[state.mark :]
         state, text = init(), decode(ids)
-    done = text[: len(text) - _count_held(text)]
+    done = text[: len(text) - _count_held(text, len(ids))]
     segment = done[len(state.done) :]
     if segment and done == text:
         context = ids[state.mark :]
@@ -86,8 +86,9 @@ def finish(state: DetokenizerState, decode: Decode) -> str:
     return decode(state.ids[state.mark :])
 
 
-def _count_held(text: str) -> int:
-    return min(len(text) - len(text.rstrip(_REPLACEMENT)), _MAX_HELD)
+def _count_held(text: str, num_ids: int) -> int:
+    held = len(text) - len(text.rstrip(_REPLACEMENT))
+    return held if num_ids <= _MAX_WINDOW else min(held, _MAX_HELD)
 
 
 def _shorten(state: DetokenizerState, decode: Decode) -> DetokenizerState:
