@@ -13,6 +13,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.decoder import Decoder
 from vlmkit.models.mrope_positions import mrope_positions
+from vlmkit.models.tokens import check_token_ids
 from vlmkit.models.vision import VisionEncoder
 from vlmkit.types import Cache, Embeddings, Inputs, LayerShape, Span
 
@@ -34,11 +35,6 @@ class VisionLanguageModel(nn.Module):
         """What each decoder layer stores per token."""
         text = self.config.text_config
         return (LayerShape(text.num_key_value_heads, text.head_dim),) * text.num_hidden_layers
-
-    @property
-    def num_position_axes(self) -> int:
-        """Positions are (time, height, width)."""
-        return 3
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -112,15 +108,8 @@ class VisionLanguageModel(nn.Module):
         return flat.reshape(hidden.shape)
 
     def _check(self, inputs: Inputs) -> None:
-        vision, ids = self.config.vision_config, inputs.token_ids
-        if len(ids) == 0:
-            raise VlmkitError("the prompt is empty: it needs at least one token")
-        if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
-            bad = int(ids[(ids < 0) | (ids >= self.config.vocab_size)][0])
-            raise VlmkitError(
-                f"token id {bad} is outside the vocabulary of {self.config.vocab_size}; "
-                "tokenizer and model do not belong together"
-            )
+        check_token_ids(inputs, self.config.vocab_size)
+        vision = self.config.vision_config
         expected = sum(t * h * w for t, h, w in inputs.image_grids)
         found = (0, vision.patch_dim) if inputs.patches is None else inputs.patches.shape
         if found != (expected, vision.patch_dim):
