@@ -1,0 +1,128 @@
+"""The contract table: every kind of cache, and what it must compute, in plain numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache
+from vlmkit.types import CacheKind, LayerShape, Pytree, Span
+
+SHAPE = LayerShape(num_kv_heads=2, head_dim=32)
+NUM_HEADS = 6
+SCALE = 0.25
+
+CONFIGS: dict[str, Any] = {
+    "dense": DenseConfig(),
+    "rotating": RotatingConfig(max_size=12, keep=3),
+    "rotating_without_keep": RotatingConfig(max_size=7, keep=0),
+    "rotating_one_wide": RotatingConfig(max_size=5, keep=4),
+    "rotating_large": RotatingConfig(max_size=300, keep=4),
+    "affine_8": AffineConfig(bits=8, group_size=32),
+    "affine_3": AffineConfig(bits=3, group_size=32),
+    "affine_k8_v4": AffineConfig(key_bits=8, value_bits=4, group_size=32),
+    "affine_rotating": AffineConfig(bits=4, group_size=32, max_size=12, keep=3),
+}
+
+
+class Tokens(NamedTuple):
+    """Queries, keys and values of the tokens of one row."""
+
+    queries: NDArray[np.float32]  # [H, n, D]
+    keys: NDArray[np.float32]  # [H_kv, n, D]
+    values: NDArray[np.float32]  # [H_kv, n, D]
+
+    def part(self, start: int, stop: int) -> Tokens:
+        return Tokens(*(x[:, start:stop] for x in self))
+
+
+def kind_of(name: str) -> CacheKind:
+    return build_cache(CONFIGS[name], [SHAPE], 0, mx.float32).kinds[0]
+
+
+def random_tokens(count: int, seed: int) -> Tokens:
+    rng = np.random.default_rng(seed)
+    shapes = [(heads, count, SHAPE.head_dim) for heads in (NUM_HEADS, 2, 2)]
+    return Tokens(*(rng.standard_normal(shape, np.float32) for shape in shapes))
+
+
+def feed(
+    kind: CacheKind,
+    state: Pytree,
+    starts: Sequence[int],
+    rows: Sequence[Tokens],
+    widths: Sequence[int],
+    padding: float = 100.0,
+) -> tuple[Pytree, list[NDArray[np.float32]]]:
+    """Append rows in chunks of these widths; return the attention output [H, n, D] per row."""
+    lengths = [row.keys.shape[1] for row in rows]
+    assert sum(widths) >= max(lengths)
+    outputs: list[list[NDArray[np.float32]]] = [[] for _ in rows]
+    at = 0
+    for width in widths:
+        num_new = [min(max(length - at, 0), width) for length in lengths]
+        span = Span(
+            starts=tuple(s + min(n, at) for s, n in zip(starts, lengths, strict=True)),
+            lengths=tuple(num_new),
+            width=width,
+        )
+        parts = [row.part(at, at + width) for row in rows]
+        queries, keys, values = (
+            mx.array(np.stack([_pad(part[i], width, padding) for part in parts])) for i in range(3)
+        )
+        plan = kind.plan(state, span)
+        state = kind.append(state, keys, values, plan)
+        output = kind.attend(state, queries, plan, SCALE)
+        mx.eval(state, output)
+        for row, count in enumerate(num_new):
+            outputs[row].append(np.array(output[row, :, :count]))
+        at += width
+    return state, [np.concatenate(chunks, axis=1) for chunks in outputs]
+
+
+def _pad(x: NDArray[np.float32], width: int, padding: float) -> NDArray[np.float32]:
+    full = np.full((x.shape[0], width, x.shape[2]), padding, np.float32)
+    full[:, : x.shape[1]] = x
+    return full
+
+
+def expected(name: str, tokens: Tokens) -> NDArray[np.float64]:
+    """What every query of a row must get, in float64."""
+    config = CONFIGS[name]
+    count = tokens.keys.shape[1]
+    i, j = np.arange(count)[:, None], np.arange(count)[None]
+    visible = j <= i
+    max_size = None if isinstance(config, DenseConfig) else config.max_size
+    if max_size is not None:
+        visible &= (j < config.keep) | (i - j < max_size - config.keep)
+    keys, values = stored_keys(config, tokens.keys), stored_values(config, tokens.values)
+    group = NUM_HEADS // SHAPE.num_kv_heads
+    keys, values = (np.repeat(x.astype(np.float64), group, axis=0) for x in (keys, values))
+    scores = SCALE * tokens.queries.astype(np.float64) @ keys.swapaxes(1, 2)
+    scores = np.where(visible, scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ values)
+
+
+def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
+    return _quantized(config, keys, lambda c: c.key_bits)
+
+
+def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return _quantized(config, values, lambda c: c.value_bits)
+
+
+def _quantized(
+    config: Any, x: NDArray[np.float32], own_bits: Callable[[AffineConfig], int | None]
+) -> NDArray[np.float32]:
+    if not isinstance(config, AffineConfig):
+        return x
+    bits = own_bits(config) or config.bits
+    codes = mx.quantize(mx.array(x).astype(mx.float16), group_size=config.group_size, bits=bits)
+    return np.array(
+        mx.dequantize(*codes, group_size=config.group_size, bits=bits, dtype=mx.float32)
+    )
