@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -26,7 +27,7 @@ def widths_for(draw: st.DrawFn, total: int) -> list[int]:
     """Cut ``total`` tokens into chunks."""
     cuts = draw(st.lists(st.integers(1, total), max_size=4, unique=True).map(sorted))
     edges = [0, *(cut for cut in cuts if cut < total), total]
-    return [stop - start for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [stop - start for start, stop in pairwise(edges)]
 
 
 def assert_close(actual: NDArray[np.float32], desired: NDArray[Any]) -> None:
@@ -66,9 +67,7 @@ def test_chunks_equal_one_append(name: str, data: st.DataObject, count: int, see
 @every_kind
 @modest
 @given(counts=st.lists(lengths, min_size=2, max_size=4), more=st.integers(1, 15), seed=seeds)
-def test_batched_rows_equal_single_rows(
-    name: str, counts: list[int], more: int, seed: int
-) -> None:
+def test_batched_rows_equal_single_rows(name: str, counts: list[int], more: int, seed: int) -> None:
     kind = kind_of(name)
     rows = [random_tokens(count + more, seed + row) for row, count in enumerate(counts)]
     prompts = [row.part(0, count) for row, count in zip(rows, counts, strict=True)]
