@@ -41,12 +41,13 @@ class Tokenizer:
             VlmkitError: the text cannot be written as UTF-8.
         """
         try:
-            return self.encode_text(text)
+            text.encode()
         except UnicodeEncodeError as error:
             raise VlmkitError(
                 f"text: character {error.start} is {text[error.start]!r}, half of a surrogate pair;"
                 " remove it, or decode the text with errors='replace'"
             ) from error
+        return self.encode_text(text)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ``ids``. Ids without a token (padding of a vocabulary) are nothing."""
