@@ -1,16 +1,125 @@
-"""The project's files hold together."""
+"""The project's files hold together: packaging, imports and their direction."""
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import vlmkit
 
 ROOT = Path(vlmkit.__file__).parent.parent
+PACKAGE = ROOT / "vlmkit"
+
+# From the bottom up. A module may import what stands in a lower layer, and its own package; two
+# packages of one layer never import each other, so no stage knows another.
+LAYERS = (
+    {"errors"},
+    {"types", "configbase", "backend", "results", "random"},
+    {"cache", "sampling", "stopping", "models", "processors", "detokenize", "prefill", "decode"},
+    {"preprocess", "loading", "prompt_utils"},
+    {"pipeline"},
+    {"engine", "config"},
+    {"api"},
+    {"batch"},
+    {"cli"},
+    {"__main__"},
+)
+LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
+HEAVY = ("torch", "transformers", "mlx_lm", "mlx_vlm", "huggingface_hub", "tokenizers", "requests")
 
 
-def test_extras_are_the_documented_ones() -> None:
+def part_of(module: str) -> str:
+    """The package or module directly under vlmkit that a dotted name belongs to."""
+    return module.split(".")[1] if "." in module else module
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(body: list[ast.stmt], *, inside: bool) -> Iterator[str]:
+    """Names of imported modules; with ``inside`` also those in functions and under `if`."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif inside:
+            children = [child for child in ast.walk(node) if isinstance(child, ast.stmt)]
+            yield from imports([child for child in children if child is not node], inside=False)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    importer = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if importer == "__init__":
+        return  # re-exports lazily
+    assert importer in LAYER, f"say in LAYERS where {importer} stands"
+    for name in imports(ast.parse(path.read_text()).body, inside=True):
+        target = part_of(name)
+        if not name.startswith("vlmkit.") or target in (importer, "__version__"):
+            continue
+        assert target in LAYER, f"{path}: {name} is no module of vlmkit"
+        assert LAYER[target] < LAYER[importer], f"{path} imports {name} from above or beside"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_heavy_import_at_module_level(path: Path) -> None:
+    names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()).body, inside=False)}
+    assert not names & set(HEAVY)
+
+
+def test_scripts_use_public_names_only() -> None:
+    for folder in ("experiments", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imports(ast.parse(path.read_text()).body, inside=True):
+                parts = name.split(".")
+                private = parts[0] == "vlmkit" and any(part.startswith("_") for part in parts)
+                assert not private, f"{path} imports {name}"
+
+
+def test_importing_vlmkit_and_its_command_line_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, vlmkit, vlmkit.cli.main\n"
+        "try: vlmkit.cli.main.main(['generate', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'mlx', 'numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'transformers', 'torch'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    reply = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert reply.returncode == 0, reply.stderr
+
+
+def test_a_missing_backend_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlmkit.backend import require_mlx
+
+    require_mlx()
+    monkeypatch.setitem(sys.modules, "mlx.core", None)  # what a failed import looks like
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(vlmkit.errors.VlmkitError, match=r"pip install 'vlmkit\[cpu\]' \(or 'vlm"):
+        require_mlx()
+
+
+def test_packaging() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "dev"}
     assert not any("torch" in item for item in project["dependencies"])
+    command, target = next(iter(project["scripts"].items()))
+    assert (command, target) == ("vlmkit", "vlmkit.cli.main:main")
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {vlmkit.__version__}" in changes
+
+
+def test_files_stay_readable() -> None:
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, f"{path}: split it by purpose"

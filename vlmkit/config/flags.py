@@ -23,7 +23,7 @@ class Place(NamedTuple):
     field: str
 
 
-_RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
+RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
     "model": ("model",),
     "revision": ("revision",),
     "dtype": ("dtype",),
@@ -36,8 +36,8 @@ _RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
     "resize_shape": ("preprocess", "resize_shape"),
     "prefill_step_size": ("prefill", "step_size"),
 }
-_CACHE_FLAGS = frozenset({"kv_bits", "kv_group_size", "max_kv_size"})
-_STAGES: Mapping[str, Place] = {
+CACHE_FLAGS = frozenset({"kv_bits", "kv_group_size", "max_kv_size"})
+STAGE_FIELDS: Mapping[str, Place] = {
     "temperature": Place("sampling", "temperature", "temperature"),
     "top_p": Place("sampling", "top_p", "p"),
     "top_k": Place("sampling", "top_k", "k"),
@@ -67,15 +67,15 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
     params = {name: value for name, value in given.items() if name in GenerationParams.model_fields}
     pipeline = written(pipeline_from_params(**params))
     tree = merge_all([defaults, to_node(pipeline, DEFAULT), file])
-    cache_flags = sorted(_CACHE_FLAGS & params.keys())
+    cache_flags = sorted(CACHE_FLAGS & params.keys())
     if cache_flags:
         origin = Origin(" ".join(_flag(name) for name in cache_flags))
         tree = replace_at(tree, ("cache",), to_node(pipeline["cache"], origin))
-    for name, path in _RUN_FIELDS.items():
+    for name, path in RUN_FIELDS.items():
         if name in given:
             tree = merge(tree, _nest(path, to_node(given[name], Origin(_flag(name)))))
-    for name in _STAGES.keys() & params.keys():
-        is_own = find(file, (_STAGES[name].section,)) is not None
+    for name in STAGE_FIELDS.keys() & params.keys():
+        is_own = find(file, (STAGE_FIELDS[name].section,)) is not None
         tree = _set_in_stage(tree, name, params[name], is_own=is_own)
     return tree
 
@@ -100,7 +100,7 @@ def _written(value: Any) -> Any:
 
 def _set_in_stage(tree: Node, name: str, value: Any, *, is_own: bool) -> Node:
     """Set a parameter in the one stage it belongs to; ``is_own``: the file lists the stages."""
-    place, origin = _STAGES[name], Origin(_flag(name))
+    place, origin = STAGE_FIELDS[name], Origin(_flag(name))
     stages = tree.value[place.section].value
     if not isinstance(stages, list):
         return tree  # not valid; validation will say so

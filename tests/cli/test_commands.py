@@ -1,0 +1,162 @@
+"""The command as a script sees it: output, messages on stderr, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import vlmkit
+from vlmkit.cli.main import main
+
+ROOT = Path(vlmkit.__file__).parent.parent
+PICTURE = ROOT / "vlmkit" / "assets" / "shapes" / "samples" / "count_all.png"
+
+
+class Reply(NamedTuple):
+    """What came out of a command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Reply]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.chdir(ROOT)
+
+    def run(*argv: str) -> Reply:
+        code = main(argv)
+        return Reply(code, *capsys.readouterr())
+
+    return run
+
+
+def test_generate_prints_the_answer_as_text_and_as_json(command: Command) -> None:
+    ask = ["generate", "--prompt", "Count the objects.", "--image", str(PICTURE)]
+    text = command(*ask, "--no-stream")
+    assert (text.code, text.stderr) == (0, "")
+    assert command(*ask).stdout == text.stdout  # streamed
+    reply = command(*ask, "--json", "--max-tokens", "3", "seed=5")
+    assert (reply.code, reply.stderr) == (0, "")
+    result = json.loads(reply.stdout)
+    assert text.stdout.startswith(result["text"])
+    assert result["generation_tokens"] == len(result["token_ids"]) <= 3
+    assert result["finish_reason"] in ("stop", "length")
+    assert result["effective"]["pipeline"]["seed"] == 5
+    assert "logprobs" not in result
+    with_logprobs = json.loads(command(*ask, "--json", "--logprobs").stdout)
+    assert len(with_logprobs["logprobs"]) > with_logprobs["token"]
+
+
+def test_generate_from_a_config_shows_its_thinking(command: Command) -> None:
+    reply = command("generate", "configs/runs/shapes_budget.yaml", "stopping.2.budget=2")
+    assert (reply.code, reply.stderr) == (0, "")
+    assert "</think>" in reply.stdout
+    assert "\x1b" not in reply.stdout  # dimmed on terminals only
+
+
+def test_the_prompt_can_come_from_standard_input(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Count the objects."))
+    piped = command("generate", "--prompt", "-", "--max-tokens", "4", "--image", str(PICTURE))
+    given = command("generate", "configs/runs/shapes_answer.yaml", "--max-tokens", "4")
+    assert (piped.code, piped.stdout) == (0, given.stdout)
+
+
+def test_describe_says_where_values_come_from(command: Command) -> None:
+    path = "configs/runs/shapes_sampling.yaml"
+    document = json.loads(command("describe", path, "seed=9", "--json").stdout)
+    assert document["config"]["seed"] == 9
+    assert document["origins"]["seed"] == "seed=9"
+    assert document["origins"]["sampling.0.p"].startswith("configs/sampling/nucleus.yaml:")
+    lines = command("describe", path).stdout.splitlines()
+    assert any(line.split() == ["seed", "1", f"{path}:4"] for line in lines)
+
+
+def test_schema_and_models(command: Command, tmp_path: Path) -> None:
+    assert command("schema", "--out", str(tmp_path)).code == 0
+    written = (tmp_path / "schema.json").read_text()
+    assert written == (ROOT / "configs" / "schema.json").read_text()
+    assert command("schema", "--out", "-").stdout == written
+    assert "qwen2_vl" in json.loads(command("models", "--json").stdout)["families"]
+    assert "qwen2_vl" in command("models").stdout
+
+
+def test_no_command_prints_help(command: Command) -> None:
+    assert command().stdout.startswith("usage: vlmkit")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["generate"], "no prompt: give --prompt TEXT"),
+        (["generate", "--prompt", "x", "--temperature", "-1"], "temperature must be at least 0"),
+        (["generate", "--prompt", "x", "--model", "no/such/folder"], "no/such/folder"),
+        (["generate", "--prompt", "x", "--image", "none.png"], "none.png"),
+        (["generate", "--prompt", "x", "--audio", "none.wav"], "audio"),
+        (["generate", "absent.yaml"], "absent.yaml: no such config file"),
+        (["describe", "seed=x"], "seed=x: seed: must be a valid integer"),
+        (["describe", "--tempature", "1"], "did you mean '--temperature'?"),
+        (["schema", "--out", "README.md"], "README.md/schema.json: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    command: Command, argv: list[str], message: str
+) -> None:
+    reply = command(*argv)
+    assert (reply.code, reply.stdout) == (2, "")
+    assert reply.stderr.startswith("vlmkit: error: ")
+    assert message in reply.stderr
+    assert reply.stderr.count("\n") == 1
+
+
+def test_interrupting_exits_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vlmkit.cli.generate.run_generate", interrupted)
+    reply = command("generate", "--prompt", "x")
+    assert (reply.code, reply.stdout) == (130, "")
+    assert "Traceback" not in reply.stderr
+
+
+def test_a_bug_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("vlmkit.cli.generate.run_generate", broken)
+    with pytest.raises(ZeroDivisionError):
+        command("generate", "--prompt", "x")
+
+
+def test_as_a_process() -> None:
+    words = [sys.executable, "-m", "vlmkit", "generate", "--prompt", "Hi", "--max-tokens", "2"]
+    reply = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (reply.returncode, reply.stderr) == (0, "")
+    reply = subprocess.run(
+        [*words, "sede=1"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (reply.returncode, reply.stderr.count("\n")) == (2, 1)
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "vlmkit", "schema", "--out", "-"]
+    with open(writing, "w") as pipe:
+        reply = subprocess.run(
+            words, stdout=pipe, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+        )
+    assert (reply.returncode, reply.stderr) == (141, "")
