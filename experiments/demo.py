@@ -28,8 +28,8 @@ NUM_SAMPLES = 4  # per image and chain
 BUDGETS: tuple[int | None, ...] = (0, 2, 4, 8, 16, None)
 CHAINS: dict[str, dict[str, float]] = {
     "greedy": {},
-    "temperature 1.0, top_p 0.9": {"temperature": 1.0, "top_p": 0.9},
-    "temperature 2.0, min_p 0.05": {"temperature": 2.0, "min_p": 0.05},
+    "top_p 0.9, T 1.0": {"top_p": 0.9, "temperature": 1.0},
+    "min_p 0.05, T 2.0": {"min_p": 0.05, "temperature": 2.0},
 }
 END_OF_THINKING = "</think>"
 
@@ -91,7 +91,7 @@ def compare_chains(console: Console, model: Any, processor: Any, samples: Sequen
     prompts = format_prompts(model, processor, repeated)
     table = Table(title=f"Sampler chains: {len(samples)} images, {NUM_SAMPLES} samples each")
     table.add_column("chain")
-    for heading in ("right answers", "different texts per image", "tokens per answer"):
+    for heading in ("right", "texts per image", "tokens"):
         table.add_column(heading, justify="right")
     for name, chain in CHAINS.items():
         response = batch_generate(
@@ -123,7 +123,7 @@ def compare_budgets(
     """Accuracy as the thinking budget grows."""
     prompts = format_prompts(model, processor, samples)
     table = Table(title=f"Thinking budgets: {len(samples)} images, greedy")
-    for heading in ("budget", "right answers", "thinking cut short", "tokens per answer"):
+    for heading in ("budget", "right", "cut short", "tokens"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for budget in BUDGETS:
@@ -149,18 +149,20 @@ def compare_budgets(
 
 NEXT_STEPS = """
 [bold]What to try next[/]
-  .venv/bin/vlmkit generate --image vlmkit/assets/shapes/samples/chain.png \\
-      --prompt "How many objects are there?" --enable-thinking
-  .venv/bin/vlmkit describe configs/runs/shapes_thinking.yaml      every stage, and where each value comes from
-  .venv/bin/vlmkit generate configs/runs/shapes_sampled.yaml seed=7    a run from YAML with one value changed
-  .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID ...           any Qwen2-VL or Qwen2.5-VL checkpoint
-  make test                                                        the tests
+  a question of your own, about one of the sample images or any file:
+    .venv/bin/vlmkit generate --image vlmkit/assets/shapes/samples/chain.png \\
+        --prompt "How many objects are there?" --enable-thinking
+  a run from YAML, with one value changed; then every stage of it, and where each value comes from:
+    .venv/bin/vlmkit generate configs/runs/shapes_sampling.yaml seed=7
+    .venv/bin/vlmkit describe configs/runs/shapes_sampling.yaml seed=7
+  any Qwen2-VL or Qwen2.5-VL checkpoint:
+    .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID --image FILE --prompt TEXT
 """
 
 
 def main() -> None:
     """Run the demo."""
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
     began = time.perf_counter()
     model, processor = load("shapes")
     console.print(
@@ -173,7 +175,7 @@ def main() -> None:
     compare_chains(console, model, processor, samples)
     compare_budgets(console, model, processor, samples)
     console.print(f"All of this took {time.perf_counter() - began:.0f} s.")
-    console.print(NEXT_STEPS)
+    console.print(NEXT_STEPS, soft_wrap=True)
 
 
 if __name__ == "__main__":
