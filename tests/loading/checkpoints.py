@@ -11,7 +11,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.types import Cache, CacheKind, ImageGrid, Inputs, LayerShape, Model, Pytree, Span
+from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.types import ImageGrid, Inputs, Model, Span
 
 IMAGE_ID = 60
 PATCH, CHANNELS, TIME = 4, 3, 2
@@ -218,35 +219,11 @@ def make_inputs(seed: int = 0) -> Inputs:
 
 
 def logits_of(model: Model, inputs: Inputs) -> NDArray[np.float32]:
-    """The logits at every position of one prompt, ``[T, V]``, through a plain causal cache."""
+    """The logits at every position of one prompt, ``[T, V]``, through a dense cache."""
     hidden, positions, lengths, _ = model.embed([inputs])
-    kind = _causal()
-    layers = tuple(kind.init(1, shape, model.dtype) for shape in model.layer_shapes)
-    cache = Cache((kind,) * len(layers), layers, (0,))
+    cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
     hidden, _ = model.forward(hidden, positions, cache, Span((0,), lengths, lengths[0]))
     return np.array(model.logits(hidden)[0].astype(mx.float32))
-
-
-def _causal() -> CacheKind:
-    def init(batch: int, shape: LayerShape, dtype: mx.Dtype) -> Pytree:
-        return ()
-
-    def append(state: Pytree, keys: mx.array, values: mx.array, plan: Pytree) -> Pytree:
-        return keys, values
-
-    def attend(state: Pytree, queries: mx.array, plan: Pytree, scale: float) -> mx.array:
-        keys, values = (mx.repeat(x, queries.shape[1] // x.shape[1], axis=1) for x in state)
-        scores = scale * queries @ keys.swapaxes(-1, -2)
-        scores = mx.where(plan, scores, -mx.inf)
-        return mx.softmax(scores.astype(mx.float32), axis=-1).astype(values.dtype) @ values
-
-    def plan(state: Pytree, span: Span) -> Pytree:
-        return mx.tri(span.width).astype(mx.bool_)
-
-    def unused(*_: Any) -> Any:
-        raise AssertionError("not needed for one pass")
-
-    return CacheKind("causal", init, plan, append, attend, unused, unused, unused, unused)
 
 
 def relative_error(logits: NDArray[Any], expected: NDArray[Any]) -> float:
