@@ -248,12 +248,13 @@ def _specs(
 
 def _stats(results: Sequence[GenerationResult], total_s: float, clock: _Clock) -> BatchStats:
     prompt_tokens = sum(result.prompt_tokens for result in results)
+    cached_tokens = sum(result.cached_tokens for result in results)
     generation_tokens = sum(result.generation_tokens for result in results)
     prompt_s = sum(clock.prompts)
     generation_s = max(total_s - prompt_s - sum(clock.preparing), 0.0)
     return BatchStats(
         prompt_tokens=prompt_tokens,
-        prompt_tps=prompt_tokens / prompt_s if prompt_s else 0.0,
+        prompt_tps=(prompt_tokens - cached_tokens) / prompt_s if prompt_s else 0.0,
         prompt_time=prompt_s,
         generation_tokens=generation_tokens,
         generation_tps=generation_tokens / generation_s if generation_s else 0.0,

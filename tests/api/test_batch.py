@@ -145,6 +145,13 @@ def test_equal_rows_are_separate_samples(shapes: Loaded) -> None:
     for sample, result in enumerate(response.results):
         single = generate(*shapes, "Hello", sample=sample, **options)
         assert result.token_ids == single.token_ids
+    assert [result.cached_tokens for result in response.results] == [
+        0,
+        *[result.prompt_tokens for result in response.results[1:]],
+    ]
+    assert response.stats.prompt_tps * response.stats.prompt_time == pytest.approx(
+        response.results[0].prompt_tokens
+    )
 
 
 def test_statistics_and_image_sizes(shapes: Loaded, rows: tuple[list[str], list[Any]]) -> None:

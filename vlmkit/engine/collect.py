@@ -29,6 +29,7 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
         peak_memory=mx.get_peak_memory() / _BYTES_PER_GB,
         token_ids=[step.token_id] if step.token_id is not None else [],
         forced=[step.forced] if took_token else [],
+        cached_tokens=step.timing.cached_tokens,
         effective=effective,
     )
     if step.finish is not None:

@@ -7,6 +7,7 @@ the device work at the same time. Rows enter after their own prefill and leave w
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from vlmkit.engine.sampler_groups import (
     update_groups,
 )
 from vlmkit.prefill import prefill
-from vlmkit.types import Cache, DecodeState, Model
+from vlmkit.types import Cache, DecodeState, Inputs, Model
 
 
 class LoopOptions(NamedTuple):
@@ -131,34 +132,72 @@ def _take_arrivals(
 
 
 def _start_batch(model: Model, rows: Sequence[RowState], options: LoopOptions) -> Batch:
-    """Prefill rows together and draw their first tokens."""
+    """Prefill rows together and draw their first tokens; equal prompts are computed once."""
     started = time.perf_counter()
-    inputs = [row.spec.inputs for row in rows]
+    inputs, places = _unique_inputs(rows)
     state, logits = prefill(
         model,
         model.embed(inputs),
-        options.new_cache(len(rows)),
+        options.new_cache(len(inputs)),
         step_size=options.prefill_step_size,
     )
+    if len(inputs) < len(rows):
+        state, logits = select_state(state, places), logits[mx.array(places)]
     logits = logits.astype(mx.float32)
     samplers = [row.spec.sampler for row in rows]
-    groups = init_groups(samplers, [one.token_ids for one in inputs], logits.shape[-1])
+    prompts = [row.spec.inputs.token_ids for row in rows]
+    groups = init_groups(samplers, prompts, logits.shape[-1])
     groups, sampled = draw_tokens(groups, logits, samplers, [0] * len(rows))
     tokens = apply_decisions(sampled, rows)
     mx.eval(tokens, sampled)
     now = time.perf_counter()
-    num_tokens = sum(len(one.token_ids) for one in inputs)
-    seconds = max(now - started, 1e-9)
-    timed = [
-        row._replace(
-            timing=PromptTiming(
-                seconds * len(row.spec.inputs.token_ids) / num_tokens, num_tokens / seconds
-            ),
-            first_token_s=now,
+    timings = _prompt_timings([len(ids) for ids in prompts], places, now - started)
+    timed = tuple(
+        row._replace(timing=timing, first_token_s=now)
+        for row, timing in zip(rows, timings, strict=True)
+    )
+    return Batch(timed, state, update_groups(groups, tokens), sampled, tokens, logits)
+
+
+def _unique_inputs(rows: Sequence[RowState]) -> tuple[list[Inputs], list[int]]:
+    """The different inputs among the rows, and for each row which of them is its own."""
+    known: dict[tuple[bytes, bytes], int] = {}
+    inputs: list[Inputs] = []
+    places = []
+    for row in rows:
+        own = row.spec.inputs
+        patches = b"" if own.patches is None else hashlib.blake2b(own.patches.tobytes()).digest()
+        key = own.token_ids.tobytes(), patches + repr(own.image_grids).encode()
+        if key not in known:
+            known[key] = len(inputs)
+            inputs.append(own)
+        places.append(known[key])
+    return inputs, places
+
+
+def _prompt_timings(
+    lengths: Sequence[int], places: Sequence[int], seconds: float
+) -> list[PromptTiming]:
+    """Share the time of a prefill among its rows by the tokens that were computed for each."""
+    first = [places.index(place) == row for row, place in enumerate(places)]
+    computed = [length if is_first else 0 for length, is_first in zip(lengths, first, strict=True)]
+    total, seconds = sum(computed), max(seconds, 1e-9)
+    return [
+        PromptTiming(
+            seconds=seconds * own / total,
+            tokens_per_s=total / seconds,
+            cached_tokens=length - own,
         )
-        for row in rows
+        for own, length in zip(computed, lengths, strict=True)
     ]
-    return Batch(tuple(timed), state, update_groups(groups, tokens), sampled, tokens, logits)
+
+
+def select_state(state: DecodeState, rows: Sequence[int]) -> DecodeState:
+    """The state of these rows, in this order; a row may come twice (a branch)."""
+    return DecodeState(
+        cache=select_rows(state.cache, rows),
+        next_positions=tuple(state.next_positions[row] for row in rows),
+    )
 
 
 def _advance(model: Model, batch: Batch) -> Batch:
@@ -185,10 +224,7 @@ def _settle(upcoming: Batch, rows: Sequence[RowState]) -> Batch | None:
         index = mx.array(keep)
         batch = Batch(
             rows=(),
-            state=DecodeState(
-                cache=select_rows(upcoming.state.cache, keep),
-                next_positions=tuple(upcoming.state.next_positions[i] for i in keep),
-            ),
+            state=select_state(upcoming.state, keep),
             groups=select_groups(upcoming.groups, keep),
             sampled=upcoming.sampled[index],
             tokens=upcoming.tokens[index],

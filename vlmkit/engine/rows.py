@@ -34,7 +34,8 @@ class PromptTiming(NamedTuple):
     """How long the prefill took that this row was part of."""
 
     seconds: float  # this row's share, by prompt tokens
-    tokens_per_s: float  # of the whole prefill
+    tokens_per_s: float  # of the whole prefill, cached tokens not counted
+    cached_tokens: int = 0  # taken from an equal prompt beside it
 
 
 class RowState(NamedTuple):
