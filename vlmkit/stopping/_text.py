@@ -11,6 +11,7 @@ class TextStops(NamedTuple):
 
     sequences: tuple[str, ...]
     beginnings: frozenset[str]  # all proper, non-empty prefixes of the stop strings
+    endings: frozenset[str]  # the last characters of `beginnings`
     longest: int  # characters of the longest stop string
 
 
@@ -18,7 +19,10 @@ def text_stops(sequences: Sequence[str]) -> TextStops:
     """Prepare non-empty stop strings for :func:`find_stop` and :func:`held_from`."""
     beginnings = {text[:end] for text in sequences for end in range(1, len(text))}
     return TextStops(
-        tuple(sequences), frozenset(beginnings), max((len(text) for text in sequences), default=0)
+        sequences=tuple(sequences),
+        beginnings=frozenset(beginnings),
+        endings=frozenset(text[-1] for text in beginnings),
+        longest=max((len(text) for text in sequences), default=0),
     )
 
 
@@ -37,9 +41,12 @@ def find_stop(stops: TextStops, text: str, start: int) -> tuple[int, str] | None
         >>> find_stop(text_stops(["b", "bc"]), "abcd", 0)
         (1, 'bc')
     """
-    begins = ((text.find(sequence, start), sequence) for sequence in stops.sequences)
-    found = [(begin, sequence) for begin, sequence in begins if begin >= 0]
-    return min(found, key=lambda match: (match[0], -len(match[1])), default=None)
+    found: tuple[int, str] | None = None
+    for sequence in stops.sequences:
+        begin = text.find(sequence, start)
+        if begin >= 0 and (found is None or (begin, -len(sequence)) < (found[0], -len(found[1]))):
+            found = begin, sequence
+    return found
 
 
 def held_from(stops: TextStops, text: str, start: int) -> int | None:
@@ -49,6 +56,8 @@ def held_from(stops: TextStops, text: str, start: int) -> int | None:
         >>> held_from(text_stops(["END"]), "the EN", 0)
         4
     """
+    if text[-1:] not in stops.endings:
+        return None
     for begin in range(max(start, len(text) - stops.longest + 1), len(text)):
         if text[begin:] in stops.beginnings:
             return begin

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from vlmkit.types import Decision, Finish, Pytree, StoppingCriterion, TokenEvent
 
+_NOTHING = Decision()
+
 
 def any_of(criteria: Sequence[StoppingCriterion]) -> StoppingCriterion:
     """Combine criteria; the row ends as soon as one of them says so and none vetoes it.
@@ -29,43 +31,64 @@ def any_of(criteria: Sequence[StoppingCriterion]) -> StoppingCriterion:
     def init(prompt_ids: Sequence[int]) -> tuple[Pytree, Decision]:
         results = [member.init(prompt_ids) for member in members]
         decisions = [decision for _, decision in results]
-        vetoed = frozenset[str]().union(*(decision.veto for decision in decisions))
-        return tuple(state for state, _ in results), combine_decisions(decisions, vetoed)
+        return tuple(state for state, _ in results), combine_decisions(decisions)
 
     def step(states: Pytree, event: TokenEvent) -> tuple[Pytree, Decision]:
-        results = step_all(members, states, event)
-        vetoed = event.vetoed.union(*(decision.veto for _, decision in results))
-        if vetoed != event.vetoed:
-            results = step_all(members, states, event._replace(vetoed=vetoed))
-        decisions = [decision for _, decision in results]
-        return tuple(state for state, _ in results), combine_decisions(decisions, vetoed)
+        following, decisions, vetoed = step_all(members, states, event)
+        return following, combine_decisions(decisions, vetoed)
 
     return StoppingCriterion("any_of", init, step)
 
 
 def step_all(
     criteria: Sequence[StoppingCriterion], states: Sequence[Pytree], event: TokenEvent
-) -> list[tuple[Pytree, Decision]]:
-    """Show one token to every criterion."""
-    return [criterion.step(state, event) for criterion, state in zip(criteria, states, strict=True)]
+) -> tuple[tuple[Pytree, ...], list[Decision], frozenset[str]]:
+    """Show one token to every criterion, and once more if one of them vetoes others.
+
+    Returns:
+        The states, the decisions, and the kinds whose finish does not count at this token.
+    """
+    pairs = list(zip(criteria, states, strict=True))
+    results = [criterion.step(state, event) for criterion, state in pairs]
+    vetoed = event.vetoed
+    for _, decision in results:
+        vetoed |= decision.veto
+    if vetoed != event.vetoed:
+        event = event._replace(vetoed=vetoed)
+        results = [criterion.step(state, event) for criterion, state in pairs]
+    return tuple([state for state, _ in results]), [decision for _, decision in results], vetoed
 
 
-def combine_decisions(decisions: Sequence[Decision], vetoed: frozenset[str]) -> Decision:
-    """Merge the decisions of several criteria at one token, by the rules of :func:`any_of`."""
+def combine_decisions(
+    decisions: Sequence[Decision], vetoed: frozenset[str] = frozenset()
+) -> Decision:
+    """Merge the decisions of several criteria at one token, by the rules of :func:`any_of`.
+
+    Args:
+        decisions: in the order of the criteria.
+        vetoed: kinds whose finish does not count, beside those that ``decisions`` veto.
+    """
+    active = [decision for decision in decisions if decision != _NOTHING]
+    if not active:
+        return _NOTHING
+    if len(active) == 1 and active[0].finish is None:
+        return active[0]
+    veto = frozenset[str]().union(*[decision.veto for decision in active])
+    vetoed |= veto
     finishes = [
         decision.finish
-        for decision in decisions
+        for decision in active
         if decision.finish is not None and decision.finish.kind not in vetoed
     ]
-    forcing = next((decision for decision in decisions if decision.forced_id is not None), None)
-    holds = [decision.hold_from for decision in decisions if decision.hold_from is not None]
+    forcing = next((decision for decision in active if decision.forced_id is not None), None)
+    holds = [decision.hold_from for decision in active if decision.hold_from is not None]
     return Decision(
         forced_id=forcing.forced_id if forcing else None,
         forced_unless=forcing.forced_unless if forcing else None,
-        substitute=None if forcing else _merge_substitutes(decisions),
+        substitute=None if forcing else _merge_substitutes(active),
         finish=earliest_finish(finishes),
         hold_from=min(holds, default=None),
-        veto=frozenset[str]().union(*(decision.veto for decision in decisions)),
+        veto=veto,
     )
 
 

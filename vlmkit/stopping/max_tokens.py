@@ -30,14 +30,12 @@ def max_tokens(config: MaxTokensConfig) -> StoppingCriterion:
     """
     limit = config.max_tokens
 
-    def decide(num_tokens: int) -> tuple[tuple[()], Decision]:
-        finish = Finish("length", "max_tokens") if num_tokens >= limit else None
-        return (), Decision(finish=finish)
+    going, over = Decision(), Decision(finish=Finish("length", "max_tokens"))
 
     def init(prompt_ids: Sequence[int]) -> tuple[tuple[()], Decision]:
-        return decide(0)
+        return (), over if limit == 0 else going
 
     def step(state: tuple[()], event: TokenEvent) -> tuple[tuple[()], Decision]:
-        return decide(event.num_tokens)
+        return (), over if event.num_tokens >= limit else going
 
     return StoppingCriterion("max_tokens", init, step)

@@ -24,6 +24,10 @@ class ThinkingBudgetState(NamedTuple):
     text_start: int  # an end-of-sequence text may begin at this character at the earliest
 
 
+_NOTHING = Decision()
+_NO_VETO: frozenset[str] = frozenset()
+
+
 class _Rules(NamedTuple):
     config: ThinkingBudgetConfig
     start: TokenSequence
@@ -33,6 +37,8 @@ class _Rules(NamedTuple):
     eos_ids: frozenset[int]
     eos_texts: TextStops
     veto: frozenset[str]  # while inside
+    offers: dict[tuple[bool, bool], tuple[tuple[int, ...], int] | None]
+    # (too early to close?, could the next token complete the end marker?) -> substitution
 
 
 def thinking_budget(
@@ -68,29 +74,45 @@ def thinking_budget(
     """
     close = config.eos_inside == "close"
     vetoes = {"stop_sequences": config.stop_inside == "ignore", "eos": close}
+    eos_ids = eos.ids if close else frozenset()
     rules = _Rules(
         config=config,
         start=token_sequence(markers.start),
         end=token_sequence(markers.end),
         closing=markers.closing,
         wait=markers.wait,
-        eos_ids=eos.ids if close else frozenset(),
+        eos_ids=eos_ids,
         eos_texts=text_stops(eos.texts if close else ()),
         veto=frozenset(kind for kind, active in vetoes.items() if active),
+        offers={
+            (early, last): _offer(markers, eos_ids, early=early, last=last)
+            for early in (False, True)
+            for last in (False, True)
+        },
     )
 
     def init(prompt_ids: Sequence[int]) -> tuple[ThinkingBudgetState, Decision]:
-        state = _plan(rules, _read_prompt(rules, prompt_ids), ended=False)
+        state = _plan(rules, _read_prompt(rules, prompt_ids), ended=False, veto=_NO_VETO)
         return state, state.decision
 
     def step(state: ThinkingBudgetState, event: TokenEvent) -> tuple[ThinkingBudgetState, Decision]:
         following, ended = _find_end(rules, _take_token(rules, state, event), event)
-        following = _plan(rules, following, ended=ended)
         # the markers themselves are outside: what ends a row there counts
-        veto = rules.veto if state.inside and following.inside else frozenset[str]()
-        return following, following.decision._replace(veto=veto)
+        veto = rules.veto if state.inside and following.inside else _NO_VETO
+        following = _plan(rules, following, ended=ended, veto=veto)
+        return following, following.decision
 
     return StoppingCriterion("thinking_budget", init, step)
+
+
+def _offer(
+    markers: ThinkingMarkers, eos_ids: frozenset[int], *, early: bool, last: bool
+) -> tuple[tuple[int, ...], int] | None:
+    """Which draws a sequence's first id takes the place of: ``wait`` when it is too early."""
+    end = frozenset(markers.end[-1:]) if last else frozenset()
+    ids = eos_ids | end if early else eos_ids - end
+    queue = markers.wait if early else markers.closing
+    return (tuple(sorted(ids)), queue[0]) if ids and queue else None
 
 
 def _read_prompt(rules: _Rules, prompt_ids: Sequence[int]) -> ThinkingBudgetState:
@@ -162,6 +184,8 @@ def _find_end(
     rules: _Rules, state: ThinkingBudgetState, event: TokenEvent
 ) -> tuple[ThinkingBudgetState, bool]:
     """Tell whether an end of sequence stands inside the block that no substitution caught."""
+    if not rules.eos_texts.sequences:
+        return state, state.inside and not state.closing and event.token_id in rules.eos_ids
     length = len(event.text)
     if not state.inside or state.closing:
         return state._replace(text_start=length), False
@@ -172,32 +196,37 @@ def _find_end(
     return state, event.token_id in rules.eos_ids
 
 
-def _plan(rules: _Rules, state: ThinkingBudgetState, *, ended: bool) -> ThinkingBudgetState:
+def _plan(
+    rules: _Rules, state: ThinkingBudgetState, *, ended: bool, veto: frozenset[str]
+) -> ThinkingBudgetState:
     """Decide about the token to come."""
+
+    def then(
+        decision: Decision, queue: tuple[int, ...] = (), *, closing: bool = False
+    ) -> ThinkingBudgetState:
+        return ThinkingBudgetState(
+            state.inside, state.matched, state.used, queue, closing, decision, state.text_start
+        )
+
     config, end = rules.config, rules.end.ids
     if state.closing and state.queue:
-        return state._replace(decision=Decision(forced_id=state.queue[0]))
+        return then(Decision(state.queue[0], veto=veto), state.queue, closing=True)
     if not state.inside:
-        return state._replace(queue=(), closing=False, decision=Decision())
+        return then(_NOTHING)
 
     begun = state.matched  # tokens of an end marker that the model may be writing
     if config.budget is not None and state.used >= config.budget:
         if begun and state.used > config.budget:
             # the marker lies across the boundary by now: only its rest can follow
-            return state._replace(
-                queue=end[begun:], closing=False, decision=Decision(forced_id=end[begun])
-            )
-        decision = Decision(rules.closing[0], forced_unless=end[begun] if begun else None)
-        return state._replace(queue=rules.closing, closing=True, decision=decision)
+            return then(Decision(end[begun], veto=veto), end[begun:])
+        unless = end[begun] if begun else None
+        return then(Decision(rules.closing[0], unless, veto=veto), rules.closing, closing=True)
     if state.queue and not ended:
-        return state._replace(decision=Decision(forced_id=state.queue[0]))
+        return then(Decision(state.queue[0], veto=veto), state.queue)
 
     early = max(state.used - begun, 0) < config.min_tokens
     queue = rules.wait if early else rules.closing
-    state = state._replace(queue=queue, closing=not early)
     if ended:
-        return state._replace(decision=Decision(forced_id=queue[0]))
-    last = {end[-1]} if begun == len(end) - 1 else set()
-    replaced = (rules.eos_ids | last) if early else (rules.eos_ids - last)
-    substitute = (tuple(sorted(replaced)), queue[0]) if replaced else None
-    return state._replace(decision=Decision(substitute=substitute))
+        return then(Decision(queue[0], veto=veto), queue, closing=not early)
+    offer = rules.offers[early, begun == len(end) - 1]
+    return then(Decision(substitute=offer, veto=veto), queue, closing=not early)
