@@ -1,0 +1,1 @@
+"""A small Qwen2-VL trained from scratch on images this folder draws itself."""
