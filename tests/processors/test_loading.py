@@ -37,7 +37,7 @@ def write(name: str, text: str) -> Callable[[Path], object]:
         (
             remove("tokenizer.json", "tokenizer_config.json"),
             "auto",
-            "transformers cannot read the tokenizer",
+            "no tokenizer; it needs one of tokenizer.json, ",
         ),
         (lambda f: None, "natve", "one of auto, native, transformers; did you mean 'native'"),
         (
@@ -55,6 +55,13 @@ def test_refused(
     with pytest.raises(VlmkitError, match=message) as caught:
         load_processor(folder, backend=backend)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_transformers_cannot_read(tmp_path: Path) -> None:
+    folder = copy_shapes(tmp_path / "c")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(VlmkitError, match="transformers cannot read the tokenizer"):
+        load_processor(folder, backend="transformers")
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
     Raises:
         VlmkitError: another scheme, no answer, an HTTP error, too slow, too large.
     """
-    _check_scheme(url)
     deadline = time.monotonic() + timeout_s
     try:
+        _check_scheme(url)
         request = urllib.request.Request(url, headers={"User-Agent": "vlmkit"})
         with _opener().open(request, timeout=timeout_s) as response:
             announced = response.headers.get("Content-Length", "")
@@ -37,7 +37,7 @@ def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
     except urllib.error.HTTPError as error:
         error.close()
         raise VlmkitError(
-            f"{url}: the server answered {error.code} {error.reason}; check the address"
+            f"{url}: the server answered {error.code} {_one_line(error.reason)}; check the address"
         ) from error
     except TimeoutError as error:
         raise _too_slow(url, timeout_s) from error
@@ -49,7 +49,7 @@ def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise VlmkitError(
-            f"{url}: the download failed ({type(error).__name__}: {error}); check the address"
+            f"{url}: the download failed ({_one_line(error)}); check the address"
         ) from error
 
 
@@ -92,18 +92,6 @@ def _opener() -> urllib.request.OpenerDirector:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     max_redirections = MAX_REDIRECTS
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        _check_scheme(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
     def http_error_302(
         self,
         req: urllib.request.Request,
@@ -112,8 +100,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         msg: str,
         headers: http.client.HTTPMessage,
     ) -> http.client.HTTPResponse | None:
-        # The base class refuses file: with its own HTTPError; ours names what is allowed.
-        _check_scheme(headers.get("Location") or "http:")
+        # The base class would also follow ftp:, and refuses others without saying what works.
+        try:
+            _check_scheme(headers.get("Location") or headers.get("URI") or "")
+        except VlmkitError:
+            fp.close()
+            raise
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
@@ -125,6 +117,10 @@ def _check_scheme(url: str) -> None:
         raise VlmkitError(
             f"{url}: {scheme}: addresses are not read; use http or https, or give a file's path"
         )
+
+
+def _one_line(reason: object) -> str:
+    return " ".join(str(reason).split()) or type(reason).__name__
 
 
 def _too_large(url: str, max_bytes: int) -> VlmkitError:

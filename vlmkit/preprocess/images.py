@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from PIL import Image, UnidentifiedImageError
@@ -60,21 +60,9 @@ def load_image(source: ImageSource, *, config: PreprocessConfig | None = None) -
     limits = PreprocessConfig() if config is None else config
     name = describe_source(source)
     if isinstance(source, Image.Image):
-        image = source
-    else:
-        image = _open(_encoded(source, name, limits), name, limits.max_image_pixels)
-    _check_size(image, name, limits.max_image_pixels)
-    try:
-        image.load()
-        turn = TRANSPOSE.get(image.getexif().get(ORIENTATION_TAG, 1))
-        rgb = to_rgb(image)
-        rgb = rgb.copy() if turn is None else rgb.transpose(turn)
-    except VlmkitError as error:
-        raise VlmkitError(f"{name}: {error}") from error
-    except Exception as error:  # decoders raise whatever a broken file makes them raise
-        raise _broken(name, error) from error
-    rgb.info = {}  # else a second pass would turn it again
-    return rgb
+        return _upright_rgb(source, name, limits)
+    with _stream(source, name, limits) as stream:
+        return _upright_rgb(_open(stream, name, limits), name, limits)
 
 
 def resize_image(image: Image.Image, shape: Sequence[int]) -> Image.Image:
@@ -108,13 +96,13 @@ def describe_source(source: object) -> str:
     return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
 
 
-def _encoded(source: object, name: str, limits: PreprocessConfig) -> Path | bytes:
+def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     if isinstance(source, bytes | bytearray):
-        return bytes(source)
+        return io.BytesIO(source)
     if isinstance(source, io.BytesIO):
-        return source.getvalue()
+        return io.BytesIO(source.getvalue())
     if isinstance(source, os.PathLike):
-        return _existing(Path(source), name)
+        return _file(Path(source), name)
     if not isinstance(source, str):
         raise VlmkitError(
             f"an image of type {type(source).__name__} cannot be read; give a path, a URL, a data:"
@@ -122,14 +110,16 @@ def _encoded(source: object, name: str, limits: PreprocessConfig) -> Path | byte
         )
     scheme = _scheme(source)
     if scheme == "data":
-        return _data_uri(source, name)
+        return io.BytesIO(_data_uri(source, name))
     if scheme in ("http", "https"):
-        return fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
+        return io.BytesIO(
+            fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
+        )
     if scheme and "://" in source:
         raise VlmkitError(
             f"{name}: {scheme}: addresses are not read; use http or https, or give the path"
         )
-    return _existing(Path(source), name)
+    return _file(Path(source), name)
 
 
 def _scheme(text: str) -> str:
@@ -137,17 +127,21 @@ def _scheme(text: str) -> str:
     return head.strip().lower() if colon and head.strip().isalnum() else ""
 
 
-def _existing(path: Path, name: str) -> Path:
+def _file(path: Path, name: str) -> BinaryIO:
     try:
         if path.is_file():
-            return path
+            return path.open("rb")
         if path.is_dir():
             raise VlmkitError(f"{name}: a folder; give the path of an image file in it")
         if path.exists():
             raise VlmkitError(f"{name}: not a regular file; give the path of an image file")
         near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-    except (OSError, ValueError) as error:  # the name is too long, or has a null byte
-        raise VlmkitError(f"{name}: not a usable path ({error})") from error
+    except VlmkitError:
+        raise
+    except OSError as error:  # no permission, or a name that is too long
+        raise VlmkitError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:
+        raise VlmkitError(f"{name}: not a path ({error})") from error
     raise VlmkitError(f"{name}: no such file in {path.parent.resolve()}{near}")
 
 
@@ -165,36 +159,49 @@ def _data_uri(source: str, name: str) -> bytes:
         raise VlmkitError(f"{name}: not valid base64 ({error})") from error
 
 
-def _open(encoded: Path | bytes, name: str, max_pixels: int) -> Image.Image:
+def _open(stream: BinaryIO, name: str, limits: PreprocessConfig) -> Image.Image:
     try:
-        data = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-        if (len(encoded) if isinstance(encoded, bytes) else encoded.stat().st_size) == 0:
+        if not stream.read(1):
             raise VlmkitError(f"{name}: empty (0 bytes); give an image file")
         with warnings.catch_warnings():
             # Pillow warns at half of the size it refuses; our own limit decides.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _identify(data)
+            return _identify(stream)
     except VlmkitError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_many_pixels(name, f"more than {PILLOW_MAX_PIXELS:,}", max_pixels) from error
+        found = f"more than {PILLOW_MAX_PIXELS:,}"
+        raise _too_many_pixels(name, found, limits.max_image_pixels) from error
     except UnidentifiedImageError as error:
         raise VlmkitError(
             f"{name}: not an image in a known format; readable: {READABLE}"
         ) from error
-    except PermissionError as error:
-        raise VlmkitError(f"{name}: no permission to read it") from error
     except Exception as error:  # decoders raise whatever a broken file makes them raise
         raise _broken(name, error) from error
 
 
-def _identify(data: io.BytesIO | Path) -> Image.Image:
+def _identify(stream: BinaryIO) -> Image.Image:
     Image.preinit()
     try:
-        return Image.open(data, formats=[name for name in FORMATS if name in Image.OPEN])
+        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         Image.init()  # imports the other formats, which takes a moment
-        return Image.open(data, formats=[name for name in FORMATS if name in Image.OPEN])
+        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _upright_rgb(image: Image.Image, name: str, limits: PreprocessConfig) -> Image.Image:
+    _check_size(image, name, limits.max_image_pixels)
+    try:
+        image.load()
+        turn = TRANSPOSE.get(image.getexif().get(ORIENTATION_TAG, 1))
+        rgb = to_rgb(image)
+        rgb = rgb.copy() if turn is None else rgb.transpose(turn)
+    except VlmkitError as error:
+        raise VlmkitError(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise whatever a broken file makes them raise
+        raise _broken(name, error) from error
+    rgb.info = {}  # else a second pass would turn it again
+    return rgb
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

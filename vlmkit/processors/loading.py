@@ -29,6 +29,16 @@ QWEN2_VL_TYPES = (
     "Qwen2VLImageProcessorPil",
     "Qwen2_5_VLImageProcessor",
 )
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tiktoken.model",
+    "tekken.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+)
 ImageProcessor = Callable[[Sequence[Image.Image]], Patches]
 
 
@@ -95,6 +105,11 @@ def _native(files: CheckpointFiles) -> Processor:
 def _transformers(files: CheckpointFiles, trust_remote_code: bool) -> Processor:
     from vlmkit.processors.transformers_backend import read_image_processor, read_with_transformers
 
+    if not any((files.folder / name).is_file() for name in TOKENIZER_FILES):
+        # transformers would make up a tokenizer without a vocabulary
+        raise VlmkitError(
+            f"{files.folder}: no tokenizer; it needs one of {', '.join(TOKENIZER_FILES)}"
+        )
     tokenizer, named = read_with_transformers(files.folder, trust_remote_code)
     config = _image_config(files)
     process = None if config is None else read_image_processor(files.folder)
