@@ -33,8 +33,8 @@ test: $(DEV)  ## All tests that need neither torch nor mlx-vlm
 test-all: $(PARITY)  ## Everything, also the comparison with transformers and mlx-vlm
 	@$(RUN) -m pytest -q -m ""
 
-bench: $(DEV)  ## Benchmarks
-	@$(RUN) -m pytest -q benchmarks --benchmark-only --benchmark-group-by=group $(ARGS)
+bench: $(DEV)  ## Benchmarks (ARGS=benchmarks/bench_x.py for one)
+	@$(RUN) -m pytest -q --benchmark-only --benchmark-group-by=group $(or $(ARGS),benchmarks)
 
 lint: $(DEV)  ## Style: ruff
 	@$(RUN) -m ruff check .
