@@ -245,3 +245,17 @@ def test_step_size_is_at_least_one() -> None:
     for bad in (0, -1, True, 1.5):
         with pytest.raises(ValidationError, match="step_size"):
             PrefillConfig.model_validate({"step_size": bad})
+
+
+def test_peak_memory_is_that_of_one_chunk() -> None:
+    model, peaks = TinyModel(), {}
+    embeddings = model.embed([prompt(1024)])
+    mx.eval(embeddings.hidden, embeddings.positions)
+    for step_size in (1024, 64):
+        cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        _, logits = prefill(model, embeddings, cache, step_size=step_size)
+        mx.eval(logits)
+        peaks[step_size] = mx.get_peak_memory() - before
+    assert peaks[64] < peaks[1024] / 4
