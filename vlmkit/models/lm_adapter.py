@@ -92,9 +92,10 @@ class LmModel(nn.Module):
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype of the norms, which quantization leaves alone, and so of activations."""
-        arrays = [array for _, array in tree_flatten(self.lm.parameters())]
-        floats = [array for array in arrays if mx.issubdtype(array.dtype, mx.floating)]
-        return min(floats, key=lambda array: array.ndim).dtype
+        arrays: dict[str, mx.array] = dict(tree_flatten(self.lm.parameters()))
+        floats = [x for x in arrays.values() if mx.issubdtype(x.dtype, mx.floating)]
+        dtype: mx.Dtype = min(floats, key=lambda x: x.ndim).dtype
+        return dtype
 
     @property
     def num_position_axes(self) -> int:
