@@ -1,0 +1,52 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import vlmkit
+from vlmkit.cli.main import main
+from vlmkit.config.run import load_run
+
+ROOT = Path(vlmkit.__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert len(blocks("python")) >= 2
+    exec("\n".join(blocks("python")), {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vlmkit")],
+)
+def test_the_commands_run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(line)[1:]) == 0
+
+
+def test_the_yaml_example_loads(tmp_path: Path) -> None:
+    (example,) = blocks("yaml")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "shapes_thinking.yaml").write_text("template: {enable_thinking: true}\n")
+    (runs / "example.yaml").write_text(example)
+    config = load_run(runs / "example.yaml").config
+    assert (config.seed, config.cache.kind, len(config.sampling)) == (3, "affine", 2)
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"\bmake\s+([a-z-]+)", TEXT)
+    assert set(named) <= set(targets)
+    assert {"demo", "test", "test-all", "bench", "lint", "types"} <= set(targets)
