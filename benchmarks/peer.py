@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vlmkit
+from vlmkit.processors import load_processor
 from vlmkit.prompt_utils import apply_chat_template
 
 QUESTION = "Describe this image in detail, please, and then tell me how many objects there are."
@@ -51,10 +52,11 @@ def time_stream(start: Callable[[], Any], num_prompt_tokens: int) -> Timing:
     )
 
 
-def ours(folder: str, dtype: str | None, image: Image.Image, max_tokens: int) -> Callable[[], Timing]:
+def ours(
+    folder: str, dtype: str | None, image: Image.Image, max_tokens: int, prompt: str
+) -> Callable[[], Timing]:
     """A function that runs vlmkit once."""
     model, processor = vlmkit.load(folder, dtype=dtype)
-    prompt = apply_chat_template(processor, model.config, QUESTION, num_images=1)
     bias = dict.fromkeys(processor.eos_token_ids, -1e4)
 
     def run() -> Timing:
@@ -74,11 +76,12 @@ def ours(folder: str, dtype: str | None, image: Image.Image, max_tokens: int) ->
     return run
 
 
-def peer(folder: str, dtype: str | None, image: Image.Image, max_tokens: int) -> Callable[[], Timing]:
-    """A function that runs mlx-vlm once, on inputs that it prepares itself."""
+def peer(
+    folder: str, dtype: str | None, image: Image.Image, max_tokens: int, prompt: str
+) -> Callable[[], Timing]:
+    """A function that runs mlx-vlm once on the same prompt; it prepares its own inputs."""
     from mlx.utils import tree_map
     from mlx_vlm import load, stream_generate
-    from mlx_vlm.prompt_utils import apply_chat_template as peer_template
 
     model, processor = load(folder)
     if dtype is not None:
@@ -90,7 +93,6 @@ def peer(folder: str, dtype: str | None, image: Image.Image, max_tokens: int) ->
             )
         )
         mx.eval(model.parameters())
-    prompt = peer_template(processor, model.config, QUESTION, num_images=1)
     eos = [i for i in json.loads((Path(folder) / "generation_config.json").read_text())["eos_token_id"]]
 
     def run() -> Timing:
@@ -131,9 +133,12 @@ def main() -> None:
     image = Image.open(
         next((Path(vlmkit.__file__).parent / "assets" / "shapes" / "samples").glob("*.png"))
     ).convert("RGB")
+    prompt = apply_chat_template(
+        load_processor(folder), None, QUESTION, num_images=1, add_generation_prompt=True
+    )
     runs = {
-        "vlmkit": ours(folder, options.dtype, image, options.max_tokens),
-        "mlx-vlm": peer(folder, options.dtype, image, options.max_tokens),
+        "vlmkit": ours(folder, options.dtype, image, options.max_tokens, prompt),
+        "mlx-vlm": peer(folder, options.dtype, image, options.max_tokens, prompt),
     }
     timings: dict[str, list[Timing]] = {name: [] for name in runs}
     for run in runs.values():

@@ -49,15 +49,21 @@ class LoopOptions(NamedTuple):
     group_by_shape: bool = True  # prefill only rows with equal image grids together
 
 
-class Batch(NamedTuple):
+class Drawn(NamedTuple):
     """The rows in flight and the token that each is about to take."""
 
     rows: tuple[RowState, ...]
-    state: DecodeState
-    groups: tuple[SamplerGroup, ...]
     sampled: mx.array  # int32 [B], as drawn
     tokens: mx.array  # int32 [B], after forcing
     logits: mx.array  # float32 [B, V] that ``sampled`` was drawn from
+
+
+class Batch(NamedTuple):
+    """What the next step starts from."""
+
+    drawn: Drawn
+    state: DecodeState
+    groups: tuple[SamplerGroup, ...]
 
 
 def decode_rows(
@@ -81,7 +87,7 @@ def decode_rows(
     source = enumerate(specs)
     batch: Batch | None = None
     while True:
-        free = options.batch_size - (len(batch.rows) if batch else 0)
+        free = options.batch_size - (len(batch.drawn.rows) if batch else 0)
         for arrival in _take_arrivals(source, waiting, free, options):
             if isinstance(arrival, Step):
                 yield arrival
@@ -90,14 +96,18 @@ def decode_rows(
                 batch = joiner if batch is None else _join(batch, joiner)
         if batch is None:
             return
-        upcoming = _advance(model, batch) if any(map(may_continue, batch.rows)) else None
+        drawn = batch.drawn
+        # Nothing may hold the old state when the step is launched: the caches would be copied.
+        batch = _advance(model, batch) if any(map(may_continue, drawn.rows)) else None
+        if batch is not None:
+            mx.async_eval(batch.drawn.sampled)
         rows = []
-        sampled, tokens = batch.sampled.tolist(), batch.tokens.tolist()
-        for place, row in enumerate(batch.rows):
-            row, step = observe_token(row, sampled[place], tokens[place], batch.logits[place])
+        sampled, tokens = drawn.sampled.tolist(), drawn.tokens.tolist()
+        for place, row in enumerate(drawn.rows):
+            row, step = observe_token(row, sampled[place], tokens[place], drawn.logits[place])
             rows.append(row)
             yield step
-        batch = _settle(upcoming, rows) if upcoming is not None else None
+        batch = _settle(batch, rows) if batch is not None else None
 
 
 def _take_arrivals(
@@ -156,7 +166,8 @@ def _start_batch(model: Model, rows: Sequence[RowState], options: LoopOptions) -
         row._replace(timing=timing, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
     )
-    return Batch(timed, state, update_groups(groups, tokens), sampled, tokens, logits)
+    drawn = Drawn(timed, sampled, tokens, logits)
+    return Batch(drawn, state, update_groups(groups, tokens))
 
 
 def _unique_inputs(rows: Sequence[RowState]) -> tuple[list[Inputs], list[int]]:
@@ -201,50 +212,48 @@ def select_state(state: DecodeState, rows: Sequence[int]) -> DecodeState:
 
 
 def _advance(model: Model, batch: Batch) -> Batch:
-    """Launch the forward pass over the batch's tokens and the draw of the next ones."""
-    state, logits = decode_step(model, batch.state, batch.tokens)
+    """Build the graph of the forward pass over the batch's tokens and of the next draw."""
+    rows = batch.drawn.rows
+    state, logits = decode_step(model, batch.state, batch.drawn.tokens)
     logits = logits.astype(mx.float32)
     groups, sampled = draw_tokens(
         batch.groups,
         logits,
-        [row.spec.sampler for row in batch.rows],
-        [row.num_tokens + 1 for row in batch.rows],
+        [row.spec.sampler for row in rows],
+        [row.num_tokens + 1 for row in rows],
     )
-    mx.async_eval(sampled, logits)
-    return batch._replace(state=state, groups=groups, sampled=sampled, logits=logits)
+    return Batch(Drawn(rows, sampled, sampled, logits), state, groups)
 
 
-def _settle(upcoming: Batch, rows: Sequence[RowState]) -> Batch | None:
+def _settle(batch: Batch, rows: Sequence[RowState]) -> Batch | None:
     """Drop the rows that finished and let the others' decisions act on the tokens just drawn."""
     keep = [place for place, row in enumerate(rows) if row.decision.finish is None]
     if not keep:
         return None
-    batch = upcoming
+    state, groups = batch.state, batch.groups
+    sampled, logits = batch.drawn.sampled, batch.drawn.logits
     if len(keep) < len(rows):
         index = mx.array(keep)
-        batch = Batch(
-            rows=(),
-            state=select_state(upcoming.state, keep),
-            groups=select_groups(upcoming.groups, keep),
-            sampled=upcoming.sampled[index],
-            tokens=upcoming.tokens[index],
-            logits=upcoming.logits[index],
-        )
+        state, groups = select_state(state, keep), select_groups(groups, keep)
+        sampled, logits = sampled[index], logits[index]
     going = tuple(rows[place] for place in keep)
-    tokens = apply_decisions(batch.sampled, going)
-    return batch._replace(rows=going, tokens=tokens, groups=update_groups(batch.groups, tokens))
+    tokens = apply_decisions(sampled, going)
+    return Batch(Drawn(going, sampled, tokens, logits), state, update_groups(groups, tokens))
 
 
 def _join(first: Batch, second: Batch) -> Batch:
     """Put the rows of two batches into one."""
+    one, two = first.drawn, second.drawn
     return Batch(
-        rows=first.rows + second.rows,
+        drawn=Drawn(
+            rows=one.rows + two.rows,
+            sampled=mx.concatenate([one.sampled, two.sampled]),
+            tokens=mx.concatenate([one.tokens, two.tokens]),
+            logits=mx.concatenate([one.logits, two.logits]),
+        ),
         state=DecodeState(
             cache=join_rows([first.state.cache, second.state.cache]),
             next_positions=first.state.next_positions + second.state.next_positions,
         ),
-        groups=join_groups(first.groups, second.groups, len(first.rows)),
-        sampled=mx.concatenate([first.sampled, second.sampled]),
-        tokens=mx.concatenate([first.tokens, second.tokens]),
-        logits=mx.concatenate([first.logits, second.logits]),
+        groups=join_groups(first.groups, second.groups, len(one.rows)),
     )
