@@ -104,9 +104,10 @@ def apply_chat_template(
             the family cannot take, or fewer placeholders than images.
 
     Example:
-        >>> from vlmkit import load
-        >>> model, processor = load("shapes")
-        >>> print(apply_chat_template(processor, model.config, "How many?", num_images=1))
+        >>> from importlib.resources import files
+        >>> from vlmkit.processors import load_processor
+        >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+        >>> print(apply_chat_template(processor, None, "How many?", num_images=1))
         <|im_start|>user
         <|vision_start|><|image_pad|><|vision_end|>How many?<|im_end|>
         <|im_start|>assistant

@@ -16,7 +16,6 @@ from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
-from vlmkit.preprocess.fetch import fetch
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | io.BytesIO | Image.Image
@@ -112,6 +111,8 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     if scheme == "data":
         return io.BytesIO(_data_uri(source, name))
     if scheme in ("http", "https"):
+        from vlmkit.preprocess.fetch import fetch  # urllib.request is slow to import
+
         return io.BytesIO(
             fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
         )

@@ -39,9 +39,13 @@ def prepare(
             no embedding, an image cannot be read, or the model takes no images or no audio.
 
     Example:
+        >>> from importlib.resources import files
         >>> from vlmkit.processors import load_processor
-        >>> processor = load_processor("vlmkit/assets/shapes")  # doctest: +SKIP
-        >>> prepare(processor, "Hello", config=PreprocessConfig()).patches  # doctest: +SKIP
+        >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+        >>> inputs = prepare(processor, "<|image_pad|>?", [Image.new("RGB", (112, 112))],
+        ...                  config=PreprocessConfig())
+        >>> len(inputs.token_ids), inputs.patches.shape, inputs.image_grids
+        (17, (64, 1176), (ImageGrid(time=1, height=8, width=8),))
     """
     if audio:
         raise VlmkitError(f"audio: the {processor.model_type} family takes no audio; leave it out")

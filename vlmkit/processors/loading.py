@@ -61,7 +61,7 @@ def load_processor(
 
     Example:
         >>> from importlib.resources import files
-        >>> load_processor(files("vlmkit") / "assets" / "shapes").backend  # doctest: +SKIP
+        >>> load_processor(str(files("vlmkit") / "assets" / "shapes")).backend
         'native'
     """
     if backend not in BACKENDS:

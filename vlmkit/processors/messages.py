@@ -26,8 +26,11 @@ def build_messages(
         VlmkitError: a message, role or part that cannot be used; a count of images that disagrees.
 
     Example:
-        >>> build_messages(vision_processor, "What is it?", 1)  # doctest: +SKIP
-        [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': 'What is it?'}]}]
+        >>> from importlib.resources import files
+        >>> from vlmkit.processors import load_processor
+        >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+        >>> build_messages(processor, "Why?", 1)
+        [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': 'Why?'}]}]
     """
     given = [prompt] if isinstance(prompt, str | Mapping) else list(prompt)
     if not given:

@@ -24,9 +24,10 @@ class Processor:
     """What turns text and images into a model's inputs, and ids back into text.
 
     Example:
+        >>> from importlib.resources import files
         >>> from vlmkit.processors import load_processor
-        >>> processor = load_processor(SHAPES)  # doctest: +SKIP
-        >>> processor.decode(processor.encode("How many circles are there?"))  # doctest: +SKIP
+        >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+        >>> processor.decode(processor.encode("How many circles are there?"))
         'How many circles are there?'
     """
 
