@@ -81,15 +81,13 @@ def apply_chat_template(
 ) -> str | list[dict[str, Any]]:
     """Format a prompt for a model with its checkpoint's chat template.
 
-    Images that no message mentions come first in the last user message, as the model families'
-    own examples place them.
+    Images that no message mentions come first in the last user message.
 
     Args:
         processor: from ``load``.
-        config: ``model.config`` or None. The processor knows the family; nothing is read from it.
+        config: ``model.config`` or None; not read, the processor knows the family.
         prompt: a question, a message (``{"role": ..., "content": ...}``), or a list of messages.
-            Contents may be lists of parts as in the OpenAI API; their images are placed where they
-            stand, and passed to generate apart.
+            Contents may be lists of parts as in the OpenAI API; images stay where they stand.
         add_generation_prompt: end with the header of the assistant's turn.
         return_messages: return the messages with their image parts, not the text.
         num_images: images to place, those that messages mention included.
@@ -100,8 +98,7 @@ def apply_chat_template(
         template_kwargs: further variables that the template reads.
 
     Raises:
-        VlmkitError: no chat template, a keyword or variable it does not know, images or audio that
-            the family cannot take, or fewer placeholders than images.
+        VlmkitError: no template, an unknown keyword or variable, or images that cannot be placed.
 
     Example:
         >>> from importlib.resources import files
