@@ -13,6 +13,7 @@ from tests.stopping.simulate import simulate
 from vlmkit.stopping import (
     EosConfig,
     MaxTokensConfig,
+    RepetitionLoopConfig,
     StoppingConfig,
     StopSequencesConfig,
     ThinkingBudgetConfig,
@@ -30,6 +31,10 @@ CONTRACT: dict[str, tuple[StoppingConfig, ...]] = {
     "stop_sequences": (
         StopSequencesConfig(sequences=("bb", "abc")),
         StopSequencesConfig(sequences=("a<think>",), include=True),
+    ),
+    "repetition_loop": (
+        RepetitionLoopConfig(max_period=2, num_repeats=2, min_tokens=1),
+        RepetitionLoopConfig(max_period=5, num_repeats=2, min_tokens=6),
     ),
     "thinking_budget": (
         ThinkingBudgetConfig(budget=0),

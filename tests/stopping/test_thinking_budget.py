@@ -233,6 +233,8 @@ def test_an_end_marker_that_comes_too_early_becomes_wait() -> None:
     assert run.token_ids == (A, *WAIT, 80, 81, B, 60, C)
     run = think([A, *END, B, *END, C], [50], budget=None, min_tokens=5, end=END)
     assert run.token_ids == (A, 60, 61, *WAIT, *END, C)
+    run = think([A, *END, B], [50], budget=None, min_tokens=2, end=END)
+    assert run.token_ids == (A, 60, 61, *WAIT)
 
 
 def test_an_eos_that_comes_too_early_becomes_wait() -> None:

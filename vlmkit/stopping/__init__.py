@@ -1,9 +1,11 @@
 """Stopping criteria: reducers over a row's tokens that end it, or force what comes next."""
 
+from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.build import StoppingConfig, build_stopping
 from vlmkit.stopping.eos import EosConfig
 from vlmkit.stopping.max_tokens import MaxTokensConfig
+from vlmkit.stopping.repetition_loop import RepetitionLoopConfig
 from vlmkit.stopping.stop_sequences import StopSequencesConfig
 from vlmkit.stopping.thinking_config import (
     QWEN3_TRANSITION,
@@ -18,9 +20,11 @@ __all__ = [
     "S1_WAIT",
     "EosConfig",
     "MaxTokensConfig",
+    "RepetitionLoopConfig",
     "StopSequencesConfig",
     "StoppingConfig",
     "ThinkingBudgetConfig",
+    "all_of",
     "any_of",
     "build_stopping",
 ]

@@ -11,13 +11,14 @@ from vlmkit.errors import VlmkitError
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.eos import EosConfig, EosMarkers, eos, eos_markers
 from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
+from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loop
 from vlmkit.stopping.stop_sequences import StopSequencesConfig, stop_sequences
 from vlmkit.stopping.thinking_budget import thinking_budget
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, thinking_markers
 from vlmkit.types import StoppingCriterion
 
 StoppingConfig = Annotated[
-    MaxTokensConfig | EosConfig | StopSequencesConfig | ThinkingBudgetConfig,
+    MaxTokensConfig | EosConfig | StopSequencesConfig | ThinkingBudgetConfig | RepetitionLoopConfig,
     Field(discriminator="kind"),
 ]
 
@@ -55,6 +56,8 @@ def build_stopping(
             return max_tokens(config)
         if isinstance(config, StopSequencesConfig):
             return stop_sequences(config)
+        if isinstance(config, RepetitionLoopConfig):
+            return repetition_loop(config)
         if isinstance(config, EosConfig):
             return eos(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
         resolved = thinking_markers(config, encode=encode, decode=decode)
