@@ -13,16 +13,32 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vlmkit.sampling import (
+    AllowedTokens,
+    Dry,
+    DynamicTemperature,
+    EpsilonCutoff,
+    EtaCutoff,
     FrequencyPenalty,
     Greedy,
     LogitBias,
+    MinNewTokens,
     MinP,
+    MirostatV2,
+    NoRepeatNgram,
+    PLess,
     PresencePenalty,
+    Quadratic,
     RepetitionPenalty,
     SamplerConfig,
+    SuppressTokens,
+    TailFree,
     Temperature,
+    TopH,
     TopK,
+    TopNSigma,
     TopP,
+    TypicalP,
+    Xtc,
 )
 
 VOCAB_SIZE = 24
@@ -35,6 +51,7 @@ class Row(NamedTuple):
     neutral: SamplerConfig | None = None  # leaves the logits as they are
     truncates: bool = False  # every logit is either kept as it is or set to −inf
     keeps_argmax: bool = True
+    keeps_a_token: bool = True  # False: a rule that may forbid all that is left
     shift_invariant: bool = True  # a constant added to a row doesn't change its distribution
     idempotent: bool = False
     monotone: tuple[SamplerConfig, ...] = ()  # each keeps no more than the one before it
@@ -100,6 +117,98 @@ CONTRACT: dict[str, Row] = {
         (LogitBias(bias={0: -3.0, 7: 2.5}), LogitBias(bias={3: -100.0})),
         neutral=LogitBias(bias={}),
         keeps_argmax=False,
+    ),
+    "dynamic_temperature": Row(
+        (
+            DynamicTemperature(min_temperature=0.2, max_temperature=3.0),
+            DynamicTemperature(min_temperature=0.7, max_temperature=0.9, exponent=2.5),
+        ),
+        neutral=DynamicTemperature(min_temperature=1.0, max_temperature=1.0),
+    ),
+    "quadratic": Row((Quadratic(factor=0.3), Quadratic(factor=4.0))),
+    "typical_p": Row(
+        (TypicalP(p=0.2), TypicalP(p=0.9)),
+        neutral=TypicalP(p=1.0),
+        truncates=True,
+        keeps_argmax=False,
+        monotone=tuple(TypicalP(p=p) for p in (1.0, 0.95, 0.5, 0.05)),
+    ),
+    "top_n_sigma": Row(
+        (TopNSigma(n=0.5), TopNSigma(n=1.5)),
+        truncates=True,
+        monotone=tuple(TopNSigma(n=n) for n in (4.0, 2.0, 1.0, 0.1)),
+    ),
+    "epsilon_cutoff": Row(
+        (EpsilonCutoff(epsilon=0.01), EpsilonCutoff(epsilon=0.3)),
+        neutral=EpsilonCutoff(epsilon=0.0),
+        truncates=True,
+        monotone=tuple(EpsilonCutoff(epsilon=e) for e in (0.0, 0.01, 0.1, 0.9)),
+    ),
+    "eta_cutoff": Row(
+        (EtaCutoff(epsilon=0.02), EtaCutoff(epsilon=0.4)),
+        neutral=EtaCutoff(epsilon=0.0),
+        truncates=True,
+        monotone=tuple(EtaCutoff(epsilon=e) for e in (0.0, 0.01, 0.1, 0.9)),
+    ),
+    "tail_free": Row(
+        (TailFree(z=0.3), TailFree(z=0.95)),
+        neutral=TailFree(z=1.0),
+        truncates=True,
+        monotone=tuple(TailFree(z=z) for z in (1.0, 0.9, 0.5, 0.1)),
+    ),
+    "top_h": Row(
+        (TopH(h=0.3), TopH(h=0.8)),
+        neutral=TopH(h=1.0),
+        truncates=True,
+        monotone=tuple(TopH(h=h) for h in (1.0, 0.9, 0.5, 0.1)),
+    ),
+    "p_less": Row((PLess(),), truncates=True),
+    "xtc": Row(
+        (
+            Xtc(probability=1.0, threshold=0.1),
+            Xtc(probability=0.5, threshold=0.02, protected_ids=(0, 4)),
+        ),
+        neutral=Xtc(probability=0.0, threshold=0.1),
+        truncates=True,
+        keeps_argmax=False,
+    ),
+    "mirostat_v2": Row((MirostatV2(tau=1.5), MirostatV2(tau=0.5, eta=0.7)), truncates=True),
+    "dry": Row(
+        (
+            Dry(multiplier=0.8, allowed_length=1, context_size=8),
+            Dry(multiplier=2.0, base=1.2, breaker_ids=(2,), excluded_ids=(5,)),
+        ),
+        neutral=Dry(multiplier=0.0),
+        keeps_argmax=False,
+    ),
+    "no_repeat_ngram": Row(
+        (NoRepeatNgram(n=2), NoRepeatNgram(n=3, context_size=6)),
+        truncates=True,
+        keeps_argmax=False,
+        keeps_a_token=False,
+    ),
+    "suppress_tokens": Row(
+        (SuppressTokens(token_ids=(0, 3)),),
+        neutral=SuppressTokens(token_ids=()),
+        truncates=True,
+        keeps_argmax=False,
+        keeps_a_token=False,
+        idempotent=True,
+    ),
+    "allowed_tokens": Row(
+        (AllowedTokens(token_ids=(1, 9, 11)),),
+        neutral=AllowedTokens(token_ids=tuple(range(VOCAB_SIZE))),
+        truncates=True,
+        keeps_argmax=False,
+        keeps_a_token=False,
+        idempotent=True,
+    ),
+    "min_new_tokens": Row(
+        (MinNewTokens(num_tokens=2, token_ids=(1, 12)),),
+        neutral=MinNewTokens(num_tokens=0, token_ids=(1,)),
+        truncates=True,
+        keeps_argmax=False,
+        keeps_a_token=False,
     ),
 }
 

@@ -22,6 +22,7 @@ from vlmkit.sampling import (
     Temperature,
     TopK,
     TopP,
+    Xtc,
     build_chain,
     build_stage,
     chain,
@@ -61,8 +62,10 @@ def test_a_chain_is_its_parts_in_order(data, configs, cut):
     whole, first, second = (build_chain(part) for part in (configs, configs[:cut], configs[cut:]))
     u = numbers(whole, len(values))
     at_once = whole.apply(started(whole, prompts, steps), mx.array(values), u)
-    middle = first.apply(started(first, prompts, steps), mx.array(values), u)
-    in_two = second.apply(started(second, prompts, steps), middle, u)
+    columns = 1 + first.num_random
+    middle = first.apply(started(first, prompts, steps), mx.array(values), u[:, :columns])
+    rest = mx.concatenate([u[:, :1], u[:, columns:]], axis=-1)
+    in_two = second.apply(started(second, prompts, steps), middle, rest)
     np.testing.assert_array_equal(np.array(at_once), np.array(in_two))
 
 
@@ -76,7 +79,10 @@ def test_sample_draws_from_what_apply_leaves(data, configs):
     u = numbers(sampler, len(values), data.draw(st.integers(0, 99)))
     shaped = np.array(sampler.apply(state, mx.array(values), u))
     _, drawn = sampler.sample(state, mx.array(values), u)
-    assert np.isfinite(shaped[np.arange(len(values)), np.array(drawn)]).all()
+    drawn = np.array(drawn)
+    left = np.isfinite(shaped).any(-1)
+    assert (drawn[~left] == -1).all()
+    assert np.isfinite(shaped[left, drawn[left]]).all()
 
 
 def test_the_short_path_draws_the_same_tokens():
@@ -175,6 +181,9 @@ def test_a_state_of_another_chain_is_refused():
 
 
 def test_missing_uniforms_are_named():
+    random = build_chain([Xtc(probability=0.5, threshold=0.1)])
+    with pytest.raises(ValueError, match=r"\[B, 2\].*not \(1, 1\)"):
+        random.apply(random.init([[]], 4), mx.zeros((1, 4)), mx.zeros((1, 1)))
     sampler = build_chain([])
     with pytest.raises(ValueError, match="uniforms"):
         sampler.sample(sampler.init([[]], 4), mx.zeros((1, 4)), None)

@@ -23,7 +23,7 @@ from tests.sampling.contract import (
 )
 from vlmkit.sampling import build_stage
 
-LAW = settings(max_examples=10)
+LAW = settings(max_examples=8)
 every_config = pytest.mark.parametrize("config", cases(), ids=case_id)
 
 
@@ -46,16 +46,24 @@ def log_softmax(values: np.ndarray) -> np.ndarray:
 
 def assert_same_distribution(first: np.ndarray, second: np.ndarray, atol: float = 1e-5) -> None:
     np.testing.assert_array_equal(np.isneginf(first), np.isneginf(second))
+    drawable = ~np.isneginf(first).all(-1)
+    first, second = first[drawable], second[drawable]
     np.testing.assert_allclose(
         np.exp(log_softmax(first)), np.exp(log_softmax(second)), rtol=0, atol=atol
     )
 
 
 def no_knife_edge(config: Any, values: np.ndarray) -> bool:
-    """True when no token lies within rounding of the cut."""
-    if config.kind == "top_p":
-        probs = -np.sort(-np.exp(log_softmax(values)), axis=-1)
-        return bool((np.abs(np.cumsum(probs, -1) - config.p) > 1e-5).all())
+    """True when no token lies within rounding of the cut: other cuts close by keep the same."""
+    if not CONTRACT[config.kind].truncates:
+        return True
+    support = np.isneginf(run(config, values))
+    floats = {key: value for key, value in config.model_dump().items() if type(value) is float}
+    for factor in (1 - 1e-4, 1 + 1e-4):
+        scaled = {key: min(value * factor, max(value, 0.999)) for key, value in floats.items()}
+        other = config.model_copy(update=scaled)
+        if not np.array_equal(np.isneginf(run(other, values)), support):
+            return False
     return True
 
 
@@ -84,7 +92,8 @@ def test_shape_dtype_support_and_input(config, data):
         np.testing.assert_array_equal(old[1], np.array(new[1]))
         assert len(old[1]) == len(values)
     assert not np.isnan(out).any()
-    assert np.isfinite(out).any(-1).all(), "a row lost every token"
+    if CONTRACT[config.kind].keeps_a_token:
+        assert np.isfinite(out).any(-1).all(), "a row lost every token"
     assert not (np.isneginf(values) & ~np.isneginf(out)).any(), "a token came back"
 
 
@@ -207,6 +216,13 @@ def test_a_row_without_a_token_is_no_history(config):
     after = stage.update(state, mx.array([-1]))
     for old, new in zip(tree_flatten(state), tree_flatten(after), strict=True):
         np.testing.assert_array_equal(np.array(old[1]), np.array(new[1]))
+
+
+@every_config
+def test_equal_configs_have_equal_hashes_and_survive_json(config):
+    again = type(config).model_validate_json(config.model_dump_json())
+    assert again == config
+    assert hash(again) == hash(config)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE
-from vlmkit.random import uniform
+from vlmkit.random import uniform, uniforms
 from vlmkit.sampling import (
     Greedy,
     RepetitionPenalty,
@@ -42,7 +42,9 @@ def test_1_a_seed_is_never_ignored():
         state = sampler.init([np.zeros(0, np.int32)], VOCAB_SIZE)
         drawn = {
             tuple(
-                sampler.sample(state, values, mx.array([[uniform(seed, 0, i)]]))[1].item()
+                sampler.sample(
+                    state, values, mx.array([uniforms(seed, 0, i, 1 + sampler.num_random)])
+                )[1].item()
                 for i in range(8)
             )
             for seed in range(4)

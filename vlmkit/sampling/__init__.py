@@ -9,30 +9,70 @@ from pydantic import Field
 
 from vlmkit.sampling._chain import SamplerChain, chain
 from vlmkit.sampling._draw import NO_TOKEN
+from vlmkit.sampling._dry import Dry, dry
+from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
+from vlmkit.sampling._epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
+from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
 from vlmkit.sampling._greedy import Greedy, greedy
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
 from vlmkit.sampling._min_p import MinP, min_p
+from vlmkit.sampling._mirostat import MirostatV2, mirostat_v2
+from vlmkit.sampling._no_repeat_ngram import NoRepeatNgram, no_repeat_ngram
+from vlmkit.sampling._p_less import PLess, p_less
 from vlmkit.sampling._presence_penalty import PresencePenalty, presence_penalty
+from vlmkit.sampling._quadratic import Quadratic, quadratic
 from vlmkit.sampling._repetition_penalty import RepetitionPenalty, repetition_penalty
+from vlmkit.sampling._tail_free import TailFree, tail_free
 from vlmkit.sampling._temperature import Temperature, temperature
+from vlmkit.sampling._token_sets import (
+    AllowedTokens,
+    MinNewTokens,
+    SuppressTokens,
+    allowed_tokens,
+    min_new_tokens,
+    suppress_tokens,
+)
+from vlmkit.sampling._top_h import TopH, top_h
 from vlmkit.sampling._top_k import TopK, top_k
+from vlmkit.sampling._top_n_sigma import TopNSigma, top_n_sigma
 from vlmkit.sampling._top_p import TopP, top_p
+from vlmkit.sampling._typical_p import TypicalP, typical_p
+from vlmkit.sampling._xtc import Xtc, xtc
 from vlmkit.types import SamplerStage
 
 SamplerConfig = Annotated[
     Greedy
     | Temperature
+    | DynamicTemperature
+    | Quadratic
     | TopK
     | TopP
     | MinP
+    | TypicalP
+    | TopNSigma
+    | EpsilonCutoff
+    | EtaCutoff
+    | TailFree
+    | TopH
+    | PLess
+    | Xtc
+    | MirostatV2
     | RepetitionPenalty
     | PresencePenalty
     | FrequencyPenalty
-    | LogitBias,
+    | Dry
+    | NoRepeatNgram
+    | LogitBias
+    | SuppressTokens
+    | AllowedTokens
+    | MinNewTokens,
     Field(discriminator="kind"),
 ]
 """Any stage's config, told apart by ``kind``."""
+
+
+_HISTORY_CONFIGS = (RepetitionPenalty, PresencePenalty, FrequencyPenalty, Dry, NoRepeatNgram)
 
 
 def build_stage(config: SamplerConfig) -> SamplerStage:
@@ -47,20 +87,52 @@ def build_stage(config: SamplerConfig) -> SamplerStage:
             return greedy(config)
         case Temperature():
             return temperature(config)
+        case DynamicTemperature():
+            return dynamic_temperature(config)
+        case Quadratic():
+            return quadratic(config)
         case TopK():
             return top_k(config)
         case TopP():
             return top_p(config)
         case MinP():
             return min_p(config)
+        case TypicalP():
+            return typical_p(config)
+        case TopNSigma():
+            return top_n_sigma(config)
+        case EpsilonCutoff():
+            return epsilon_cutoff(config)
+        case EtaCutoff():
+            return eta_cutoff(config)
+        case TailFree():
+            return tail_free(config)
+        case TopH():
+            return top_h(config)
+        case PLess():
+            return p_less(config)
+        case Xtc():
+            return xtc(config)
+        case MirostatV2():
+            return mirostat_v2(config)
         case RepetitionPenalty():
             return repetition_penalty(config)
         case PresencePenalty():
             return presence_penalty(config)
         case FrequencyPenalty():
             return frequency_penalty(config)
+        case Dry():
+            return dry(config)
+        case NoRepeatNgram():
+            return no_repeat_ngram(config)
         case LogitBias():
             return logit_bias(config)
+        case SuppressTokens():
+            return suppress_tokens(config)
+        case AllowedTokens():
+            return allowed_tokens(config)
+        case MinNewTokens():
+            return min_new_tokens(config)
         case _:
             assert_never(config)
 
@@ -86,7 +158,7 @@ def exclude_ids(
     """
     resolved: list[SamplerConfig] = []
     for config in configs:
-        if isinstance(config, RepetitionPenalty | PresencePenalty | FrequencyPenalty):
+        if isinstance(config, _HISTORY_CONFIGS):
             merged = tuple(dict.fromkeys((*config.excluded_ids, *token_ids)))
             config = config.model_copy(update={"excluded_ids": merged})
         resolved.append(config)
@@ -95,28 +167,60 @@ def exclude_ids(
 
 __all__ = [
     "NO_TOKEN",
+    "AllowedTokens",
+    "Dry",
+    "DynamicTemperature",
+    "EpsilonCutoff",
+    "EtaCutoff",
     "FrequencyPenalty",
     "Greedy",
     "LogitBias",
+    "MinNewTokens",
     "MinP",
+    "MirostatV2",
+    "NoRepeatNgram",
+    "PLess",
     "PresencePenalty",
+    "Quadratic",
     "RepetitionPenalty",
     "SamplerChain",
     "SamplerConfig",
+    "SuppressTokens",
+    "TailFree",
     "Temperature",
+    "TopH",
     "TopK",
+    "TopNSigma",
     "TopP",
+    "TypicalP",
+    "Xtc",
+    "allowed_tokens",
     "build_chain",
     "build_stage",
     "chain",
+    "dry",
+    "dynamic_temperature",
+    "epsilon_cutoff",
+    "eta_cutoff",
     "exclude_ids",
     "frequency_penalty",
     "greedy",
     "logit_bias",
+    "min_new_tokens",
     "min_p",
+    "mirostat_v2",
+    "no_repeat_ngram",
+    "p_less",
     "presence_penalty",
+    "quadratic",
     "repetition_penalty",
+    "suppress_tokens",
+    "tail_free",
     "temperature",
+    "top_h",
     "top_k",
+    "top_n_sigma",
     "top_p",
+    "typical_p",
+    "xtc",
 ]

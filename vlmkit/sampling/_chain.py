@@ -90,13 +90,17 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
 
 def _columns(stages: Sequence[SamplerStage], uniforms: mx.array | None) -> list[mx.array | None]:
     """Return each stage's uniform numbers ``[B]``, None for a stage that isn't random."""
+    num_random = sum(stage.is_random for stage in stages)
+    if num_random == 0:
+        return [None] * len(stages)
+    if uniforms is None or uniforms.shape[1] != 1 + num_random:
+        shape = None if uniforms is None else uniforms.shape
+        raise ValueError(f"uniforms must be [B, {1 + num_random}] for this chain, not {shape}")
     columns: list[mx.array | None] = []
     used = 0
     for stage in stages:
         used += stage.is_random
-        if stage.is_random and uniforms is None:
-            raise ValueError(f"{stage.name} needs uniforms [B, 1 + num_random]")
-        columns.append(uniforms[:, used] if stage.is_random and uniforms is not None else None)
+        columns.append(uniforms[:, used] if stage.is_random else None)
     return columns
 
 

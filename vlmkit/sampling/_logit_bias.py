@@ -24,6 +24,9 @@ class LogitBias(StageConfig):
     kind: Literal["logit_bias"] = "logit_bias"
     bias: dict[TokenId, Float] = Field(description="token id: what is added to its logit")
 
+    def __hash__(self) -> int:
+        return hash((self.kind, frozenset(self.bias.items())))
+
 
 def logit_bias(config: LogitBias) -> SamplerStage:
     """Add ``bias[i]`` to logit i.

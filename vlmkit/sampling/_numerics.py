@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 _BLOCK = 256
+_FLOOR = -1e30  # finite, so that 0 · ln 0 is 0
 
 
 def keep_where(logits: mx.array, keep: mx.array) -> mx.array:
@@ -93,6 +94,22 @@ def total_mass(weights: mx.array) -> mx.array:
     sums = mx.sum(weights[:, :whole].reshape(rows, -1, _BLOCK), axis=-1)
     rest = mx.sum(weights[:, whole:], axis=-1, keepdims=True)
     return mx.sum(sums, axis=-1, keepdims=True) + rest
+
+
+def log_softmax(logits: mx.array) -> mx.array:
+    """Return ``ln p`` of each row; −inf where the logit is."""
+    shifted = logits - mx.max(logits, axis=-1, keepdims=True)
+    return shifted - mx.log(total_mass(mx.exp(shifted)))
+
+
+def surprise_mass(logprobs: mx.array) -> mx.array:
+    """Return ``−p ln p`` per token, 0 where p is 0."""
+    return -mx.exp(logprobs) * mx.maximum(logprobs, _FLOOR)
+
+
+def entropy(logprobs: mx.array) -> mx.array:
+    """Return the entropy ``[B, 1]`` of each row in nats; tokens of zero mass add nothing."""
+    return total_mass(surprise_mass(logprobs))
 
 
 def scatter(ids: mx.array, logits: mx.array, vocab_size: int) -> mx.array:

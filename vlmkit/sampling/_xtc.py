@@ -1,0 +1,57 @@
+"""XTC (exclude top choices): sometimes drop all likely tokens but the least likely of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.sampling._numerics import keep_where, log_softmax
+from vlmkit.sampling._stateless import keep_state, no_state
+from vlmkit.types import Pytree, SamplerStage
+
+
+class Xtc(StageConfig):
+    """With some probability drop every likely token except the least likely of them."""
+
+    kind: Literal["xtc"] = "xtc"
+    probability: Float = Field(ge=0.0, le=1.0, description="how often, per row; 0 is off")
+    threshold: Float = Field(gt=0.0, lt=1.0, description="tokens at least this likely are likely")
+    protected_ids: tuple[Int, ...] = Field(
+        default=(), description="ids never dropped, such as eos and line breaks"
+    )
+
+
+def xtc(config: Xtc) -> SamplerStage:
+    """Where ``u < q``: drop every ``p_i ≥ t`` except the least likely of those (all ties of it).
+
+    Each row has its own number u and its own set.
+
+    Example:
+        >>> stage = xtc(Xtc(probability=0.5, threshold=0.1))
+        >>> logits = mx.log(mx.array([[0.6, 0.35, 0.05]] * 2))
+        >>> mx.isfinite(stage.apply((), logits, mx.array([0.4, 0.6]))).tolist()
+        [[False, True, True], [True, True, True]]
+
+    Reference:
+        Weidmann, "Exclude top choices (XTC)", 2024, github.com/oobabooga/text-generation-webui
+        pull request 6335.
+    """
+
+    def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
+        if uniform is None:
+            raise ValueError("xtc needs one uniform number per row")
+        logprobs = log_softmax(logits)
+        likely = mx.exp(logprobs) >= config.threshold
+        least = mx.min(mx.where(likely, logits, mx.inf), axis=-1, keepdims=True)
+        drop = likely & (logits > least) & (uniform[:, None] < config.probability)
+        if config.protected_ids:
+            ids = mx.arange(logits.shape[-1])[:, None] == mx.array(config.protected_ids)
+            drop = drop & ~mx.any(ids, axis=-1)
+        return keep_where(logits, ~drop)
+
+    return SamplerStage(
+        "xtc", no_state, apply, keep_state, is_random=True, by_value=not config.protected_ids
+    )
