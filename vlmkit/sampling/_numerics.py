@@ -78,6 +78,8 @@ def mass_above(probs: mx.array) -> mx.array:
     A plain float32 running sum over 10⁵ small numbers is off by up to half a percent.
     """
     rows, size = probs.shape
+    if size <= _BLOCK:
+        return mx.cumsum(probs, axis=-1, inclusive=False)
     num_blocks = -(-size // _BLOCK)
     padded = mx.pad(probs, [(0, 0), (0, num_blocks * _BLOCK - size)])
     blocks = padded.reshape(rows, num_blocks, _BLOCK)
@@ -90,6 +92,8 @@ def mass_above(probs: mx.array) -> mx.array:
 def total_mass(weights: mx.array) -> mx.array:
     """Return the sum ``[B, 1]`` of each row, in blocks for the same reason as `mass_above`."""
     rows, size = weights.shape
+    if size <= _BLOCK:
+        return mx.sum(weights, axis=-1, keepdims=True)
     whole = size // _BLOCK * _BLOCK
     sums = mx.sum(weights[:, :whole].reshape(rows, -1, _BLOCK), axis=-1)
     rest = mx.sum(weights[:, whole:], axis=-1, keepdims=True)
