@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.models.activations import ACTIVATIONS
+from vlmkit.models.activations import ACTIVATIONS, gelu
 from vlmkit.models.config import VisionConfig
 from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, vision_layout
@@ -118,7 +118,7 @@ class Merger(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[N, embed]`` to ``[N / merge_size**2, hidden]``."""
-        out: mx.array = self.fc2(nn.gelu(self.fc1(self.ln_q(x).reshape(-1, self.width))))
+        out: mx.array = self.fc2(gelu(self.fc1(self.ln_q(x).reshape(-1, self.width))))
         return out
 
 
