@@ -34,7 +34,7 @@ class _LazyLogprobs:
         self, instance: object, value: Optional[List[float]] | Callable[[], List[float]]
     ) -> None:
         # The generated __init__ passes the field's default, which is this descriptor.
-        instance.__dict__[self._slot] = None if value is self else value
+        instance.__dict__[self._slot] = None if isinstance(value, _LazyLogprobs) else value
 
 
 @dataclass

@@ -91,6 +91,7 @@ def observe_token(
             "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
             "chain's biases"
         )
+    forced = token_id != sampled_id or is_forced(row.decision, sampled_id)
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
     stopping, decision = row.spec.stopping.step(
@@ -108,7 +109,7 @@ def observe_token(
         row=row.index,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=token_id,
-        forced=token_id != sampled_id,
+        forced=forced,
         text=released,
         num_tokens=num_tokens,
         finish=decision.finish,
@@ -117,6 +118,11 @@ def observe_token(
         first_token_s=row.first_token_s,
     )
     return row, step
+
+
+def is_forced(decision: Decision, sampled_id: int) -> bool:
+    """Whether a decision chose the token, even if the sampler happened to draw the same one."""
+    return decision.forced_id is not None and sampled_id != decision.forced_unless
 
 
 def apply_decisions(sampled: mx.array, rows: Sequence[RowState]) -> mx.array:

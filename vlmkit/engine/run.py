@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import CacheConfig, build_cache
+from vlmkit.cache import CacheConfig, build_cache, describe_cache
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.engine.sampler_groups import RowSampler
@@ -54,8 +54,8 @@ def build_row(
 ) -> RowSpec:
     """Turn a pipeline's sampling and stopping configs into the functions of one row."""
     tokenizer = processor.tokenizer
-    placeholders = (processor.image_token_id, processor.video_token_id)
-    sampling = exclude_ids(pipeline.sampling, [i for i in placeholders if i is not None])
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
+    sampling = exclude_ids(pipeline.sampling, sorted(processor.placeholder_ids))
     limits = [stop.max_tokens for stop in pipeline.stopping if stop.kind == "max_tokens"]
     context_length = model.config.max_position_embeddings
     if context_length is not None:
@@ -71,10 +71,11 @@ def build_row(
         stopping=build_stopping(
             pipeline.stopping,
             encode=tokenizer.encode,
+            decode=decode,
             eos_token_ids=processor.eos_token_ids,
         ),
         text=TextDecoder(
-            decode=partial(tokenizer.decode, skip_special_tokens=False),
+            decode=decode,
             special_ids=tokenizer.special_ids,
             skip_special_tokens=pipeline.skip_special_tokens,
         ),
@@ -115,7 +116,7 @@ def effective_config(
     """What really ran: the pipeline with all defaults, the cache per layer, backends, dtype."""
     return {
         "pipeline": pipeline.model_dump(mode="json"),
-        "cache_layers": [kind.name for kind in _new_cache(model, pipeline.cache, 0).kinds],
+        "cache": describe_cache(pipeline.cache, model.layer_shapes, model.dtype),
         "model_type": model.config.model_type,
         "dtype": str(model.dtype).removeprefix("mlx.core."),
         "processor_backend": processor.backend,
