@@ -8,7 +8,6 @@ which is large enough that a step is dominated by the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,10 @@ PROMPT = list(range(10, 74))
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     folder: Path = tmp_path_factory.mktemp("checkpoint")
     write_checkpoint(folder, "small")
-    yield load(str(folder))
+    return load(str(folder))
 
 
 def bare_loop(model: Any) -> list[int]:

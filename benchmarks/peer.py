@@ -47,9 +47,7 @@ def time_stream(start: Callable[[], Any], num_prompt_tokens: int) -> Timing:
         stamps.append(time.perf_counter())
         token_ids.append(token_id)
     decode_s = stamps[-1] - stamps[0]
-    return Timing(
-        num_prompt_tokens / (stamps[0] - began), (len(stamps) - 1) / decode_s, token_ids
-    )
+    return Timing(num_prompt_tokens / (stamps[0] - began), (len(stamps) - 1) / decode_s, token_ids)
 
 
 def ours(
@@ -88,12 +86,14 @@ def peer(
         target = getattr(mx, dtype)
         model.update(
             tree_map(
-                lambda leaf: leaf.astype(target) if mx.issubdtype(leaf.dtype, mx.floating) else leaf,
+                lambda leaf: (
+                    leaf.astype(target) if mx.issubdtype(leaf.dtype, mx.floating) else leaf
+                ),
                 model.parameters(),
             )
         )
         mx.eval(model.parameters())
-    eos = [i for i in json.loads((Path(folder) / "generation_config.json").read_text())["eos_token_id"]]
+    eos = json.loads((Path(folder) / "generation_config.json").read_text())["eos_token_id"]
 
     def run() -> Timing:
         count = 0
@@ -159,13 +159,17 @@ def report(timings: dict[str, list[Timing]], options: argparse.Namespace) -> Non
     for name, runs in timings.items():
         table.add_row(
             name,
-            *(f"{statistics.median(getattr(run, field) for run in runs):.1f}" for field in Timing._fields[:2]),
+            *(
+                f"{statistics.median(getattr(run, field) for run in runs):.1f}"
+                for field in Timing._fields[:2]
+            ),
         )
+    pairs = list(zip(*timings.values(), strict=True))
     ratios = [
-        f"{statistics.median(getattr(a, field) / getattr(b, field) for a, b in zip(*timings.values(), strict=True)):.2f}"
+        statistics.median(getattr(own, field) / getattr(other, field) for own, other in pairs)
         for field in Timing._fields[:2]
     ]
-    table.add_row("ratio", *ratios, style="bold")
+    table.add_row("ratio", *(f"{ratio:.2f}" for ratio in ratios), style="bold")
     console = Console()
     console.print(table)
     first, second = (runs[0].token_ids for runs in timings.values())

@@ -20,11 +20,34 @@ import mlx.core as mx
 VOCAB_SIZE = 151_936
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"layers": 2, "hidden": 128, "heads": 4, "kv": 2, "mlp": 384, "depth": 2, "vision": 96},
-    "small": {"layers": 8, "hidden": 512, "heads": 8, "kv": 2, "mlp": 1536, "depth": 4, "vision": 320},
-    "medium": {"layers": 24, "hidden": 896, "heads": 14, "kv": 2, "mlp": 4864, "depth": 8, "vision": 640},
+    "small": {
+        "layers": 8,
+        "hidden": 512,
+        "heads": 8,
+        "kv": 2,
+        "mlp": 1536,
+        "depth": 4,
+        "vision": 320,
+    },
+    "medium": {
+        "layers": 24,
+        "hidden": 896,
+        "heads": 14,
+        "kv": 2,
+        "mlp": 4864,
+        "depth": 8,
+        "vision": 640,
+    },
 }
-COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json",
-          "vocab.json", "merges.txt", "generation_config.json")
+COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+    "generation_config.json",
+)
 
 
 def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: int = 0) -> None:
@@ -56,7 +79,11 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
         rope_theta=1e6,
     )
     half = shape["hidden"] // shape["heads"] // 2
-    config["rope_scaling"]["mrope_section"] = [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8]
+    config["rope_scaling"]["mrope_section"] = [
+        half - 2 * (3 * half // 8),
+        3 * half // 8,
+        3 * half // 8,
+    ]
     config["vision_config"].update(
         depth=shape["depth"],
         embed_dim=shape["vision"],
@@ -100,7 +127,12 @@ def _weights(config: dict[str, Any]) -> dict[str, mx.array]:
         matrix(f"{prefix}.mlp.down_proj", hidden, mlp, bias=False)
     vision = config["vision_config"]
     width = vision["embed_dim"]
-    patch = (vision["in_channels"], vision["temporal_patch_size"], vision["patch_size"], vision["patch_size"])
+    patch = (
+        vision["in_channels"],
+        vision["temporal_patch_size"],
+        vision["patch_size"],
+        vision["patch_size"],
+    )
     weights["visual.patch_embed.proj.weight"] = _normal((width, *patch), 1176)
     for block in range(vision["depth"]):
         prefix = f"visual.blocks.{block}"
@@ -131,9 +163,7 @@ def main() -> None:
     parser.add_argument("--image-side", type=int, default=448)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    write_checkpoint(
-        options.folder, options.size, image_side=options.image_side, seed=options.seed
-    )
+    write_checkpoint(options.folder, options.size, image_side=options.image_side, seed=options.seed)
     print(f"wrote {options.folder} ({options.size})")
 
 

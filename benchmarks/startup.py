@@ -39,7 +39,14 @@ def commands() -> dict[str, dict[str, list[str]]]:
         cases["import"]["mlx-vlm"] = [python, "-c", "import mlx_vlm"]
         cases["--help"]["mlx-vlm"] = [python, "-m", "mlx_vlm", "--help"]
         cases["cold generate"]["mlx-vlm"] = [
-            python, "-m", "mlx_vlm", *generate, "--max-tokens", "16", "--temperature", "0",
+            python,
+            "-m",
+            "mlx_vlm",
+            *generate,
+            "--max-tokens",
+            "16",
+            "--temperature",
+            "0",
         ]
     return cases
 

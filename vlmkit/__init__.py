@@ -1,7 +1,7 @@
 """vlmkit: a functional, config-driven toolkit for generation with vision-language models.
 
-    >>> from vlmkit import load, generate
-    >>> model, processor = load("shapes")
+>>> from vlmkit import load, generate
+>>> model, processor = load("shapes")
 """
 
 from __future__ import annotations

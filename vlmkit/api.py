@@ -43,8 +43,8 @@ def load(
     Reads safetensors only and never writes to the checkpoint.
 
     Args:
-        path_or_hf_repo: a local folder, a hub id such as ``"mlx-community/Qwen2-VL-2B-Instruct-4bit"``,
-            or ``"shapes"`` for the embedded model.
+        path_or_hf_repo: a local folder, a hub id such as
+            ``"mlx-community/Qwen2-VL-2B-Instruct-4bit"``, or ``"shapes"``, the embedded model.
         revision: branch, tag or commit of a hub id.
         lazy: map the weights and read each when it is first used.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default float32 on the CPU and

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, List, NamedTuple, Union
 
 import mlx.core as mx
+from PIL.Image import Image
 
 from vlmkit.api import as_tuple
 from vlmkit.config.params import pipeline_from_params
@@ -38,6 +39,7 @@ class _Row(NamedTuple):
     """One prompt of the batch, checked and with its images loaded."""
 
     request: Request
+    images: tuple[Image, ...]
     pipeline: PipelineConfig
 
 
@@ -130,7 +132,7 @@ def batch_generate(
     stats = _stats(ordered, time.perf_counter() - started, clock)
     if verbose:
         print(_describe(stats, len(rows)))
-    sizes = [(image.height, image.width) for row in rows for image in row.request.images]
+    sizes = [(image.height, image.width) for row in rows for image in row.images]
     return BatchResponse(
         texts=[result.text for result in ordered],
         stats=stats,
@@ -199,7 +201,7 @@ def _check_row(
     if enable_thinking:
         prompt = with_thinking(processor, prompt)
     loaded = tuple(load_image(image, config=pipeline.preprocess) for image in images)
-    return _Row(Request(prompt, loaded, audio, sample), pipeline)
+    return _Row(Request(prompt, loaded, audio, sample), loaded, pipeline)
 
 
 def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
@@ -208,7 +210,7 @@ def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
     numbered = []
     for row in rows:
         digest = hashlib.blake2b()
-        for image in row.request.images:
+        for image in row.images:
             digest.update(repr(image.size).encode() + image.tobytes())
         key = (
             row.request.prompt,
@@ -230,7 +232,7 @@ def _partition(rows: Sequence[_Row], group_by_shape: bool) -> Iterator[list[int]
         parts.setdefault(shared, []).append(place)
     for places in parts.values():
         if group_by_shape:
-            places.sort(key=lambda place: [image.size for image in rows[place].request.images])
+            places.sort(key=lambda place: [image.size for image in rows[place].images])
         yield places
 
 

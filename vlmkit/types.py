@@ -1,6 +1,6 @@
 """The values that flow through the stages. Nothing here computes; every field says its shape.
 
-    Request ─preprocess─▶ Inputs ─embed─▶ Embeddings ─prefill─▶ DecodeState ─decode step─▶ …
+Request ─preprocess─▶ Inputs ─embed─▶ Embeddings ─prefill─▶ DecodeState ─decode step─▶ …
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
 
 
 class Embeddings(NamedTuple):
-    """A batch of prompts as vectors. Row b is valid up to ``lengths[b]`` and padded on the right."""
+    """A batch of prompts as vectors. Row b is valid up to ``lengths[b]``, then padding."""
 
     hidden: mx.array  # [B, T, hidden]
     positions: mx.array  # int32 [A, B, T]; A = 3 (time, height, width) for M-RoPE, else 1
@@ -155,7 +155,9 @@ class TokenEvent(NamedTuple):
     token_id: int
     text: str  # all text decoded so far, special tokens included, UTF-8 never split
     num_tokens: int  # generated so far, this one included
-    drawn_id: int | None = None  # what the sampler drew before a Decision replaced it; None: unknown
+    drawn_id: int | None = (
+        None  # what the sampler drew before a Decision replaced it; None: unknown
+    )
     vetoed: frozenset[str] = frozenset()  # kinds whose finish does not count here (set by any_of)
 
 

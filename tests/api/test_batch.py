@@ -157,7 +157,9 @@ def test_equal_rows_are_separate_samples(shapes: Loaded) -> None:
 def test_statistics_and_image_sizes(shapes: Loaded, rows: tuple[list[str], list[Any]]) -> None:
     prompts, images = rows
     response = batch_generate(*shapes, prompts=prompts, images=images, max_tokens=4)
-    flat = [one for entry in images if entry for one in (entry if isinstance(entry, list) else [entry])]
+    flat = [
+        one for entry in images if entry for one in (entry if isinstance(entry, list) else [entry])
+    ]
     assert response.image_sizes == [(image.height, image.width) for image in flat]
     stats = response.stats
     assert stats.prompt_tokens == sum(result.prompt_tokens for result in response.results)
@@ -185,9 +187,7 @@ def test_an_empty_batch_is_an_empty_response(shapes: Loaded) -> None:
         ({"prompts": ["a"], "temperature": -1.0}, "temperature"),
     ],
 )
-def test_bad_batches_are_refused(
-    shapes: Loaded, arguments: dict[str, Any], message: str
-) -> None:
+def test_bad_batches_are_refused(shapes: Loaded, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(VlmkitError, match=message) as caught:
         batch_generate(*shapes, **arguments)
     assert "\n" not in str(caught.value)
@@ -213,7 +213,7 @@ def test_one_forward_per_step_for_rows_with_different_chains(
         top_k=[0, 3, 0],
         max_tokens=5,
         eos_tokens=None,
-        logit_bias={i: -1e9 for i in shapes[1].eos_token_ids},
+        logit_bias=dict.fromkeys(shapes[1].eos_token_ids, -1000000000.0),
     )
     assert widths == [3, 3, 3, 3]
 

@@ -58,7 +58,7 @@ def test_the_embedded_model_answers_its_samples(
 def test_thinking_budget_is_exact(
     shapes: Loaded, ask: Ask, sample_images: list[Path], budget: int
 ) -> None:
-    model, processor = shapes
+    _, processor = shapes
     end = processor.tokenizer.token_to_id("</think>")
     prompt = ask("How many objects are there?", thinking=True)
     result = generate(*shapes, prompt, image=sample_images[0], thinking_budget=budget)
@@ -109,7 +109,6 @@ def test_same_seed_same_text_other_seed_other_text(shapes: Loaded, ask: Ask) -> 
 
 def test_forced_tokens_never_shift_later_draws(shapes: Loaded, ask: Ask) -> None:
     # A flat distribution makes each draw a function of its counter alone.
-    model, processor = shapes
     prompt = ask("Hello", num_images=0, thinking=True)
     flat: dict[str, Any] = {"temperature": 1e6, "max_tokens": 12, "seed": 3}
     free = generate(*shapes, prompt, **flat).token_ids
@@ -145,7 +144,7 @@ def test_stop_string_ends_the_text_before_it(
 ) -> None:
     prompt = ask("How many objects are there?", thinking=True)
     whole = generate(*shapes, prompt, image=sample_images[0]).text
-    thinking, _, answer = whole.partition("</think>")
+    _, _, answer = whole.partition("</think>")
     stop = answer.strip()[:1]
     result = generate(*shapes, prompt, image=sample_images[0], stop=[stop])
     assert result.finish_reason == "stop"

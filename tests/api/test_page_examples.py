@@ -73,9 +73,7 @@ print(f"Generation TPS: {response.stats.generation_tps:.1f}")
 
 
 @pytest.fixture
-def pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Any]
-) -> Path:
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Any]) -> Path:
     """A working folder with the files that the examples name."""
     for place, name in enumerate(("cat", "dog", "bird", "photo")):
         picture(place, (160 + 20 * place, 120)).save(tmp_path / f"{name}.jpg")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from vlmkit.engine.rows import Step
 from vlmkit.results import GenerationResult
@@ -42,9 +43,13 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
 
 
 def normalised_logprobs(logits: mx.array) -> list[float]:
-    """Log-softmax of float32 ``[V]`` logits as a list."""
-    values: list[float] = (logits - mx.logsumexp(logits)).tolist()  # type: ignore[assignment]
-    return values
+    """Log-softmax of float32 ``[V]`` logits as a list; summed in float64, rounded to float32."""
+    # mx.logsumexp drifts by 5e-4 over a vocabulary of 150k.
+    values = np.array(logits, np.float64)
+    values -= values.max()
+    values -= np.log(np.exp(values).sum())
+    logprobs: list[float] = values.astype(np.float32).tolist()
+    return logprobs
 
 
 def collect(results: Iterable[GenerationResult]) -> GenerationResult:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import mlx.core as mx
 
@@ -66,9 +66,7 @@ class Batch(NamedTuple):
     groups: tuple[SamplerGroup, ...]
 
 
-def decode_rows(
-    model: Model, specs: Iterable[RowSpec], options: LoopOptions
-) -> Iterator[Step]:
+def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step]:
     """Generate every row to its end and yield each token as soon as it is known.
 
     Args:
@@ -100,14 +98,19 @@ def decode_rows(
         # Nothing may hold the old state when the step is launched: the caches would be copied.
         batch = _advance(model, batch) if any(map(may_continue, drawn.rows)) else None
         if batch is not None:
-            mx.async_eval(batch.drawn.sampled)
+            mx.async_eval(batch.drawn.sampled)  # type: ignore[no-untyped-call]
         rows = []
-        sampled, tokens = drawn.sampled.tolist(), drawn.tokens.tolist()
+        sampled, tokens = to_ids(drawn.sampled), to_ids(drawn.tokens)
         for place, row in enumerate(drawn.rows):
             row, step = observe_token(row, sampled[place], tokens[place], drawn.logits[place])
             rows.append(row)
             yield step
         batch = _settle(batch, rows) if batch is not None else None
+
+
+def to_ids(token_ids: mx.array) -> list[int]:
+    """Read int32 ``[B]`` token ids; waits for the device."""
+    return cast("list[int]", token_ids.tolist())
 
 
 def _take_arrivals(

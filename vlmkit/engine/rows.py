@@ -41,7 +41,7 @@ class PromptTiming(NamedTuple):
 class RowState(NamedTuple):
     """A row in flight. ``decision`` applies to the token that is being drawn."""
 
-    index: int
+    row: int  # place of the row in the order of the specs
     spec: RowSpec
     stopping: Pytree
     decision: Decision
@@ -66,13 +66,13 @@ class Step(NamedTuple):
     first_token_s: float
 
 
-def start_row(index: int, spec: RowSpec) -> RowState:
+def start_row(place: int, spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
     stopping, decision = spec.stopping.init(spec.inputs.token_ids.tolist())
     if spec.token_limit == 0 and decision.finish is None:
         decision = decision._replace(finish=Finish("length", "context"))
     timing = PromptTiming(0.0, 0.0)
-    return RowState(index, spec, stopping, decision, init_text(), 0, timing, 0.0)
+    return RowState(place, spec, stopping, decision, init_text(), 0, timing, 0.0)
 
 
 def may_continue(row: RowState) -> bool:
@@ -87,7 +87,7 @@ def observe_token(
     """Take in the token that was drawn: update text and stopping, and say what comes out."""
     if token_id < 0:
         raise VlmkitError(
-            f"row {row.index}: no token can be drawn after {row.num_tokens} tokens: the logits "
+            f"row {row.row}: no token can be drawn after {row.num_tokens} tokens: the logits "
             "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
             "chain's biases"
         )
@@ -106,7 +106,7 @@ def observe_token(
         text, released = release_text(text, decision.hold_from)
     row = row._replace(stopping=stopping, decision=decision, text=text, num_tokens=num_tokens)
     step = Step(
-        row=row.index,
+        row=row.row,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=token_id,
         forced=forced,
@@ -151,7 +151,7 @@ def apply_decisions(sampled: mx.array, rows: Sequence[RowState]) -> mx.array:
 def unstarted_step(row: RowState) -> Step:
     """The only step of a row that ends before its first token."""
     return Step(
-        row=row.index,
+        row=row.row,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=None,
         forced=False,

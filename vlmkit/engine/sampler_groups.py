@@ -51,9 +51,7 @@ def init_groups(
     )
 
 
-def select_groups(
-    groups: Sequence[SamplerGroup], keep: Sequence[int]
-) -> tuple[SamplerGroup, ...]:
+def select_groups(groups: Sequence[SamplerGroup], keep: Sequence[int]) -> tuple[SamplerGroup, ...]:
     """Keep the given rows of the batch (ascending); they are renumbered 0, 1, …"""
     new_index = {old: new for new, old in enumerate(keep)}
     kept = []
@@ -81,9 +79,7 @@ def join_groups(
         if (earlier := joined.get(group.key)) is None:
             joined[group.key] = group._replace(rows=rows)
             continue
-        state = tree_map(
-            lambda a, b: mx.concatenate([a, b], axis=0), earlier.state, group.state
-        )
+        state = tree_map(lambda a, b: mx.concatenate([a, b], axis=0), earlier.state, group.state)
         joined[group.key] = earlier._replace(rows=earlier.rows + rows, state=state)
     return tuple(joined.values())
 
@@ -128,9 +124,7 @@ def draw_tokens(
     return tuple(after), mx.concatenate(drawn)[mx.array(np.argsort(order))]
 
 
-def update_groups(
-    groups: Sequence[SamplerGroup], token_ids: mx.array
-) -> tuple[SamplerGroup, ...]:
+def update_groups(groups: Sequence[SamplerGroup], token_ids: mx.array) -> tuple[SamplerGroup, ...]:
     """Tell every chain which tokens (int32 ``[B]``) were really taken."""
     whole = len(groups) == 1
     return tuple(
