@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.models.tiny import IMAGE, START, VIDEO, build, prompt, qwen2_vl
 from vlmkit.errors import VlmkitError
+from vlmkit.models import vision
 from vlmkit.models.mrope_positions import mrope_positions
 from vlmkit.models.rope import mrope_rotation, rotate, rotation
 from vlmkit.models.vision_layout import vision_layout
@@ -149,3 +150,13 @@ def test_bad_inputs_of_embed() -> None:
         else:
             with pytest.raises(VlmkitError, match=message):
                 model.embed([inputs])
+
+
+def test_blocks_of_attention_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = mx.random.normal((3, 2, 2, 50, 8), key=mx.random.key(1))
+    whole = vision.segment_attention(q, k, v, scale=0.3)
+    monkeypatch.setattr(vision, "MAX_SCORES", 4000)
+    blocks = vision.segment_attention(q, k, v, scale=0.3)
+    assert float(mx.abs(whole - blocks).max()) < 1e-5
+    expected = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3)
+    assert float(mx.abs(whole - expected).max()) < 1e-5

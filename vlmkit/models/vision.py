@@ -19,6 +19,9 @@ from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, vision_layout
 from vlmkit.types import ImageGrid
 
+MAX_SCORES = 2**23
+"""Attention scores that exist at a time: bounds memory, and what fits a processor's cache."""
+
 
 def _norm(config: VisionConfig) -> nn.LayerNorm | nn.RMSNorm:
     kind = nn.LayerNorm if config.norm == "layer_norm" else nn.RMSNorm
@@ -60,8 +63,13 @@ def segment_attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float) ->
     if mx.default_device().type == mx.DeviceType.gpu:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
     # On a CPU the two matrix products are faster than the fused kernel.
-    scores = (q * scale) @ k.transpose(0, 1, 3, 2)
-    return mx.softmax(scores, axis=-1, precise=True) @ v
+    q, keys = q * scale, k.transpose(0, 1, 3, 2)
+    step = max(16, MAX_SCORES // (k.shape[0] * k.shape[1] * k.shape[2]))
+    outs = [
+        mx.softmax(q[:, :, start : start + step] @ keys, axis=-1, precise=True) @ v
+        for start in range(0, q.shape[2], step)
+    ]
+    return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=2)
 
 
 class VisionMLP(nn.Module):
