@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
 from tests.models.tiny import build, nested, qwen2_5_vl, qwen2_vl
 from vlmkit.errors import VlmkitError
+from vlmkit.models.activations import ACTIVATIONS
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import FAMILIES, Family, find_family
 
@@ -172,6 +174,17 @@ def test_model_type_is_needed_and_unique() -> None:
         find_family({})
     types = [name for family in FAMILIES for name in family.model_types]
     assert len(types) == len(set(types))
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [("silu", "silu"), ("quick_gelu", "gelu_fast_approx"), ("gelu", "gelu"),
+     ("gelu_pytorch_tanh", "gelu_approx")],
+)  # fmt: skip
+def test_activations_equal_those_of_mlx(name: str, peer: str) -> None:
+    x = mx.concatenate([mx.linspace(-8, 8, 999), mx.array([-1000.0, 1000.0])])
+    expected = vars(nn)[peer](x)
+    assert float(mx.abs(ACTIVATIONS[name](x) - expected).max()) < 2e-6
 
 
 def test_model_holds_nothing_but_weights() -> None:

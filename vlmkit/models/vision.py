@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.models.activations import ACTIVATIONS, gelu
+from vlmkit.models.activations import ACTIVATIONS, gelu, on_gpu
 from vlmkit.models.config import VisionConfig
 from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, vision_layout
@@ -60,7 +60,7 @@ class VisionAttention(nn.Module):
 
 def segment_attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float) -> mx.array:
     """Attend without a mask: ``softmax(q k^T scale) v`` over ``[B, H, L, D]``."""
-    if mx.default_device().type == mx.DeviceType.gpu:
+    if on_gpu():
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
     # On a CPU the two matrix products are faster than the fused kernel.
     q, keys = q * scale, k.transpose(0, 1, 3, 2)
