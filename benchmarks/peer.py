@@ -47,7 +47,7 @@ def time_stream(start: Callable[[], Any], num_prompt_tokens: int) -> Timing:
         stamps.append(time.perf_counter())
         token_ids.append(token_id)
     decode_s = stamps[-1] - stamps[0]
-    return Timing(num_prompt_tokens / (stamps[0] - began), (len(stamps) - 1) / decode_s, token_ids)
+    return Timing(num_prompt_tokens / (stamps[0] - began), (len(stamps) - 1) / max(decode_s, 1e-9), token_ids)
 
 
 def ours(

@@ -40,12 +40,9 @@ SIZES: dict[str, dict[str, int]] = {
     },
 }
 COPIED = (
-    "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "chat_template.json",
-    "vocab.json",
-    "merges.txt",
     "generation_config.json",
 )
 
@@ -65,6 +62,7 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
         for name in COPIED:
             if (source / name).exists():
                 shutil.copy(source / name, folder / name)
+        write_tokenizer(source / "tokenizer.json", folder / "tokenizer.json")
         config = json.loads((source / "config.json").read_text())
         images = json.loads((source / "preprocessor_config.json").read_text())
     config.update(
@@ -100,6 +98,17 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
     mx.save_safetensors(
         str(folder / "model.safetensors"), _weights(config), metadata={"format": "pt"}
     )
+
+
+def write_tokenizer(source: Path, target: Path) -> None:
+    """Give every id of the vocabulary a token; mlx-vlm cannot decode an id without one."""
+    tokenizer = json.loads(source.read_text())
+    vocab = tokenizer["model"]["vocab"]
+    # Added tokens that the model does not list get new ids after it when the file is read.
+    vocab.update({token["content"]: token["id"] for token in tokenizer["added_tokens"]})
+    first = 1 + max(vocab.values())
+    vocab.update({f"unused{token_id}": token_id for token_id in range(first, VOCAB_SIZE)})
+    target.write_text(json.dumps(tokenizer))
 
 
 def _weights(config: dict[str, Any]) -> dict[str, mx.array]:
