@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, List, Union
 
 import mlx.core as mx
@@ -18,6 +18,7 @@ from vlmkit.engine import (
     run_rows,
     to_result,
 )
+from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource
@@ -146,13 +147,33 @@ def stream_generate(
         >>> [r.generation_tokens for r in stream_generate(model, processor, "Hi", max_tokens=3)]
         [1, 2, 3]
     """
-    enable_thinking = kwargs.pop("enable_thinking", False)
-    sample = kwargs.pop("sample", 0)
-    pipeline = pipeline_from_params(**kwargs)
+    request, pipeline = read_params(processor, prompt, as_tuple(image), as_tuple(audio), kwargs)
+    return stream_pipeline(model, processor, request, pipeline)
+
+
+def read_params(
+    processor: Processor,
+    prompt: str,
+    images: tuple[ImageSource, ...],
+    audio: tuple[Any, ...],
+    params: Mapping[str, Any],
+) -> tuple[Request, PipelineConfig]:
+    """Turn the keyword parameters of one prompt into what to generate from, and how.
+
+    Raises:
+        VlmkitError: an unknown name or a value out of range.
+    """
+    rest = dict(params)
+    enable_thinking = rest.pop("enable_thinking", False)
+    sample = rest.pop("sample", 0)
+    pipeline = pipeline_from_params(**rest)
+    if not isinstance(enable_thinking, bool):
+        raise VlmkitError(f"enable_thinking must be True or False, got {enable_thinking!r}")
+    if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
+        raise VlmkitError(f"sample must be a whole number, 0 or more, got {sample!r}")
     if enable_thinking:
         prompt = with_thinking(processor, prompt)
-    request = Request(prompt, as_tuple(image), as_tuple(audio), sample)
-    return stream_pipeline(model, processor, request, pipeline)
+    return Request(prompt, images, audio, sample), pipeline
 
 
 def stream_pipeline(

@@ -11,8 +11,7 @@ from typing import Any, List, NamedTuple, Union
 import mlx.core as mx
 from PIL.Image import Image
 
-from vlmkit.api import as_tuple
-from vlmkit.config.params import pipeline_from_params
+from vlmkit.api import as_tuple, read_params
 from vlmkit.engine import (
     Request,
     build_row,
@@ -27,7 +26,6 @@ from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image
 from vlmkit.processors import Processor
-from vlmkit.prompt_utils import with_thinking
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 from vlmkit.types import Model
 
@@ -194,14 +192,10 @@ def _check_row(
     audio: tuple[Any, ...],
     params: dict[str, Any],
 ) -> _Row:
-    enable_thinking = params.pop("enable_thinking", False)
-    sample = params.pop("sample", 0)
-    pipeline = pipeline_from_params(**params)
+    request, pipeline = read_params(processor, prompt, images, audio, params)
     check_pipeline(model, pipeline)
-    if enable_thinking:
-        prompt = with_thinking(processor, prompt)
     loaded = tuple(load_image(image, config=pipeline.preprocess) for image in images)
-    return _Row(Request(prompt, loaded, audio, sample), loaded, pipeline)
+    return _Row(request._replace(images=loaded), loaded, pipeline)
 
 
 def _number_samples(rows: Sequence[_Row]) -> list[_Row]:

@@ -132,3 +132,13 @@ def test_unknown_keyword_names_the_nearest(
             function(*shapes, "Hi", **{given: 1})
     with pytest.raises(VlmkitError, match=suggested):
         vlmkit.batch_generate(*shapes, prompts=["Hi"], **{given: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("enable_thinking", "yes"), ("sample", -1), ("sample", True)]
+)
+def test_request_parameters_are_checked(shapes: tuple[Any, Any], name: str, value: Any) -> None:
+    with pytest.raises(VlmkitError, match=name):
+        vlmkit.generate(*shapes, "Hi", **{name: value})
+    with pytest.raises(VlmkitError, match=name):
+        vlmkit.batch_generate(*shapes, prompts=["Hi"], **{name: value})

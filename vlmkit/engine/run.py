@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from vlmkit.cache import CacheConfig, build_cache, describe_cache
 from vlmkit.engine.loop import LoopOptions, decode_rows
@@ -110,6 +111,15 @@ def _new_cache(model: Model, config: CacheConfig, batch: int) -> Any:
     return build_cache(config, model.layer_shapes, batch, model.dtype)
 
 
+def _num_packed(model: Model) -> int:
+    """How many weight matrices are held quantized."""
+    if not isinstance(model, nn.Module):
+        return 0
+    return sum(
+        isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in model.modules()
+    )
+
+
 def effective_config(
     model: Model, processor: Processor, pipeline: PipelineConfig
 ) -> dict[str, Any]:
@@ -119,6 +129,7 @@ def effective_config(
         "cache": describe_cache(pipeline.cache, model.layer_shapes, model.dtype),
         "model_type": model.config.model_type,
         "dtype": str(model.dtype).removeprefix("mlx.core."),
+        "packed_modules": _num_packed(model),
         "processor_backend": processor.backend,
         "eos_token_ids": sorted(processor.eos_token_ids),
         "device": str(mx.default_device()),
