@@ -22,25 +22,24 @@ class Attention(nn.Module):
         super().__init__()
         hidden, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
         self.num_heads = config.num_attention_heads
-        self.num_kv_heads = config.num_key_value_heads
         self.scale = dim**-0.5
         self.q_proj = nn.Linear(hidden, self.num_heads * dim, bias=bias)
-        self.k_proj = nn.Linear(hidden, self.num_kv_heads * dim, bias=bias)
-        self.v_proj = nn.Linear(hidden, self.num_kv_heads * dim, bias=bias)
+        self.k_proj = nn.Linear(hidden, config.num_key_value_heads * dim, bias=bias)
+        self.v_proj = nn.Linear(hidden, config.num_key_value_heads * dim, bias=bias)
         self.o_proj = nn.Linear(self.num_heads * dim, hidden, bias=False)
 
     def __call__(
         self, x: mx.array, angles: Rotation, kind: CacheKind, state: Pytree, plan: Pytree
     ) -> tuple[mx.array, Pytree]:
-        """Return the attention output ``[B, L, hidden]`` and the new cache state."""
-        batch, length, _ = x.shape
-        split = (batch, length, -1, angles.cos.shape[-1])
-        queries = self.q_proj(x).reshape(split).transpose(0, 2, 1, 3)
-        keys = self.k_proj(x).reshape(split).transpose(0, 2, 1, 3)
-        values = self.v_proj(x).reshape(split).transpose(0, 2, 1, 3)
-        state = kind.append(state, rotate(keys, angles), values, plan)
-        out = kind.attend(state, rotate(queries, angles), plan, self.scale)
-        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(batch, length, -1)), state
+        """Return the attention output ``[B * L, hidden]`` and the new cache state."""
+        batch, _, length, dim = angles.cos.shape
+        # Queries and keys turn together: half the operations, which is what a short step costs.
+        both = mx.concatenate([self.q_proj(x), self.k_proj(x)], axis=-1)
+        both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), angles)
+        values = self.v_proj(x).reshape(batch, length, -1, dim).transpose(0, 2, 1, 3)
+        state = kind.append(state, both[:, self.num_heads :], values, plan)
+        out = kind.attend(state, both[:, : self.num_heads], plan, self.scale)
+        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)), state
 
 
 class GatedMLP(nn.Module):
@@ -72,7 +71,7 @@ class Layer(nn.Module):
     def __call__(
         self, x: mx.array, angles: Rotation, kind: CacheKind, state: Pytree, plan: Pytree
     ) -> tuple[mx.array, Pytree]:
-        """Return the layer's output ``[B, L, hidden]`` and the new cache state."""
+        """Map ``[B * L, hidden]`` to the same; return the new cache state with it."""
         out, state = self.self_attn(self.input_layernorm(x), angles, kind, state, plan)
         x = x + out
         return x + self.mlp(self.post_attention_layernorm(x)), state
@@ -103,11 +102,13 @@ class Decoder(nn.Module):
             dtype=hidden.dtype,
         )
         plans = plan_kinds(cache, span)
-        states = []
+        shape, states = hidden.shape, []
+        # Matrix products would flatten and unflatten each operand by themselves.
+        hidden = hidden.reshape(-1, config.hidden_size)
         for layer, kind, state in zip(self.layers, cache.kinds, cache.layers, strict=True):
             hidden, state = layer(hidden, angles, kind, state, plans[id(kind)])
             states.append(state)
-        return self.norm(hidden), advance(cache, tuple(states), span)
+        return self.norm(hidden).reshape(shape), advance(cache, tuple(states), span)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
