@@ -47,7 +47,8 @@ def time_stream(start: Callable[[], Any], num_prompt_tokens: int) -> Timing:
         stamps.append(time.perf_counter())
         token_ids.append(token_id)
     decode_s = stamps[-1] - stamps[0]
-    return Timing(num_prompt_tokens / (stamps[0] - began), (len(stamps) - 1) / max(decode_s, 1e-9), token_ids)
+    decode_tps = (len(stamps) - 1) / max(decode_s, 1e-9)
+    return Timing(num_prompt_tokens / (stamps[0] - began), decode_tps, token_ids)
 
 
 def ours(

@@ -115,9 +115,8 @@ def _num_packed(model: Model) -> int:
     """How many weight matrices are held quantized."""
     if not isinstance(model, nn.Module):
         return 0
-    return sum(
-        isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in model.modules()
-    )
+    modules = model.modules()  # type: ignore[no-untyped-call]
+    return sum(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in modules)
 
 
 def effective_config(
