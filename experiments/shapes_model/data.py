@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from experiments.shapes_model.drawing import SHAPES, Scene, render
 from experiments.shapes_model.question import Question
-from experiments.shapes_model.questions import ask, ask_about
+from experiments.shapes_model.questions import MIXES, ask, ask_about
 from experiments.shapes_model.scenes import COLOUR_NAMES
 from experiments.shapes_model.tokenizer import build
 
@@ -98,14 +98,16 @@ def turn(question: Question, rng: Random) -> tuple[list[int], list[bool]]:
     return prompt + body, [False] * len(prompt) + known
 
 
-def sample_at(seed: int, index: int) -> Sample:
-    """Training sample number `index` of the stream `seed`."""
-    question = question_at(seed, index)
+def sample_at(seed: int, index: int, mix: str = "all") -> Sample:
+    """Training sample number `index` of the stream `seed`, its kinds mixed as `MIXES` says."""
+    question = ask(Random(seed * STREAM + index), MIXES[mix])
     rng = Random((seed + 1) * STREAM - 1 - index)
     tokens = list(prefix_tokens())
     targets, blocks = [False] * len(tokens), [0] * len(tokens)
     for block in range(1, QUESTIONS + 1):
-        more, known = turn(question if block == 1 else ask_about(rng, question.scene), rng)
+        more, known = turn(
+            question if block == 1 else ask_about(rng, question.scene, MIXES[mix]), rng
+        )
         tokens += more
         targets += known
         blocks += [block] * len(more)
@@ -132,19 +134,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 @functools.lru_cache(maxsize=2)
 def _pool(
-    seed: int, pool: int, rows: int, worker: int, workers: int
+    seed: int, pool: int, rows: int, worker: int, workers: int, mix: str
 ) -> tuple[tuple[Sample, ...], ...]:
     first = pool * POOL * rows
-    samples = [sample_at(seed, (first + i) * workers + worker) for i in range(POOL * rows)]
+    samples = [sample_at(seed, (first + i) * workers + worker, mix) for i in range(POOL * rows)]
     samples.sort(key=lambda s: len(s.tokens))
     groups = [tuple(samples[i * rows : (i + 1) * rows]) for i in range(POOL)]
     Random(seed * STREAM + pool).shuffle(groups)
     return tuple(groups)
 
 
-def batch_at(seed: int, step: int, rows: int, worker: int = 0, workers: int = 1) -> Batch:
+def batch_at(
+    seed: int, step: int, rows: int, worker: int = 0, workers: int = 1, mix: str = "all"
+) -> Batch:
     """The part of one worker in the batch of a training step.
 
     `POOL` successive batches share samples sorted by length; the workers' parts have like lengths.
     """
-    return collate(_pool(seed, step // POOL, rows, worker, workers)[step % POOL])
+    return collate(_pool(seed, step // POOL, rows, worker, workers, mix)[step % POOL])

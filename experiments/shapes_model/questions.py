@@ -18,7 +18,8 @@ from experiments.shapes_model.looking import colour_of, describe, exists, shape_
 from experiments.shapes_model.question import Kind, Question
 from experiments.shapes_model.relations import beside, chain, order
 
-MIX: tuple[tuple[Kind, float], ...] = (
+Mix = tuple[tuple[Kind, float], ...]
+MIX: Mix = (
     (count_all, 5),
     (count_colour, 5),
     (count_shape, 5),
@@ -36,10 +37,30 @@ MIX: tuple[tuple[Kind, float], ...] = (
     (describe, 6),
     (unanswerable, 3),
 )
+"""What the model is for, and measured on."""
 
+PRACTICE: Mix = (
+    (count_all, 3),
+    (count_colour, 4),
+    (count_shape, 4),
+    (count_both, 24),
+    (compare, 8),
+    (colour_of, 3),
+    (shape_of, 3),
+    (exists, 14),
+    (beside, 4),
+    (order, 14),
+    (chain, 6),
+    (same_colour, 5),
+    (read_number, 4),
+    (add_digits, 13),
+    (describe, 4),
+    (unanswerable, 2),
+)
+"""For the last part of training: more of the kinds that are learnt last."""
 
-DIGIT_KINDS: tuple[tuple[Kind, float], ...] = ((read_number, 1), (add_digits, 2))
-SHAPE_KINDS = tuple((kind, weight) for kind, weight in MIX if kind not in (read_number, add_digits))
+MIXES: dict[str, Mix] = {"all": MIX, "practice": PRACTICE}
+DIGIT_KINDS = (read_number, add_digits)
 
 
 def _careless(rng: Random, question: Question) -> Question:
@@ -52,7 +73,7 @@ def _careless(rng: Random, question: Question) -> Question:
     return question._replace(question=text)
 
 
-def _draw(rng: Random, kinds: tuple[tuple[Kind, float], ...], scene: Scene | None) -> Question:
+def _draw(rng: Random, kinds: Mix, scene: Scene | None) -> Question:
     while True:
         kind = rng.choices([k for k, _ in kinds], [w for _, w in kinds])[0]
         question = kind(rng, scene)
@@ -60,11 +81,13 @@ def _draw(rng: Random, kinds: tuple[tuple[Kind, float], ...], scene: Scene | Non
             return _careless(rng, question)
 
 
-def ask(rng: Random) -> Question:
-    """A question of a kind drawn from `MIX` about a scene made for it."""
-    return _draw(rng, MIX, None)
+def ask(rng: Random, mix: Mix = MIX) -> Question:
+    """A question of a kind drawn from `mix` about a scene made for it."""
+    return _draw(rng, mix, None)
 
 
-def ask_about(rng: Random, scene: Scene) -> Question:
+def ask_about(rng: Random, scene: Scene, mix: Mix = MIX) -> Question:
     """A further question about a scene."""
-    return _draw(rng, DIGIT_KINDS if scene.items[0].name.isdigit() else SHAPE_KINDS, scene)
+    if scene.items[0].name.isdigit():
+        return _draw(rng, ((read_number, 1), (add_digits, 2)), scene)
+    return _draw(rng, tuple((k, w) for k, w in mix if k not in DIGIT_KINDS), scene)

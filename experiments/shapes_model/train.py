@@ -27,6 +27,7 @@ from experiments.shapes_model.generate import accuracy
 from experiments.shapes_model.model import ShapesModel
 from experiments.shapes_model.muon import Muon
 from experiments.shapes_model.probes import Measures, Probed, add_up, gradients
+from experiments.shapes_model.questions import MIXES
 
 WARM_UP_STEPS = 100
 MUON_FACTOR = 4.0
@@ -55,6 +56,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon")
+    parser.add_argument("--mix", choices=tuple(MIXES), default="all", help="weights of the kinds")
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights begin a new run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that share every batch")
     parser.add_argument("--threads", type=int, default=1, help="threads per process")
@@ -124,6 +127,11 @@ def resume(path: Path, model: Probed, tools: list[torch.optim.Optimizer]) -> Pro
     return Progress(*state["progress"])
 
 
+def start(path: Path, model: Probed, tools: list[torch.optim.Optimizer]) -> Progress:
+    """Begin a new budget with the weights and the optimizer's state of another run."""
+    return Progress(step=resume(path, model, tools).step)
+
+
 def log(out: Path, **entry: Any) -> None:
     """Print a line of JSON and append it to log.jsonl."""
     line = json.dumps(entry)
@@ -165,7 +173,10 @@ def work(worker: int, options: argparse.Namespace) -> Progress:
     model = Probed(options.seed)
     tools = optimizers(model, options, worker)
     path = options.out / "checkpoint.pt"
-    progress = resume(path, model, tools)
+    if options.start and not path.exists():
+        progress = start(options.start, model, tools)
+    else:
+        progress = resume(path, model, tools)
     rows = options.batch_size // options.workers
     last = progress.step + (options.pause_after or sys.maxsize)
     begun = time.monotonic() - progress.seconds
@@ -176,7 +187,7 @@ def work(worker: int, options: argparse.Namespace) -> Progress:
             for group in tool.param_groups:
                 factor = MUON_FACTOR if isinstance(tool, Muon) else 1.0
                 group["lr"] = factor * options.rate * rate_factor(progress.step, share)
-        batch = batch_at(options.seed, progress.step, rows, worker, options.workers)
+        batch = batch_at(options.seed, progress.step, rows, worker, options.workers, options.mix)
         seconds = time.monotonic() - begun if worker == 0 else 0.0
         measures, clock = gradients(model, batch, options.workers, seconds)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
