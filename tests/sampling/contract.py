@@ -18,6 +18,7 @@ from vlmkit.sampling import (
     DynamicTemperature,
     EpsilonCutoff,
     EtaCutoff,
+    External,
     FrequencyPenalty,
     Greedy,
     LogitBias,
@@ -42,6 +43,7 @@ from vlmkit.sampling import (
 )
 
 VOCAB_SIZE = 24
+FADING_PENALTY = "tests.external_package.vlmkit_example_stages.fading_penalty:fading_penalty"
 
 
 class Row(NamedTuple):
@@ -68,7 +70,7 @@ CONTRACT: dict[str, Row] = {
         neutral=Temperature(temperature=1.0),
     ),
     "top_k": Row(
-        (TopK(k=1), TopK(k=3), TopK(k=100)),
+        (TopK(k=1), TopK(k=3), TopK(k=100), TopK(k=3, ties="all")),
         neutral=TopK(k=VOCAB_SIZE),
         truncates=True,
         idempotent=True,
@@ -76,7 +78,7 @@ CONTRACT: dict[str, Row] = {
     ),
     # Not idempotent: the second time the masses are normalised over what the first has left.
     "top_p": Row(
-        (TopP(p=0.1), TopP(p=0.83), TopP(p=0.999)),
+        (TopP(p=0.1), TopP(p=0.83), TopP(p=0.999), TopP(p=0.83, ties="all")),
         neutral=TopP(p=1.0),
         truncates=True,
         monotone=tuple(TopP(p=p) for p in (1.0, 0.97, 0.8, 0.41, 0.01)),
@@ -127,7 +129,7 @@ CONTRACT: dict[str, Row] = {
     ),
     "quadratic": Row((Quadratic(factor=0.3), Quadratic(factor=4.0))),
     "typical_p": Row(
-        (TypicalP(p=0.2), TypicalP(p=0.9)),
+        (TypicalP(p=0.2), TypicalP(p=0.9), TypicalP(p=0.9, ties="all")),
         neutral=TypicalP(p=1.0),
         truncates=True,
         keeps_argmax=False,
@@ -162,11 +164,12 @@ CONTRACT: dict[str, Row] = {
         truncates=True,
         monotone=tuple(TopH(h=h) for h in (1.0, 0.9, 0.5, 0.1)),
     ),
-    "p_less": Row((PLess(),), truncates=True),
+    "p_less": Row((PLess(), PLess(temperature=0.6)), truncates=True),
     "xtc": Row(
         (
             Xtc(probability=1.0, threshold=0.1),
             Xtc(probability=0.5, threshold=0.02, protected_ids=(0, 4)),
+            Xtc(probability=1.0, threshold=0.1, ties="exact"),
         ),
         neutral=Xtc(probability=0.0, threshold=0.1),
         truncates=True,
@@ -209,6 +212,15 @@ CONTRACT: dict[str, Row] = {
         truncates=True,
         keeps_argmax=False,
         keeps_a_token=False,
+    ),
+    # What a third party's stage promises is its own affair: this is the example package's.
+    "external": Row(
+        (
+            External(factory=FADING_PENALTY, config={"strength": 0.5}),
+            External(factory=FADING_PENALTY, config={"strength": 2.0, "decay": 0.875}),
+        ),
+        neutral=External(factory=FADING_PENALTY, config={"strength": 0.0}),
+        keeps_argmax=False,
     ),
 }
 

@@ -136,6 +136,40 @@ def test_permuting_the_vocabulary_permutes_the_result(config, values, seed):
     assert_same_distribution(run(config, values)[:, order], run(config, values[:, order]))
 
 
+WITH_TIES = [config for config in cases() if "ties" in type(config).model_fields]
+
+
+@pytest.mark.parametrize("config", [c for c in WITH_TIES if c.ties == "all"], ids=case_id)
+@settings(max_examples=25)
+@given(values=logits(only=("ties", "flat", "normal", "one finite")), seed=st.integers(0, 999))
+def test_ties_all_never_looks_at_ids(config, values, seed):
+    """Equal logits share their fate, and permuting the vocabulary permutes the result."""
+    if "protected_ids" in type(config).model_fields:
+        config = config.model_copy(update={"protected_ids": ()})
+    out = run(config, values)
+    for row, kept in zip(values, ~np.isneginf(out), strict=True):
+        for value in np.unique(row):
+            assert len(set(kept[row == value])) == 1
+    if no_knife_edge(config, values):
+        order = np.random.default_rng(seed).permutation(values.shape[1])
+        np.testing.assert_array_equal(run(config, values[:, order]), out[:, order])
+
+
+@pytest.mark.parametrize("config", WITH_TIES, ids=case_id)
+@settings(max_examples=25)
+@given(values=logits())
+def test_the_rule_for_ties_decides_on_ties_only(config, values):
+    exact = ~np.isneginf(run(config.model_copy(update={"ties": "exact"}), values))
+    every = ~np.isneginf(run(config.model_copy(update={"ties": "all"}), values))
+    assert not (exact & ~every).any()
+    for row, few, many in zip(values, exact, every, strict=True):
+        # typical_p ties what is equally far from the entropy: up to two values.
+        assert len(np.unique(row[many & ~few])) <= (2 if config.kind == "typical_p" else 1)
+        finite = row[np.isfinite(row)]
+        if len(np.unique(finite)) == len(finite) and config.kind != "typical_p":
+            np.testing.assert_array_equal(few, many)
+
+
 @every_config
 @LAW
 @given(data=st.data())

@@ -72,6 +72,11 @@ def keep_ranks(values: mx.array, ordered: mx.array, num_kept: mx.array) -> mx.ar
     return above | (tied & (mx.cumsum(tied.astype(mx.int32), axis=-1) <= num_tied))
 
 
+def keep_ties(values: mx.array, ordered: mx.array, num_kept: mx.array) -> mx.array:
+    """Return bool ``[B, N]``: as `keep_ranks`, and all that tie with the last one kept."""
+    return values >= mx.take_along_axis(ordered, num_kept - 1, axis=-1)
+
+
 def mass_above(probs: mx.array) -> mx.array:
     """Return the exclusive running sum ``[B, N]`` of each row, in blocks.
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
-from vlmkit.sampling._numerics import largest, poison, scatter
+from vlmkit.sampling._numerics import keep_where, largest, poison, scatter
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage
 
@@ -20,10 +20,15 @@ class TopK(StageConfig):
 
     kind: Literal["top_k"] = "top_k"
     k: Int = Field(ge=1, description="how many tokens to keep; at or above the vocabulary: all")
+    ties: Literal["exact", "all"] = Field(
+        default="exact", description="exact: k tokens, the lowest ids; all: what ties with the k-th"
+    )
 
 
 def top_k(config: TopK) -> SamplerStage:
     """Keep exactly the k largest logits; ties are broken by the lowest id.
+
+    With ``ties: all``, as in transformers and vLLM, every logit equal to the k-th stays too.
 
     Example:
         >>> stage = top_k(TopK(k=2))
@@ -45,4 +50,12 @@ def top_k(config: TopK) -> SamplerStage:
         size = logits.shape[-1]
         return logits if config.k >= size else scatter(*select(logits), size)
 
+    def apply_all(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
+        if config.k >= logits.shape[-1]:
+            return logits
+        _, chosen = select(logits)
+        return keep_where(logits, logits >= mx.min(chosen, axis=-1, keepdims=True))
+
+    if config.ties == "all":
+        return SamplerStage("top_k", no_state, apply_all, keep_state, by_value=True)
     return SamplerStage("top_k", no_state, apply, keep_state, by_value=True, shortlist=shortlist)

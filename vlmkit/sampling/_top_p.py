@@ -10,6 +10,7 @@ from pydantic import Field
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.sampling._numerics import (
     keep_ranks,
+    keep_ties,
     keep_where,
     largest,
     mass_above,
@@ -29,6 +30,9 @@ class TopP(StageConfig):
 
     kind: Literal["top_p"] = "top_p"
     p: Float = Field(gt=0.0, le=1.0, description="share of the probability mass; 1 is off")
+    ties: Literal["exact", "all"] = Field(
+        default="exact", description="exact: the lowest ids; all: what ties with the last one kept"
+    )
 
 
 def top_p(config: TopP) -> SamplerStage:
@@ -36,7 +40,8 @@ def top_p(config: TopP) -> SamplerStage:
 
     The rank is by logit, the lower id first on ties; the masses are those of the normalised
     distribution in float32. The first token is always kept. Applied twice it may drop more: the
-    masses are normalised again over what is left.
+    masses are normalised again over what is left. With ``ties: all``, as in mlx-lm and mlx-vlm,
+    every logit equal to the last one kept stays too.
 
     With a large vocabulary on the CPU the 1024 most likely tokens are selected and sorted, then
     16384, and all of them only if those hold less than P (known after a synchronisation). The
@@ -52,6 +57,8 @@ def top_p(config: TopP) -> SamplerStage:
         arXiv:1904.09751.
     """
 
+    with_ties = config.ties == "all"
+
     def shortlist(state: Pytree, logits: mx.array) -> tuple[mx.array, mx.array] | None:
         sizes = [size for size in _CANDIDATES if size * _SHORT <= logits.shape[-1]]
         if config.p == 1.0 or not sizes or mx.default_device().type == mx.DeviceType.gpu:
@@ -60,8 +67,11 @@ def top_p(config: TopP) -> SamplerStage:
         for size in sizes:
             ids = largest(logits, size)
             chosen = mx.take_along_axis(logits, ids, axis=-1)
-            keep, mass = _nucleus(chosen, wanted)
-            if mx.all(mass >= wanted).item():
+            keep, mass = _nucleus(chosen, wanted, with_ties)
+            enough = mass >= wanted
+            if with_ties:  # what ties with the last candidate may lie outside the list
+                enough = enough & ~mx.all(keep, axis=-1, keepdims=True)
+            if mx.all(enough).item():
                 return ids, keep_where(chosen, keep) + poison(logits)
         return None
 
@@ -70,7 +80,7 @@ def top_p(config: TopP) -> SamplerStage:
             return logits
         if (short := shortlist(state, logits)) is not None:
             return scatter(*short, logits.shape[-1])
-        keep, _ = _nucleus(logits, _total(logits) * config.p)
+        keep, _ = _nucleus(logits, _total(logits) * config.p, with_ties)
         return keep_where(logits, keep)
 
     return SamplerStage("top_p", no_state, apply, keep_state, by_value=True, shortlist=shortlist)
@@ -81,7 +91,7 @@ def _total(logits: mx.array) -> mx.array:
     return total_mass(mx.exp(logits - mx.max(logits, axis=-1, keepdims=True)))
 
 
-def _nucleus(logits: mx.array, wanted: mx.array) -> tuple[mx.array, mx.array]:
+def _nucleus(logits: mx.array, wanted: mx.array, with_ties: bool) -> tuple[mx.array, mx.array]:
     """Return bool ``[B, N]``: those ranked above hold less than wanted; and the mass of all N.
 
     Masses are ``[B, 1]``, in units of the most likely token's.
@@ -90,4 +100,5 @@ def _nucleus(logits: mx.array, wanted: mx.array) -> tuple[mx.array, mx.array]:
     weights = mx.exp(ordered - ordered[:, :1])
     above = mass_above(weights)
     num_kept = mx.maximum(mx.sum(above < wanted, axis=-1, keepdims=True), 1)
-    return keep_ranks(logits, ordered, num_kept), above[:, -1:] + weights[:, -1:]
+    keep = (keep_ties if with_ties else keep_ranks)(logits, ordered, num_kept)
+    return keep, above[:, -1:] + weights[:, -1:]

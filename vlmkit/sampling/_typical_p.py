@@ -8,7 +8,14 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import entropy, keep_ranks, keep_where, log_softmax, mass_above
+from vlmkit.sampling._numerics import (
+    entropy,
+    keep_ranks,
+    keep_ties,
+    keep_where,
+    log_softmax,
+    mass_above,
+)
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 
@@ -18,12 +25,16 @@ class TypicalP(StageConfig):
 
     kind: Literal["typical_p"] = "typical_p"
     p: Float = Field(gt=0.0, le=1.0, description="share of the probability mass; 1 is off")
+    ties: Literal["exact", "all"] = Field(
+        default="exact", description="exact: the lowest ids; all: what ties with the last one kept"
+    )
 
 
 def typical_p(config: TypicalP) -> SamplerStage:
     """Rank by ``|−ln p_i − H|``, smallest first; keep i while the mass ranked above it is below τ.
 
-    The lower id comes first on ties. Removed tokens count neither in H nor in the ranking. The
+    The lower id comes first on ties; with ``ties: all``, as in transformers, every token as typical
+    as the last one kept stays too. Removed tokens count neither in H nor in the ranking. The
     most likely token may go.
 
     Example:
@@ -37,6 +48,8 @@ def typical_p(config: TypicalP) -> SamplerStage:
         arXiv:2202.00666.
     """
 
+    keep = keep_ties if config.ties == "all" else keep_ranks
+
     def truncate(logits: mx.array) -> mx.array:
         if config.p == 1.0:
             return logits
@@ -46,6 +59,6 @@ def typical_p(config: TypicalP) -> SamplerStage:
         probs = mx.exp(mx.take_along_axis(logprobs, order, axis=-1))
         num_kept = mx.maximum(mx.sum(mass_above(probs) < config.p, axis=-1, keepdims=True), 1)
         ordered = mx.take_along_axis(closeness, order, axis=-1)
-        return keep_where(logits, keep_ranks(closeness, ordered, num_kept))
+        return keep_where(logits, keep(closeness, ordered, num_kept))
 
     return by_value("typical_p", truncate)

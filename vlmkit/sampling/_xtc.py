@@ -22,12 +22,16 @@ class Xtc(StageConfig):
     protected_ids: tuple[Int, ...] = Field(
         default=(), description="ids never dropped, such as eos and line breaks"
     )
+    ties: Literal["exact", "all"] = Field(
+        default="all", description="all: what ties with the least likely stays; exact: the last id"
+    )
 
 
 def xtc(config: Xtc) -> SamplerStage:
     """Where ``u < q``: drop every ``p_i ≥ t`` except the least likely of those (all ties of it).
 
-    Each row has its own number u and its own set.
+    Each row has its own number u and its own set. With ``ties: exact``, as in llama.cpp, just one
+    of the likely tokens stays: of equal ones that with the highest id.
 
     Example:
         >>> stage = xtc(Xtc(probability=0.5, threshold=0.1))
@@ -46,7 +50,11 @@ def xtc(config: Xtc) -> SamplerStage:
         logprobs = log_softmax(logits)
         likely = mx.exp(logprobs) >= config.threshold
         least = mx.min(mx.where(likely, logits, mx.inf), axis=-1, keepdims=True)
-        drop = likely & (logits > least) & (uniform[:, None] < config.probability)
+        above = logits > least
+        if config.ties == "exact":
+            last = mx.where(likely & ~above, mx.arange(logits.shape[-1]), -1)
+            above = mx.arange(logits.shape[-1]) != mx.max(last, axis=-1, keepdims=True)
+        drop = likely & above & (uniform[:, None] < config.probability)
         if config.protected_ids:
             ids = mx.arange(logits.shape[-1])[:, None] == mx.array(config.protected_ids)
             drop = drop & ~mx.any(ids, axis=-1)
