@@ -21,6 +21,7 @@ PACKAGE = ROOT / "vlmkit"
 LAYERS = (
     {"errors"},
     {"types", "configbase", "backend", "results", "random"},
+    {"external"},
     {"cache", "sampling", "stopping", "models", "processors", "detokenize", "prefill", "decode"},
     {"preprocess", "loading", "prompt_utils"},
     {"pipeline"},

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from tests.stopping.simulate import simulate
 from vlmkit.stopping import (
     EosConfig,
+    External,
     MaxTokensConfig,
     RepetitionLoopConfig,
     StoppingConfig,
@@ -23,6 +24,7 @@ from vlmkit.types import TokenEvent
 
 PIECES = ("a", "b", "ab", "ba ", "<think>", "</think>", "<eos>", "c")
 EOS_ID = 6
+MAX_LINES = "tests.external_package.vlmkit_example_stages.max_lines:max_lines"
 ADAPTER: TypeAdapter[StoppingConfig] = TypeAdapter(StoppingConfig)
 
 CONTRACT: dict[str, tuple[StoppingConfig, ...]] = {
@@ -41,6 +43,7 @@ CONTRACT: dict[str, tuple[StoppingConfig, ...]] = {
         ThinkingBudgetConfig(budget=3, min_tokens=2, wait="c", transition="ba "),
         ThinkingBudgetConfig(budget=None, eos_inside="stop", stop_inside="honor", scope="total"),
     ),
+    "external": (External(factory=MAX_LINES, config={"num_lines": 3, "newline": "a"}),),
 }
 CASES = [config for configs in CONTRACT.values() for config in configs]
 TOKENS = st.lists(st.integers(0, len(PIECES) - 1), max_size=20)
@@ -105,7 +108,8 @@ def test_streamed_text_is_the_final_text(
     run = simulate(build(config), draws, PIECES.__getitem__, prompt)
     assert "".join(run.segments) == run.text
     assert run.full_text.startswith(run.text)
-    assert run.finish is None or run.finish.kind == config.kind
+    kind = "max_lines" if isinstance(config, External) else config.kind
+    assert run.finish is None or run.finish.kind == kind
 
 
 @every_config

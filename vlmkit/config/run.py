@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from vlmkit.config.external import check_external
 from vlmkit.config.flags import apply_flags, written
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
@@ -81,7 +82,8 @@ def load_run(
             command line; ``None`` values count as not given.
 
     Raises:
-        VlmkitError: names the file and line, the key, and what would work.
+        VlmkitError: names the file and line, the key, and what would work; also for an external
+            stage whose factory can't be found or refuses its arguments.
 
     Example:
         >>> run = load_run(overrides=["seed=3", "sampling=[{kind: temperature, temperature: 0.7}]"])
@@ -92,7 +94,9 @@ def load_run(
     file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
     tree = apply_flags(_resolve_paths(file), given, default_tree())
     tree = merge_all([tree, parse_overrides(overrides)])
-    return ResolvedRun(validate(RunConfig, tree), tree)
+    config = validate(RunConfig, tree)
+    check_external(config, tree)
+    return ResolvedRun(config, tree)
 
 
 def default_tree() -> Node:

@@ -7,12 +7,14 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
+from vlmkit.external import External
 from vlmkit.sampling._chain import SamplerChain, chain
 from vlmkit.sampling._draw import NO_TOKEN
 from vlmkit.sampling._dry import Dry, dry
 from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
 from vlmkit.sampling._epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
 from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
+from vlmkit.sampling._external import external
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
 from vlmkit.sampling._greedy import Greedy, greedy
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
@@ -66,7 +68,8 @@ SamplerConfig = Annotated[
     | LogitBias
     | SuppressTokens
     | AllowedTokens
-    | MinNewTokens,
+    | MinNewTokens
+    | External,
     Field(discriminator="kind"),
 ]
 """Any stage's config, told apart by ``kind``."""
@@ -133,6 +136,8 @@ def build_stage(config: SamplerConfig) -> SamplerStage:
             return allowed_tokens(config)
         case MinNewTokens():
             return min_new_tokens(config)
+        case External():
+            return external(config)
         case _:
             assert_never(config)
 
@@ -172,6 +177,7 @@ __all__ = [
     "DynamicTemperature",
     "EpsilonCutoff",
     "EtaCutoff",
+    "External",
     "FrequencyPenalty",
     "Greedy",
     "LogitBias",
@@ -203,6 +209,7 @@ __all__ = [
     "epsilon_cutoff",
     "eta_cutoff",
     "exclude_ids",
+    "external",
     "frequency_penalty",
     "greedy",
     "logit_bias",

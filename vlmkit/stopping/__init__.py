@@ -1,9 +1,11 @@
 """Stopping criteria: reducers over a row's tokens that end it, or force what comes next."""
 
+from vlmkit.external import External
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.build import StoppingConfig, build_stopping
 from vlmkit.stopping.eos import EosConfig
+from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig
 from vlmkit.stopping.stop_sequences import StopSequencesConfig
@@ -19,6 +21,7 @@ __all__ = [
     "S1_TRANSITION",
     "S1_WAIT",
     "EosConfig",
+    "External",
     "MaxTokensConfig",
     "RepetitionLoopConfig",
     "StopSequencesConfig",
@@ -27,4 +30,5 @@ __all__ = [
     "all_of",
     "any_of",
     "build_stopping",
+    "external",
 ]

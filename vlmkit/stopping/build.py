@@ -8,8 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from vlmkit.errors import VlmkitError
+from vlmkit.external import External
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.eos import EosConfig, EosMarkers, eos, eos_markers
+from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loop
 from vlmkit.stopping.stop_sequences import StopSequencesConfig, stop_sequences
@@ -18,7 +20,12 @@ from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, thinking_marke
 from vlmkit.types import StoppingCriterion
 
 StoppingConfig = Annotated[
-    MaxTokensConfig | EosConfig | StopSequencesConfig | ThinkingBudgetConfig | RepetitionLoopConfig,
+    MaxTokensConfig
+    | EosConfig
+    | StopSequencesConfig
+    | ThinkingBudgetConfig
+    | RepetitionLoopConfig
+    | External,
     Field(discriminator="kind"),
 ]
 
@@ -39,8 +46,8 @@ def build_stopping(
         decode: token ids to text, special tokens kept; lets the markers be checked both ways.
 
     Raises:
-        VlmkitError: markers that the tokenizer does not know, two thinking budgets, or a stop that
-            could never count.
+        VlmkitError: markers that the tokenizer does not know, two thinking budgets, a stop that
+            could never count, or an external factory that gives no criterion.
 
     Example:
         >>> criterion = build_stopping([MaxTokensConfig(max_tokens=0)], list, frozenset())
@@ -58,6 +65,8 @@ def build_stopping(
             return stop_sequences(config)
         if isinstance(config, RepetitionLoopConfig):
             return repetition_loop(config)
+        if isinstance(config, External):
+            return external(config)
         if isinstance(config, EosConfig):
             return eos(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
         resolved = thinking_markers(config, encode=encode, decode=decode)

@@ -1,0 +1,1 @@
+"""Stages for vlmkit from outside."""

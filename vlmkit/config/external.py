@@ -1,0 +1,40 @@
+"""External stages are made once while a run is read: mistakes show before a model is loaded."""
+
+from __future__ import annotations
+
+from vlmkit.config.tree import KeyPath, Node, format_path
+from vlmkit.config.validate import nearest_origin
+from vlmkit.errors import VlmkitError
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.sampling import External
+from vlmkit.sampling import external as sampler_stage
+from vlmkit.stopping import external as stopping_criterion
+
+
+def check_external(pipeline: PipelineConfig, tree: Node) -> None:
+    """Make every ``kind: external`` stage and drop it again.
+
+    Args:
+        pipeline: validated.
+        tree: what it was validated from; knows where every value was written.
+
+    Raises:
+        VlmkitError: the place of the first stage that can't be made, and why.
+    """
+    for index, sampler in enumerate(pipeline.sampling):
+        if isinstance(sampler, External):
+            try:
+                sampler_stage(sampler)
+            except VlmkitError as error:
+                raise _located(error, tree, ("sampling", index)) from error
+    for index, criterion in enumerate(pipeline.stopping):
+        if isinstance(criterion, External):
+            try:
+                stopping_criterion(criterion)
+            except VlmkitError as error:
+                raise _located(error, tree, ("stopping", index)) from error
+
+
+def _located(error: VlmkitError, tree: Node, path: KeyPath) -> VlmkitError:
+    origin = nearest_origin(tree, (*path, "factory"))
+    return VlmkitError(f"{origin}: {format_path(path)}: {error}")

@@ -1,0 +1,143 @@
+"""A third party's stage, found by name: an installed entry point, or a function of a module."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from collections.abc import Callable, Hashable
+from importlib.metadata import entry_points
+from operator import attrgetter
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from vlmkit.configbase import StageConfig
+from vlmkit.errors import VlmkitError, nearest
+
+Stage = TypeVar("Stage")
+
+
+def _is_name(factory: str) -> str:
+    module, colon, function = factory.partition(":")
+    parts = [*module.split("."), *function.split(".")] if colon else [factory]
+    if not all(part.isidentifier() if colon else part.strip() for part in parts):
+        raise ValueError(f"must be 'package.module:function' or an entry point, got {factory!r}")
+    return factory
+
+
+class External(StageConfig):
+    """A stage from another package: what makes it, and the arguments for that."""
+
+    kind: Literal["external"] = "external"
+    factory: Annotated[str, AfterValidator(_is_name)] = Field(
+        description="the name of an installed entry point, or package.module:function"
+    )
+    config: dict[str, JsonValue] = Field(default={}, description="keyword arguments of the factory")
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.factory, _freeze(self.config)))
+
+
+def make_external(config: External, *, group: str, result: type[Stage]) -> Stage:
+    """Find a factory and call it with the config's arguments.
+
+    Nothing is registered or remembered: the name is looked up each time.
+
+    Args:
+        config: what to make.
+        group: the entry-point group, ``"vlmkit.sampling"`` or ``"vlmkit.stopping"``.
+        result: what the factory must return.
+
+    Raises:
+        VlmkitError: no such entry point, module or function; arguments that it does not take; an
+            exception inside it (chained); a result of another type.
+
+    Example:
+        >>> delta = External(factory="datetime:timedelta", config={"hours": 2})
+        >>> import datetime
+        >>> make_external(delta, group="vlmkit.sampling", result=datetime.timedelta).seconds
+        7200
+    """
+    where = f"external: factory {config.factory!r}"
+    target = config.factory if ":" in config.factory else _entry_point(config.factory, where, group)
+    factory = _load(target, where)
+    _check_arguments(factory, config.config, where)
+    try:
+        made = factory(**copy.deepcopy(config.config))
+    except Exception as error:
+        raise VlmkitError(f"{where} failed: {_one_line(error)}") from error
+    if not isinstance(made, result):
+        got = "None" if made is None else f"a {type(made).__name__}"
+        raise VlmkitError(f"{where} returned {got}, not a vlmkit.types.{result.__name__}")
+    return made
+
+
+def _entry_point(name: str, where: str, group: str) -> str:
+    """Return the ``module:function`` that an entry point stands for."""
+    installed = entry_points(group=group)
+    targets = {entry.value for entry in installed if entry.name == name}
+    if len(targets) == 1:
+        return targets.pop()
+    if targets:
+        raise VlmkitError(
+            f"{where}: several packages offer it; write one of {', '.join(sorted(targets))}"
+        )
+    names = sorted(installed.names)
+    listed = f"installed: {', '.join(names)}" if names else "none is installed"
+    raise VlmkitError(
+        f"{where}: no such entry point in the group {group!r}{nearest(name, names)} ({listed}); "
+        "or write package.module:function"
+    )
+
+
+def _load(target: str, where: str) -> Callable[..., Any]:
+    module_name, _, path = (part.strip() for part in target.partition(":"))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        hint = ""
+        if error.name == module_name.partition(".")[0]:
+            hint = "; install its package, or run `python -m vlmkit` in the folder it lies in"
+        raise VlmkitError(f"{where} can't be imported: {_one_line(error)}{hint}") from error
+    except Exception as error:
+        raise VlmkitError(f"{where} can't be imported: {_one_line(error)}") from error
+    try:
+        found = attrgetter(path)(module)
+    except AttributeError as error:
+        near = nearest(path, [name for name in vars(module) if not name.startswith("_")])
+        raise VlmkitError(f"{where}: module {module_name!r} has no {path!r}{near}") from error
+    if not callable(found):
+        raise VlmkitError(f"{where}: is a {type(found).__name__}, not a function")
+    factory: Callable[..., Any] = found
+    return factory
+
+
+def _check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], where: str) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:
+        return  # some functions written in C have none; the call itself will say what is wrong
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        names = list(signature.parameters)
+        unknown = next((name for name in arguments if name not in names), None)
+        near = "" if unknown is None else nearest(unknown, names)
+        takes = ", ".join(str(parameter) for parameter in signature.parameters.values())
+        raise VlmkitError(f"{where}: config: {error}{near} (it takes: {takes})") from error
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, VlmkitError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _freeze(value: JsonValue) -> Hashable:
+    if isinstance(value, dict):
+        return frozenset((key, _freeze(item)) for key, item in value.items())
+    if isinstance(value, list):
+        return tuple(_freeze(item) for item in value)
+    return value
