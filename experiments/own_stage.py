@@ -1,4 +1,7 @@
-"""A sampler stage of one's own, as the README shows it: ``kind: external`` finds it by name."""
+"""A sampler stage of one's own, as the README shows it: ``kind: external`` finds it by name.
+
+Top-a is by BlinkDL, https://github.com/BlinkDL/RWKV-LM.
+"""
 
 import mlx.core as mx
 

@@ -26,13 +26,21 @@ def test_the_python_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     exec("\n".join(blocks("python")), {})
 
 
-@pytest.mark.parametrize(
-    "line",
-    [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vlmkit")],
+COMMANDS = re.findall(
+    r"^(?:python -m )?vlmkit (.*)$", "\n".join(blocks("sh")).replace("\\\n", ""), re.MULTILINE
 )
-def test_the_commands_run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_commands_run(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert main(shlex.split(line)[1:]) == 0
+    assert main(shlex.split(words)) == 0
+
+
+def test_the_stage_of_ones_own_is_the_file_it_names() -> None:
+    (example,) = [block for block in blocks("python") if "def top_a" in block]
+    assert (ROOT / "experiments" / "own_stage.py").read_text().endswith(example)
+    assert len(example.splitlines()) <= 14
 
 
 def test_the_yaml_example_loads(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _load(target: str, where: str) -> Callable[..., Any]:
         near = nearest(path, [name for name in vars(module) if not name.startswith("_")])
         raise VlmkitError(f"{where}: module {module_name!r} has no {path!r}{near}") from error
     if not callable(found):
-        raise VlmkitError(f"{where}: is a {type(found).__name__}, not a function")
+        raise VlmkitError(f"{where} is of type {type(found).__name__}, not a function")
     factory: Callable[..., Any] = found
     return factory
 
