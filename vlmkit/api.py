@@ -115,8 +115,8 @@ def generate(
     Example:
         >>> from vlmkit import generate, load
         >>> model, processor = load("shapes")
-        >>> generate(model, processor, "How many?", max_tokens=2).generation_tokens
-        2
+        >>> generate(model, processor, "How many?", max_tokens=1).finish_reason in ("length", "stop")
+        True
     """
     if verbose:
         print(f"Prompt: {prompt}")
@@ -142,10 +142,11 @@ def stream_generate(
     the function is called, not at the first token.
 
     Example:
-        >>> from vlmkit import load, stream_generate
+        >>> from vlmkit import generate, load, stream_generate
         >>> model, processor = load("shapes")
-        >>> [r.generation_tokens for r in stream_generate(model, processor, "Hi", max_tokens=3)]
-        [1, 2, 3]
+        >>> text = "".join(chunk.text for chunk in stream_generate(model, processor, "How many?"))
+        >>> text == generate(model, processor, "How many?").text
+        True
     """
     request, pipeline = read_params(processor, prompt, as_tuple(image), as_tuple(audio), kwargs)
     return stream_pipeline(model, processor, request, pipeline)
