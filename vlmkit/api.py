@@ -115,8 +115,8 @@ def generate(
     Example:
         >>> from vlmkit import generate, load
         >>> model, processor = load("shapes")
-        >>> generate(model, processor, "How many?", max_tokens=1).finish_reason in ("length", "stop")
-        True
+        >>> generate(model, processor, "How many?", max_tokens=1).generation_tokens
+        1
     """
     if verbose:
         print(f"Prompt: {prompt}")
