@@ -240,7 +240,7 @@ def case_id(config: Any) -> str:
     return "-".join([config.kind, *values]).replace(" ", "")
 
 
-_SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[Any]]] = {
+SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[Any]]] = {
     "normal": lambda rng, shape: rng.normal(size=shape) * 3,
     "peaked": lambda rng, shape: rng.normal(size=shape) * 30,
     "flat": lambda rng, shape: np.full(shape, rng.normal()),
@@ -257,7 +257,7 @@ def logits(
     draw: st.DrawFn,
     exact: bool = False,
     size: int = VOCAB_SIZE,
-    only: tuple[str, ...] = tuple(_SHAPES),
+    only: tuple[str, ...] = tuple(SHAPES),
 ) -> NDArray[np.float32]:
     """Draw float32 ``[B, V]`` logits: peaked, flat, tied, huge, rounded to bfloat16, with −inf.
 
@@ -272,7 +272,7 @@ def logits(
     names = [name for name in only if not (exact and name in ("huge", "far from zero"))]
     values = np.empty((rows, size), np.float32)
     for row in range(rows):
-        shape = _SHAPES[draw(st.sampled_from(names))]
+        shape = SHAPES[draw(st.sampled_from(names))]
         values[row] = np.broadcast_to(shape(rng, (1, size)), (1, size))[0]
         if draw(st.booleans()):
             hidden = rng.random(size) < draw(st.sampled_from([0.1, 0.5, 0.95]))
