@@ -24,6 +24,7 @@ from vlmkit.sampling import (
     LogitBias,
     MinNewTokens,
     MinP,
+    MirostatV1,
     MirostatV2,
     NoRepeatNgram,
     PLess,
@@ -175,6 +176,7 @@ CONTRACT: dict[str, Row] = {
         truncates=True,
         keeps_argmax=False,
     ),
+    "mirostat_v1": Row((MirostatV1(tau=1.5), MirostatV1(tau=0.5, num_ranks=7)), truncates=True),
     "mirostat_v2": Row((MirostatV2(tau=1.5), MirostatV2(tau=0.5, eta=0.7)), truncates=True),
     "dry": Row(
         (

@@ -20,6 +20,7 @@ from vlmkit.sampling._greedy import Greedy, greedy
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
 from vlmkit.sampling._min_p import MinP, min_p
 from vlmkit.sampling._mirostat import MirostatV2, mirostat_v2
+from vlmkit.sampling._mirostat_v1 import MirostatV1, mirostat_v1
 from vlmkit.sampling._no_repeat_ngram import NoRepeatNgram, no_repeat_ngram
 from vlmkit.sampling._p_less import PLess, p_less
 from vlmkit.sampling._presence_penalty import PresencePenalty, presence_penalty
@@ -59,6 +60,7 @@ SamplerConfig = Annotated[
     | TopH
     | PLess
     | Xtc
+    | MirostatV1
     | MirostatV2
     | RepetitionPenalty
     | PresencePenalty
@@ -116,6 +118,8 @@ def build_stage(config: SamplerConfig) -> SamplerStage:
             return p_less(config)
         case Xtc():
             return xtc(config)
+        case MirostatV1():
+            return mirostat_v1(config)
         case MirostatV2():
             return mirostat_v2(config)
         case RepetitionPenalty():
@@ -183,6 +187,7 @@ __all__ = [
     "LogitBias",
     "MinNewTokens",
     "MinP",
+    "MirostatV1",
     "MirostatV2",
     "NoRepeatNgram",
     "PLess",
@@ -215,6 +220,7 @@ __all__ = [
     "logit_bias",
     "min_new_tokens",
     "min_p",
+    "mirostat_v1",
     "mirostat_v2",
     "no_repeat_ngram",
     "p_less",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import mlx.core as mx
@@ -26,7 +26,7 @@ class MirostatV2(StageConfig):
     eta: Float = Field(default=0.1, ge=0.0, description="how fast the bound follows")
 
 
-class MirostatV2State(NamedTuple):
+class MirostatState(NamedTuple):
     """The bound, and what it needs to move on."""
 
     mu: mx.array  # float32 [B]; bits
@@ -54,22 +54,39 @@ def mirostat_v2(config: MirostatV2) -> SamplerStage:
         perplexity", ICLR 2021, arXiv:2007.14966.
     """
 
-    def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> MirostatV2State:
-        mu = mx.full((len(prompts),), 2.0 * config.tau)
-        return MirostatV2State(mu, mx.full((len(prompts), vocab_size), mx.nan))
-
-    def apply(state: MirostatV2State, logits: mx.array, uniform: mx.array | None) -> mx.array:
+    def bound(state: MirostatState, logits: mx.array) -> mx.array:
         top = logits == mx.max(logits, axis=-1, keepdims=True)
         return keep_where(logits, top | (log_softmax(logits) * -_BITS <= state.mu[:, None]))
 
-    def observe(state: MirostatV2State, logits: mx.array) -> MirostatV2State:
+    return steer("mirostat_v2", bound, tau=config.tau, eta=config.eta)
+
+
+def steer(
+    name: str, truncate: Callable[[MirostatState, mx.array], mx.array], *, tau: float, eta: float
+) -> SamplerStage:
+    """Make a stage of a cut at μ, which follows the surprise of the tokens taken.
+
+    Args:
+        name: the stage's kind.
+        truncate: the state and float32 logits ``[B, V]`` to what is left of them.
+        tau: target surprise, in bits.
+        eta: how fast μ follows.
+    """
+
+    def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> MirostatState:
+        mu = mx.full((len(prompts),), 2.0 * tau)
+        return MirostatState(mu, mx.full((len(prompts), vocab_size), mx.nan))
+
+    def observe(state: MirostatState, logits: mx.array) -> MirostatState:
         return state._replace(surprise=log_softmax(logits) * -_BITS)
 
-    def update(state: MirostatV2State, token_ids: mx.array) -> MirostatV2State:
+    def update(state: MirostatState, token_ids: mx.array) -> MirostatState:
         ids = mx.maximum(token_ids, 0)[:, None]
         surprise = mx.take_along_axis(state.surprise, ids, axis=-1)[:, 0]
         known = mx.isfinite(surprise) & (token_ids >= 0)
-        step = mx.where(known, config.eta * (surprise - config.tau), 0.0)
+        step = mx.where(known, eta * (surprise - tau), 0.0)
         return state._replace(mu=state.mu - step)
 
-    return SamplerStage("mirostat_v2", init, apply, update, observe=observe)
+    return SamplerStage(
+        name, init, lambda state, logits, uniform: truncate(state, logits), update, observe=observe
+    )

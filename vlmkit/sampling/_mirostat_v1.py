@@ -1,0 +1,76 @@
+"""Mirostat (the first): top-k, with k from Zipf's law and the surprise of the drawn tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import mlx.core as mx
+from pydantic import Field
+
+from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.sampling._mirostat import MirostatState, steer
+from vlmkit.sampling._numerics import keep_ranks, keep_where
+from vlmkit.types import SamplerStage
+
+
+class MirostatV1(StageConfig):
+    """Keep the k likeliest tokens; k follows the surprise seen so far."""
+
+    kind: Literal["mirostat_v1"] = "mirostat_v1"
+    tau: Float = Field(default=5.0, gt=0.0, description="target surprise per token, in bits")
+    eta: Float = Field(default=0.1, ge=0.0, description="how fast the bound follows")
+    num_ranks: Int = Field(
+        default=100, ge=2, description="how many of the likeliest tokens the exponent is fitted to"
+    )
+
+
+def mirostat_v1(config: MirostatV1) -> SamplerStage:
+    """Keep the k likeliest; then ``μ ← μ − η (surprise − τ)``.
+
+    ``k = ((ε 2^μ) / (1 − V^−ε))^(1/s)``, rounded, at least 1; ties go to the lowest ids. s is the
+    exponent of Zipf's law ``p_r ∝ r^−s`` and ε = s − 1. It is fitted by least squares to the
+    likeliest tokens (``num_ranks``; impossible ones stay out): ``s = Σ t_r b_r / Σ t_r²`` with
+    ``t_r = ln((r + 1) / r)`` and ``b_r = ln(p_r / p_{r+1})``. μ and the surprise are those of
+    ``mirostat_v2``. Where the likeliest tokens are all equal there is no s, and nothing is cut.
+
+    Example:
+        >>> stage = mirostat_v1(MirostatV1(tau=0.75))
+        >>> logits = -mx.log(mx.arange(1, 9, dtype=mx.float32))[None]
+        >>> int(mx.isfinite(stage.apply(stage.init([[]], 8), logits, None)).sum())
+        1
+        >>> stage = mirostat_v1(MirostatV1(tau=1.5))
+        >>> int(mx.isfinite(stage.apply(stage.init([[]], 8), logits, None)).sum())
+        4
+
+    Reference:
+        Basu et al., "Mirostat: a neural text decoding algorithm that directly controls
+        perplexity", ICLR 2021, arXiv:2007.14966, algorithm 1.
+    """
+
+    def truncate(state: MirostatState, logits: mx.array) -> mx.array:
+        size = logits.shape[-1]
+        if size < 2:
+            return logits
+        ordered = -mx.sort(-logits, axis=-1)
+        exponent = _zipf_exponent(ordered[:, : config.num_ranks])
+        excess = exponent - 1.0
+        spread = -mx.expm1(-excess * math.log(size)) / excess  # (1 − V^−ε) / ε
+        spread = mx.where(excess == 0.0, math.log(size), spread)  # its limit
+        log_k = (state.mu[:, None] * math.log(2.0) - mx.log(spread)) / exponent
+        log_k = mx.where(mx.isnan(log_k), math.inf, log_k)  # no exponent: all stay
+        k = mx.round(mx.exp(mx.clip(log_k, 0.0, math.log(size)))).astype(mx.int32)
+        return keep_where(logits, keep_ranks(logits, ordered, mx.minimum(k, size)))
+
+    return steer("mirostat_v1", truncate, tau=config.tau, eta=config.eta)
+
+
+def _zipf_exponent(ordered: mx.array) -> mx.array:
+    """Fit s ``[B, 1]`` to sorted logits ``[B, m]``; NaN where no two finite ones differ."""
+    ranks = mx.arange(1, ordered.shape[-1], dtype=mx.float32)
+    steps = mx.log((ranks + 1.0) / ranks)
+    known = mx.isfinite(ordered[:, 1:])
+    drops = mx.where(known, ordered[:, :-1] - ordered[:, 1:], 0.0)
+    weight = mx.sum(mx.where(known, steps * steps, 0.0), axis=-1, keepdims=True)
+    fitted = mx.sum(steps * drops, axis=-1, keepdims=True) / weight
+    return mx.where(fitted > 0.0, fitted, mx.nan)
