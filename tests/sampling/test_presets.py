@@ -11,9 +11,19 @@ import pytest
 from hypothesis import Phase, given, settings
 from numpy.typing import NDArray
 
+from tests.sampling.contract import SHAPES
 from tests.sampling.preset_references import run_llama_cpp, run_vllm
-from tests.sampling.presets import HISTORY_KINDS, Case, assert_same, cases, load_preset
+from tests.sampling.presets import (
+    HISTORY_KINDS,
+    Case,
+    assert_same,
+    batch,
+    cases,
+    load_preset,
+    stable_rows,
+)
 
+PRESETS = ["transformers", "vllm", "llama_cpp", "mlx_lm", "mlx_vlm"]
 EXAMPLES = settings(max_examples=30, phases=[Phase.generate])  # of 64 rows each
 
 
@@ -182,7 +192,14 @@ def without_gaps(truncate: Any) -> Any:
     return by_row
 
 
-@pytest.mark.parametrize("name", ["transformers", "vllm", "llama_cpp", "mlx_lm", "mlx_vlm"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_lists_its_stages_once(name):
     kinds = [config.kind for config in load_preset(name)]
     assert len(kinds) == len(set(kinds)) >= 9
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_few_rows_lie_too_close_to_a_cut_to_compare(name):
+    logits = batch(np.random.default_rng(0), list(SHAPES))
+    case = Case(logits, [3, 1, 4], [1], load_preset(name), xtc_applies=True)
+    assert stable_rows(case).mean() > 0.9
