@@ -98,6 +98,11 @@ def test_top_h(values, h):
         assert set(np.flatnonzero(got)) == set(order[:count]) & finite
 
 
+def test_top_h_drops_what_has_no_mass():
+    values = np.array([[0.0, -200.0, -300.0], [1e30, 2e30, -1e30]], np.float32)
+    assert support(TopH(h=0.9), values).tolist() == [[True, False, False], [False, True, False]]
+
+
 @LAW
 @given(values=logits(only=("normal", "peaked")))
 def test_p_less(values):

@@ -30,7 +30,8 @@ class TopH(StageConfig):
 def top_h(config: TopH) -> SamplerStage:
     """Keep token i while ``−Σ p ln p`` over it and all ranked above it is at most ``h · H``.
 
-    The rank is by logit, the lower id first on ties. The first token is always kept.
+    The rank is by logit, the lower id first on ties. The first token is always kept, one
+    whose probability is 0 in float32 never.
 
     Example:
         >>> stage = top_h(TopH(h=0.7))
@@ -46,9 +47,10 @@ def top_h(config: TopH) -> SamplerStage:
         if config.h == 1.0:
             return logits
         ordered = -mx.sort(-logits, axis=-1)
-        terms = surprise_mass(log_softmax(ordered))
+        logprobs = log_softmax(ordered)
+        terms = surprise_mass(logprobs)
         carried = mass_above(terms) + terms
-        inside = carried <= config.h * total_mass(terms)
+        inside = (carried <= config.h * total_mass(terms)) & (mx.exp(logprobs) > 0.0)
         num_kept = mx.maximum(mx.sum(inside, axis=-1, keepdims=True), 1)
         return keep_where(logits, keep_ranks(logits, ordered, num_kept))
 
