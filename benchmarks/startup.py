@@ -37,7 +37,7 @@ def commands() -> dict[str, dict[str, list[str]]]:
     }
     if importlib.util.find_spec("mlx_vlm") is not None:
         cases["import"]["mlx-vlm"] = [python, "-c", "import mlx_vlm"]
-        cases["--help"]["mlx-vlm"] = [python, "-m", "mlx_vlm", "--help"]
+        cases["--help"]["mlx-vlm"] = [python, "-m", "mlx_vlm", "generate", "--help"]
         cases["cold generate"]["mlx-vlm"] = [
             python,
             "-m",

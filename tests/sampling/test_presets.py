@@ -58,6 +58,8 @@ def run_mlx(module: Any, case: Case, patches: dict[str, Any]) -> NDArray[np.floa
         caught.append(logits * (1 / temp))
         return mx.argmax(logits, axis=-1)
 
+    # A failed trace elsewhere leaves mlx's global random state unusable; the peers draw from it.
+    mx.random.seed(0)
     processors, sampler = mlx_parameters(case)
     logits = mx.array(case.logits)
     tokens = mx.array(case.prompt + case.answer)

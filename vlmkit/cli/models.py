@@ -24,6 +24,6 @@ def run_models(args: argparse.Namespace) -> None:
     print("family, and the model_type of its config.json:")
     for name, model_types in families.items():
         print(f"  {name:<{width}}  {', '.join(model_types)}")
-    print(f"  {'text only':<{width}}  every architecture of mlx-lm")
+    print(f"  {'text only':<{width}}  mlx-lm architectures with plain KV caches")
     print("embedded model:")
     print(f"  {'shapes':<{width}}  a few megabytes, Qwen2-VL layout; the default of every command")
