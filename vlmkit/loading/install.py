@@ -104,12 +104,37 @@ def install_weights(
         path: array.astype(dtype) if _is_floating(array) and is_cast(path) else array
         for path, array in arrays.items()
     }
+    if on_cpu():
+        for path in _product_paths(model):
+            cast[path] = lay_out_by_input(cast[path])
     model.update(tree_unflatten(list(cast.items())))
     weights.arrays.clear()  # the model's are the only references now
     del arrays
     if not lazy:
         _read(cast)
     return Installed(schemes, unpack)
+
+
+def lay_out_by_input(weight: mx.array) -> mx.array:
+    """Return the same matrix ``[out, in]`` with its columns contiguous in memory.
+
+    ``x @ weight.T`` then reads rows of a plain ``[in, out]`` matrix, which reference BLAS does at
+    about twice the speed (1.6 to 2.2 times from 1 to 278 rows), and other libraries no slower.
+
+    Example:
+        >>> weight = lay_out_by_input(mx.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+        >>> weight.shape, (mx.ones((1, 3)) @ weight.T).tolist()
+        ((2, 3), [[6.0, 15.0]])
+    """
+    return mx.contiguous(weight.T).T
+
+
+def _product_paths(model: nn.Module) -> list[str]:
+    """Return the paths of the matrices that activations are multiplied with."""
+    modules: list[tuple[str, nn.Module]] = model.named_modules()  # type: ignore[no-untyped-call]
+    has_head = any(path.endswith("lm_head") for path, _ in modules)
+    kinds = nn.Linear if has_head else (nn.Linear, nn.Embedding)  # a tied embedding is the head
+    return [f"{path}.weight" for path, module in modules if isinstance(module, kinds)]
 
 
 def flat_parameters(model: nn.Module) -> dict[str, mx.array]:
