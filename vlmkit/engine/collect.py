@@ -18,7 +18,6 @@ _BYTES_PER_GB = 1e9
 def to_result(step: Step, effective: dict[str, Any] | None = None) -> GenerationResult:
     """One step as a result; its text is the newly released segment."""
     since_first = time.perf_counter() - step.first_token_s
-    took_token = step.token_id is not None
     result = GenerationResult(
         text=step.text,
         token=step.token_id,
@@ -29,7 +28,7 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
         generation_tps=(step.num_tokens - 1) / since_first if step.num_tokens > 1 else 0.0,
         peak_memory=mx.get_peak_memory() / _BYTES_PER_GB,
         token_ids=[step.token_id] if step.token_id is not None else [],
-        forced=[step.forced] if took_token else [],
+        forced=[step.forced] if step.token_id is not None else [],
         cached_tokens=step.timing.cached_tokens,
         effective=effective,
     )
@@ -70,14 +69,9 @@ def collect_rows(steps: Iterable[Step]) -> Iterator[tuple[Step, GenerationResult
     """Yield each row's last step and whole result as the row finishes."""
     open_rows: dict[int, list[Step]] = {}
     for step in steps:
-        # Only the last step's logits are part of a whole result.
-        open_rows.setdefault(step.row, []).append(step)
-        if len(open_rows[step.row]) > 1:
-            open_rows[step.row][-2] = open_rows[step.row][-2]._replace(logits=None)
+        earlier = open_rows.setdefault(step.row, [])
+        if earlier:  # only the last step's logits are part of a whole result
+            earlier[-1] = earlier[-1]._replace(logits=None)
+        earlier.append(step)
         if step.finish is not None:
-            row_steps = open_rows.pop(step.row)
-            result = to_result(step)
-            result.text = "".join(one.text for one in row_steps)
-            result.token_ids = [one.token_id for one in row_steps if one.token_id is not None]
-            result.forced = [one.forced for one in row_steps if one.token_id is not None]
-            yield step, result
+            yield step, collect(map(to_result, open_rows.pop(step.row)))
