@@ -125,8 +125,24 @@ class Model(Protocol):
     ) -> tuple[mx.array, Cache]:
         """Run the decoder: hidden ``[B, L, hidden]``, positions int32 ``[A, B, L]``."""
 
+    def forward_early(
+        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span, layers: Sequence[int]
+    ) -> tuple[mx.array, tuple[mx.array, ...], Cache]:
+        """Run :meth:`forward`, and also return what enters some layers: ``[B, L, hidden]`` each.
+
+        Layer 0 is entered by the embeddings. Raises VlmkitError where layers cannot be tapped.
+        """
+
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
+
+
+class HostReducer(NamedTuple):
+    """What a sampler stage keeps on the host for one row; states are immutable values."""
+
+    init: Callable[[Sequence[int]], Any]  # the prompt's token ids -> state
+    step: Callable[[Any, int], Any]  # (state, the token really taken) -> state
+    value: Callable[[Any], NDArray[Any]]  # what apply reads at the next draw; one shape, one dtype
 
 
 class SamplerStage(NamedTuple):
@@ -147,6 +163,22 @@ class SamplerStage(NamedTuple):
     # leaves, every other token removed; None when K would not be small
     observe: Callable[[Pytree, mx.array], Pytree] | None = None
     # observe(state, the logits [B, V] that enter the stage) -> state, before the token is known
+    host: HostReducer | None = None  # set: before each draw the stage's state becomes the rows'
+    # host values, stacked to [B, ...]; init gives a state of that shape, update returns it as it is
+
+
+class Contrast(NamedTuple):
+    """How the logits of a row's several streams become the logits that enter the sampler chain.
+
+    The other streams are the same model on other inputs, a second model, or early layers.
+    """
+
+    name: str
+    combine: Callable[[mx.array, mx.array, mx.array], mx.array]
+    # (logits [B, V], the other streams' logits [B, N, V], tokens generated so far int32 [B])
+    # -> logits [B, V]; all float32, pure, row-independent
+    early_layers: tuple[int, ...] = ()  # N layers: what enters them, put through the head,
+    # is the N other streams
 
 
 class TokenEvent(NamedTuple):
@@ -159,6 +191,10 @@ class TokenEvent(NamedTuple):
         None  # what the sampler drew before a Decision replaced it; None: unknown
     )
     vetoed: frozenset[str] = frozenset()  # kinds whose finish does not count here (set by any_of)
+    # The rest is there only for criteria whose ``reads`` asks for it:
+    entropy: float | None = None  # nats, of the model's own distribution for this token
+    confidence: float | None = None  # the largest probability of that distribution
+    elapsed_s: float | None = None  # since the row's prefill began
 
 
 class Finish(NamedTuple):
@@ -187,3 +223,4 @@ class StoppingCriterion(NamedTuple):
     name: str
     init: Callable[[Sequence[int]], tuple[Pytree, Decision]]  # the prompt's token ids
     step: Callable[[Pytree, TokenEvent], tuple[Pytree, Decision]]
+    reads: frozenset[str] = frozenset()  # costly fields of TokenEvent that step needs

@@ -6,6 +6,8 @@ Reference: Vaswani et al. (2017), arXiv:1706.03762; Ainslie et al. (2023), arXiv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -90,9 +92,14 @@ class Decoder(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def __call__(
-        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
-    ) -> tuple[mx.array, Cache]:
-        """Run all layers; see :class:`vlmkit.types.Model` for the shapes."""
+        self,
+        hidden: mx.array,
+        positions: mx.array,
+        cache: Cache,
+        span: Span,
+        early_layers: Sequence[int] = (),
+    ) -> tuple[mx.array, tuple[mx.array, ...], Cache]:
+        """Run all layers; see ``forward_early`` of :class:`vlmkit.types.Model` for the shapes."""
         config = self.config
         angles = mrope_rotation(
             positions,
@@ -102,13 +109,19 @@ class Decoder(nn.Module):
             dtype=hidden.dtype,
         )
         plans = plan_kinds(cache, span)
-        shape, states = hidden.shape, []
+        shape, states, early = hidden.shape, [], {}
         # Matrix products would flatten and unflatten each operand by themselves.
         hidden = hidden.reshape(-1, config.hidden_size)
-        for layer, kind, state in zip(self.layers, cache.kinds, cache.layers, strict=True):
+        for index, (layer, kind, state) in enumerate(
+            zip(self.layers, cache.kinds, cache.layers, strict=True)
+        ):
+            if index in early_layers:
+                early[index] = hidden.reshape(shape)
             hidden, state = layer(hidden, angles, kind, state, plans[id(kind)])
             states.append(state)
-        return self.norm(hidden).reshape(shape), advance(cache, tuple(states), span)
+        following = advance(cache, tuple(states), span)
+        tapped = tuple(early[index] for index in early_layers)
+        return self.norm(hidden).reshape(shape), tapped, following
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""

@@ -136,6 +136,15 @@ class LmModel(nn.Module):
         output = _run_body(self.lm, hidden[..., 0], layers)
         return output, advance(cache, tuple(layer.kv_state for layer in layers), span)
 
+    def forward_early(
+        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span, layers: Sequence[int]
+    ) -> tuple[mx.array, tuple[mx.array, ...], Cache]:
+        """Refuse: nothing is known of an architecture's layers but what they store."""
+        raise VlmkitError(
+            f"{self.config.model_type}: layers of a text-only model cannot be read one by one; use "
+            "a vision-language checkpoint"
+        )
+
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
         flat = hidden.reshape(1, -1, hidden.shape[-1])

@@ -77,7 +77,15 @@ class VisionLanguageModel(nn.Module):
         self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
     ) -> tuple[mx.array, Cache]:
         """Run the decoder: hidden ``[B, L, hidden]``, positions int32 ``[A, B, L]``."""
-        return self.language(hidden, positions, cache, span)
+        output, _, cache = self.language(hidden, positions, cache, span)
+        return output, cache
+
+    def forward_early(
+        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span, layers: Sequence[int]
+    ) -> tuple[mx.array, tuple[mx.array, ...], Cache]:
+        """Run the decoder and also return what enters the given layers."""
+        output, early, cache = self.language(hidden, positions, cache, span, layers)
+        return output, early, cache
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
