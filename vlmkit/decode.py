@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
-from vlmkit.types import DecodeState, Model, Span
+from vlmkit.types import DecodeState, Hidden, Model, Span
 
 
 def decode_step(
@@ -24,13 +26,33 @@ def decode_step(
     Returns:
         The next state and the logits [B, V].
     """
+    state, hidden = decode_hidden(model, state, token_ids)
+    return state, model.logits(hidden.final)
+
+
+def decode_hidden(
+    model: Model, state: DecodeState, token_ids: mx.array, *, early_layers: Sequence[int] = ()
+) -> tuple[DecodeState, Hidden]:
+    """Do :func:`decode_step` up to the head: the next state and the tokens' hidden states.
+
+    Args:
+        model: the model's functions.
+        state: B rows.
+        token_ids: int32 [B], the token that each row takes.
+        early_layers: layers whose input is wanted too.
+
+    Raises:
+        VlmkitError: the model's layers cannot be read.
+    """
     cache, batch = state.cache, len(state.next_positions)
     positions = mx.array(state.next_positions, mx.int32)[None, :, None]
-    hidden, cache = model.forward(
-        model.embed_tokens(token_ids[:, None]),
-        mx.broadcast_to(positions, (model.num_position_axes, batch, 1)),
-        cache,
-        Span(starts=cache.lengths, lengths=(1,) * batch, width=1),
-    )
+    positions = mx.broadcast_to(positions, (model.num_position_axes, batch, 1))
+    span = Span(starts=cache.lengths, lengths=(1,) * batch, width=1)
+    embedded, early = model.embed_tokens(token_ids[:, None]), ()
+    if early_layers:
+        output, early, cache = model.forward_early(embedded, positions, cache, span, early_layers)
+    else:
+        output, cache = model.forward(embedded, positions, cache, span)
     next_positions = tuple(position + 1 for position in state.next_positions)
-    return DecodeState(cache, next_positions), model.logits(hidden[:, 0])
+    hidden = Hidden(output[:, 0], tuple(layer[:, 0] for layer in early))
+    return DecodeState(cache, next_positions), hidden

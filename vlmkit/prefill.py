@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Cache, DecodeState, Embeddings, Model, Span
+from vlmkit.types import Cache, DecodeState, Embeddings, Hidden, Model, Span
 
 
 class PrefillConfig(StageConfig):
@@ -39,27 +41,118 @@ def prefill(
     Raises:
         VlmkitError: a row brings no tokens.
     """
+    state, hidden = prefill_hidden(model, embeddings, cache, step_size=step_size)
+    return state, model.logits(hidden.final)
+
+
+def prefill_hidden(
+    model: Model,
+    embeddings: Embeddings,
+    cache: Cache,
+    *,
+    step_size: int,
+    early_layers: Sequence[int] = (),
+    keep_prompt: bool = False,
+) -> tuple[DecodeState, Hidden]:
+    """Do :func:`prefill` up to the head: the state and the hidden states of the last tokens.
+
+    Args:
+        model: the model's functions.
+        embeddings: B new pieces of prompt, padded on the right.
+        cache: what the rows hold so far.
+        step_size: tokens per forward pass, >= 1.
+        early_layers: layers whose input is wanted too.
+        keep_prompt: also return the final hidden states of all tokens of these pieces.
+
+    Raises:
+        VlmkitError: a row brings no tokens, or the model's layers cannot be read.
+    """
     lengths, total = embeddings.lengths, embeddings.hidden.shape[1]
     if min(lengths) < 1:
         row = lengths.index(min(lengths))
         raise VlmkitError(f"prompt {row} has no tokens; it needs at least one")
-    last: dict[int, mx.array] = {}
+    last: dict[int, tuple[mx.array, ...]] = {}
+    kept: list[mx.array] = []
     for start in range(0, max(lengths), step_size):
         width = min(step_size, total - start)
         chunk = slice(start, start + width)
         num_new = tuple(min(max(length - start, 0), width) for length in lengths)
-        hidden, cache = model.forward(
-            embeddings.hidden[:, chunk],
-            embeddings.positions[:, :, chunk],
-            cache,
-            Span(starts=cache.lengths, lengths=num_new, width=width),
-        )
+        span = Span(starts=cache.lengths, lengths=num_new, width=width)
+        inputs = embeddings.hidden[:, chunk], embeddings.positions[:, :, chunk]
+        early: tuple[mx.array, ...] = ()
+        if early_layers:
+            hidden, early, cache = model.forward_early(*inputs, cache, span, early_layers)
+        else:
+            hidden, cache = model.forward(*inputs, cache, span)
         for row, length in enumerate(lengths):
             if start < length <= start + width:
-                last[row] = hidden[row, length - 1 - start]
-        mx.eval(cache.layers, last)
-        del hidden
+                last[row] = tuple(layer[row, length - 1 - start] for layer in (hidden, *early))
+        if keep_prompt:
+            kept.append(hidden)
+        mx.eval(cache.layers, last, kept)
+        del hidden, early
         if start + width < total:
             mx.clear_cache()
-    logits = model.logits(mx.stack([last[row] for row in range(len(lengths))]))
-    return DecodeState(cache, embeddings.next_positions), logits
+    final, *taps = (
+        mx.stack(vectors)
+        for vectors in zip(*(last[row] for row in range(len(lengths))), strict=True)
+    )
+    prompt = mx.concatenate(kept, axis=1) if keep_prompt else None
+    return DecodeState(cache, embeddings.next_positions), Hidden(final, tuple(taps), prompt)
+
+
+def prefill_branches(
+    model: Model,
+    embeddings: Embeddings,
+    new_cache: Callable[[int], Cache],
+    *,
+    num_shared: int,
+    branch: Callable[[Cache, Sequence[int]], Cache],
+    step_size: int,
+    early_layers: Sequence[int] = (),
+    keep_prompt: bool = False,
+) -> tuple[DecodeState, Hidden]:
+    """Prefill prompts that begin alike: what they share runs once, then the state is branched.
+
+    Args:
+        model: the model's functions.
+        embeddings: B whole prompts, equal in their first ``num_shared`` tokens.
+        new_cache: an empty cache for a number of rows.
+        num_shared: equal tokens at the start, fewer than the shortest prompt has.
+        branch: select rows of a cache, with repetition.
+        step_size: tokens per forward pass, >= 1.
+        early_layers: layers whose input is wanted too.
+        keep_prompt: also return the final hidden states of all tokens of the first prompt.
+
+    Returns:
+        What :func:`prefill_hidden` returns; ``prompt`` is [1, T, hidden] of the first prompt.
+    """
+    batch = len(embeddings.lengths)
+    if num_shared == 0:
+        cache, shared = new_cache(batch), []
+    else:
+        head = Embeddings(
+            embeddings.hidden[:1, :num_shared],
+            embeddings.positions[:, :1, :num_shared],
+            (num_shared,),
+            (0,),
+        )
+        state, hidden = prefill_hidden(
+            model, head, new_cache(1), step_size=step_size, keep_prompt=keep_prompt
+        )
+        cache = branch(state.cache, (0,) * batch)
+        shared = [hidden.prompt] if hidden.prompt is not None else []
+        del state
+    rest = Embeddings(
+        embeddings.hidden[:, num_shared:],
+        embeddings.positions[:, :, num_shared:],
+        tuple(length - num_shared for length in embeddings.lengths),
+        embeddings.next_positions,
+    )
+    state, hidden = prefill_hidden(
+        model, rest, cache, step_size=step_size, early_layers=early_layers, keep_prompt=keep_prompt
+    )
+    if hidden.prompt is None:
+        return state, hidden
+    own = hidden.prompt[:1, : rest.lengths[0]]
+    return state, hidden._replace(prompt=mx.concatenate([*shared, own], axis=1))

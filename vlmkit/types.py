@@ -1,4 +1,4 @@
-"""The values that flow through the stages. Nothing here computes; every field says its shape.
+"""The values that flow through the stages; every field says its shape.
 
 Request ─preprocess─▶ Inputs ─embed─▶ Embeddings ─prefill─▶ DecodeState ─decode step─▶ …
 """
@@ -31,6 +31,17 @@ class Inputs(NamedTuple):
     patches: NDArray[np.float32] | None = None  # [num_patches, channels * time * size * size]
     image_grids: tuple[ImageGrid, ...] = ()
     image_sizes: tuple[tuple[int, int], ...] = ()  # original (height, width) in pixels
+
+
+def split_images(inputs: Inputs) -> list[tuple[ImageGrid, NDArray[np.float32]]]:
+    """Return each image's grid and its own patches, in the order of the prompt."""
+    images, start = [], 0
+    for grid in inputs.image_grids:
+        assert inputs.patches is not None  # grids and patches come together
+        end = start + grid.time * grid.height * grid.width
+        images.append((grid, inputs.patches[start:end]))
+        start = end
+    return images
 
 
 class Embeddings(NamedTuple):
@@ -93,6 +104,14 @@ class DecodeState(NamedTuple):
 
     cache: Cache
     next_positions: tuple[int, ...]  # position of the next token, per row
+
+
+class Hidden(NamedTuple):
+    """What the decoder says of each row's last token."""
+
+    final: mx.array  # [B, hidden], after the final norm: what the head takes
+    early: tuple[mx.array, ...] = ()  # [B, hidden] each: what entered the layers asked for
+    prompt: mx.array | None = None  # [B, T, hidden]: ``final`` of all tokens, where asked for
 
 
 class Model(Protocol):
@@ -179,6 +198,14 @@ class Contrast(NamedTuple):
     # -> logits [B, V]; all float32, pure, row-independent
     early_layers: tuple[int, ...] = ()  # N layers: what enters them, put through the head,
     # is the N other streams
+
+
+class StepTrace(NamedTuple):
+    """One row's logits on their way through a decode step."""
+
+    names: tuple[str, ...]  # "model", "contrast" if there is one, then each sampler stage
+    logits: tuple[mx.array, ...]  # float32 [V] each, after what the name says
+    sampled_id: int  # what the sampler drew, before a Decision replaced it
 
 
 class TokenEvent(NamedTuple):

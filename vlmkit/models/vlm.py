@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -15,7 +16,7 @@ from vlmkit.models.decoder import Decoder
 from vlmkit.models.mrope_positions import mrope_positions
 from vlmkit.models.tokens import check_token_ids
 from vlmkit.models.vision import VisionEncoder
-from vlmkit.types import Cache, Embeddings, Inputs, LayerShape, Span
+from vlmkit.types import Cache, Embeddings, ImageGrid, Inputs, LayerShape, Span, split_images
 
 
 class VisionLanguageModel(nn.Module):
@@ -103,9 +104,26 @@ class VisionLanguageModel(nn.Module):
         )
 
     def _encode(self, batch: Sequence[Inputs]) -> mx.array:
-        patches = [inputs.patches for inputs in batch if inputs.patches is not None]
-        grids = [grid for inputs in batch for grid in inputs.image_grids]
-        return self.vision(mx.array(np.concatenate(patches)).astype(self.dtype), grids)
+        """Return the visual tokens of all images in order; equal images are encoded once."""
+        known: dict[tuple[ImageGrid, bytes], int] = {}
+        unique: list[tuple[ImageGrid, NDArray[np.float32]]] = []
+        order = []
+        for inputs in batch:
+            for grid, patches in split_images(inputs):
+                key = grid, hashlib.blake2b(patches.tobytes()).digest()
+                if key not in known:
+                    known[key] = len(unique)
+                    unique.append((grid, patches))
+                order.append(known[key])
+        grids = [grid for grid, _ in unique]
+        pixels = mx.array(np.concatenate([patches for _, patches in unique]))
+        features = self.vision(pixels.astype(self.dtype), grids)
+        if len(order) == len(unique):
+            return features
+        merge = self.config.vision_config.spatial_merge_size**2
+        ends = np.cumsum([grid.time * grid.height * grid.width // merge for grid in grids])
+        parts = mx.split(features, ends[:-1].tolist())
+        return mx.concatenate([parts[place] for place in order])
 
     def _place(self, features: mx.array, hidden: mx.array, ids: NDArray[np.int32]) -> mx.array:
         config = self.config

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
 from vlmkit.sampling._numerics import scatter
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.types import HostReducer, Pytree, SamplerStage
 
 
 class SamplerChain(NamedTuple):
@@ -30,6 +30,11 @@ class SamplerChain(NamedTuple):
     apply: Callable[[Pytree, mx.array, mx.array | None], mx.array]
     # (state, logits [B, V], uniforms) -> logits [B, V] after all stages, for a look inside
     draw: Callable[[mx.array, mx.array | None], mx.array]  # (those logits, uniforms) -> int32 [B]
+    trace: Callable[[Pytree, mx.array, mx.array | None], tuple[mx.array, ...]]
+    # the same arguments as apply -> the logits [B, V] after each stage
+    hosts: tuple[HostReducer, ...]  # of the stages that have one, in order
+    with_hosts: Callable[[Pytree, Sequence[mx.array]], Pytree]
+    # (state, one array [B, ...] per host reducer) -> the state that the next draw reads
     num_random: int
     is_greedy: bool
 
@@ -51,6 +56,7 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
     """
     stages = tuple(stages)
     is_greedy = any(stage.is_greedy for stage in stages)
+    host_places = [index for index, stage in enumerate(stages) if stage.host is not None]
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
         return tuple(stage.init(prompts, vocab_size) for stage in stages)
@@ -60,12 +66,22 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
             stage.update(part, token_ids) for stage, part in zip(stages, state, strict=True)
         )
 
-    def apply(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> mx.array:
-        logits = logits.astype(mx.float32)
+    def trace(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> tuple[mx.array, ...]:
+        logits, after = logits.astype(mx.float32), []
         columns = _columns(stages, uniforms)
         for stage, part, column in zip(stages, state, columns, strict=True):
             logits = stage.apply(part, logits, column)
-        return logits
+            after.append(logits)
+        return tuple(after)
+
+    def apply(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> mx.array:
+        return (logits.astype(mx.float32), *trace(state, logits, uniforms))[-1]
+
+    def with_hosts(state: Pytree, values: Sequence[mx.array]) -> Pytree:
+        parts = list(state)
+        for index, value in zip(host_places, values, strict=True):
+            parts[index] = value
+        return tuple(parts)
 
     def draw(logits: mx.array, uniforms: mx.array | None) -> mx.array:
         if is_greedy:
@@ -84,8 +100,19 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         found = mx.take_along_axis(ids, mx.maximum(places, 0)[:, None], axis=-1)[:, 0]
         return state, mx.where(places < 0, places, found.astype(mx.int32))
 
-    num_random = sum(stage.is_random for stage in stages)
-    return SamplerChain(stages, init, sample, update, apply, draw, num_random, is_greedy)
+    return SamplerChain(
+        stages=stages,
+        init=init,
+        sample=sample,
+        update=update,
+        apply=apply,
+        draw=draw,
+        trace=trace,
+        hosts=tuple(stage.host for stage in stages if stage.host is not None),
+        with_hosts=with_hosts,
+        num_random=sum(stage.is_random for stage in stages),
+        is_greedy=is_greedy,
+    )
 
 
 def _columns(stages: Sequence[SamplerStage], uniforms: mx.array | None) -> list[mx.array | None]:
