@@ -22,6 +22,19 @@ class Run(NamedTuple):
     finish: Finish | None
 
 
+def measured(criterion: StoppingCriterion, event: TokenEvent) -> TokenEvent:
+    """Fill in what a criterion reads, and only that, with values that depend on the token.
+
+    Token i has entropy i / 2 and confidence 1 / (1 + i); each token takes half a second.
+    """
+    values = {
+        "entropy": event.token_id / 2,
+        "confidence": 1 / (1 + event.token_id),
+        "elapsed_s": event.num_tokens / 2,
+    }
+    return event._replace(**{name: values[name] for name in criterion.reads})
+
+
 def simulate(
     criterion: StoppingCriterion,
     draws: Sequence[int],
@@ -60,7 +73,7 @@ def simulate(
         token_ids.append(token_id)
         text += piece(token_id)
         event = TokenEvent(token_id, text, len(token_ids), drawn if tells_draws else None)
-        state, decision = criterion.step(state, event)
+        state, decision = criterion.step(state, measured(criterion, event))
         end = decision.finish.text_end if decision.finish else decision.hold_from
         end = len(text) if end is None else end
         assert num_released <= end <= len(text), "text that was given out is called back"

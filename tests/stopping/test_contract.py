@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tests.stopping.simulate import simulate
+from tests.stopping.simulate import measured, simulate
+from vlmkit.errors import VlmkitError
 from vlmkit.stopping import (
+    AllOfConfig,
+    AnyOfConfig,
+    ConfidenceStop,
+    EntropyStop,
     EosConfig,
     External,
     MaxTokensConfig,
@@ -18,7 +23,11 @@ from vlmkit.stopping import (
     StoppingConfig,
     StopSequencesConfig,
     ThinkingBudgetConfig,
+    TimeLimitConfig,
+    all_of,
+    any_of,
     build_stopping,
+    each_config,
 )
 from vlmkit.types import TokenEvent
 
@@ -42,6 +51,28 @@ CONTRACT: dict[str, tuple[StoppingConfig, ...]] = {
         ThinkingBudgetConfig(budget=0),
         ThinkingBudgetConfig(budget=3, min_tokens=2, wait="c", transition="ba "),
         ThinkingBudgetConfig(budget=None, eos_inside="stop", stop_inside="honor", scope="total"),
+    ),
+    "time_limit": (TimeLimitConfig(seconds=0.1), TimeLimitConfig(seconds=2.75)),
+    "entropy_stop": (
+        EntropyStop(above=2.0, window=2, patience=2),
+        EntropyStop(below=0.75, action="close_thinking", transition="ba "),
+    ),
+    "confidence_stop": (
+        ConfidenceStop(below=0.3, window=3, min_tokens=4),
+        ConfidenceStop(above=0.4, action="close_thinking", patience=2, min_tokens=2),
+    ),
+    "any_of": (
+        AnyOfConfig(criteria=(MaxTokensConfig(max_tokens=7),)),
+        AnyOfConfig(criteria=(ThinkingBudgetConfig(budget=2), EosConfig(), EntropyStop(above=2.9))),
+    ),
+    "all_of": (
+        AllOfConfig(criteria=(MaxTokensConfig(max_tokens=4), EosConfig(tokens=("abab", "c")))),
+        AllOfConfig(
+            criteria=(
+                StopSequencesConfig(sequences=("a",)),
+                AnyOfConfig(criteria=(TimeLimitConfig(seconds=2.0), EntropyStop(below=0.2))),
+            )
+        ),
     ),
     "external": (External(factory=MAX_LINES, config={"num_lines": 3, "newline": "a"}),),
 }
@@ -80,6 +111,24 @@ def test_config_survives_json_and_refuses_unknown_keys(config: StoppingConfig) -
 
 
 @every_config
+def test_what_is_read_is_asked_for_and_its_absence_refused(config: StoppingConfig) -> None:
+    criterion = build(config)
+    nested = any_of([all_of([criterion]), any_of([])])
+    assert nested.reads == criterion.reads
+    expected = {
+        {"time_limit": "elapsed_s", "entropy_stop": "entropy", "confidence_stop": "confidence"}.get(
+            one.kind, ""
+        )
+        for _, one in each_config([config])
+    }
+    assert criterion.reads == expected - {""}
+    if criterion.reads:
+        state, _ = criterion.init([4])
+        with pytest.raises(VlmkitError, match="token 1 came without its"):
+            criterion.step(state, TokenEvent(0, "a", 1))
+
+
+@every_config
 @given(tokens=TOKENS, prompt=TOKENS)
 def test_steps_are_pure_and_states_immutable(
     config: StoppingConfig, tokens: list[int], prompt: list[int]
@@ -90,12 +139,13 @@ def test_steps_are_pure_and_states_immutable(
     text = ""
     for num_tokens, token_id in enumerate(tokens, 1):
         text += PIECES[token_id]
-        event = TokenEvent(token_id, text, num_tokens)
+        event = measured(criterion, TokenEvent(token_id, text, num_tokens))
+        elsewhere = measured(criterion, TokenEvent(1, "elsewhere", 1))
         before = hash(state)
-        other = criterion.step(state, TokenEvent(1, "elsewhere", 1))
+        other = criterion.step(state, elsewhere)
         following, decision = criterion.step(state, event)
         assert criterion.step(state, event) == (following, decision)
-        assert criterion.step(state, TokenEvent(1, "elsewhere", 1)) == other
+        assert criterion.step(state, elsewhere) == other
         assert hash(state) == before
         state = following
 
@@ -108,8 +158,10 @@ def test_streamed_text_is_the_final_text(
     run = simulate(build(config), draws, PIECES.__getitem__, prompt)
     assert "".join(run.segments) == run.text
     assert run.full_text.startswith(run.text)
-    kind = "max_lines" if isinstance(config, External) else config.kind
-    assert run.finish is None or run.finish.kind == kind
+    kinds = {
+        "max_lines" if one.kind == "external" else one.kind for _, one in each_config([config])
+    }
+    assert run.finish is None or run.finish.kind in kinds
 
 
 @every_config

@@ -8,6 +8,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import External
 from vlmkit.sampling import external as sampler_stage
+from vlmkit.stopping import each_config
 from vlmkit.stopping import external as stopping_criterion
 
 
@@ -27,12 +28,12 @@ def check_external(pipeline: PipelineConfig, tree: Node) -> None:
                 sampler_stage(sampler)
             except VlmkitError as error:
                 raise _located(error, tree, ("sampling", index)) from error
-    for index, criterion in enumerate(pipeline.stopping):
+    for path, criterion in each_config(pipeline.stopping):
         if isinstance(criterion, External):
             try:
                 stopping_criterion(criterion)
             except VlmkitError as error:
-                raise _located(error, tree, ("stopping", index)) from error
+                raise _located(error, tree, ("stopping", *path)) from error
 
 
 def _located(error: VlmkitError, tree: Node, path: KeyPath) -> VlmkitError:

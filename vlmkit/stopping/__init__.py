@@ -3,7 +3,15 @@
 from vlmkit.external import External
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
-from vlmkit.stopping.build import StoppingConfig, build_stopping
+from vlmkit.stopping.build import build_stopping
+from vlmkit.stopping.config import (
+    AllOfConfig,
+    AnyOfConfig,
+    StoppingConfig,
+    clock_kinds,
+    each_config,
+    token_limit,
+)
 from vlmkit.stopping.eos import EosConfig
 from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig
@@ -15,11 +23,17 @@ from vlmkit.stopping.thinking_config import (
     S1_WAIT,
     ThinkingBudgetConfig,
 )
+from vlmkit.stopping.time_limit import TimeLimitConfig
+from vlmkit.stopping.uncertainty import ConfidenceStop, EntropyStop
 
 __all__ = [
     "QWEN3_TRANSITION",
     "S1_TRANSITION",
     "S1_WAIT",
+    "AllOfConfig",
+    "AnyOfConfig",
+    "ConfidenceStop",
+    "EntropyStop",
     "EosConfig",
     "External",
     "MaxTokensConfig",
@@ -27,8 +41,12 @@ __all__ = [
     "StopSequencesConfig",
     "StoppingConfig",
     "ThinkingBudgetConfig",
+    "TimeLimitConfig",
     "all_of",
     "any_of",
     "build_stopping",
+    "clock_kinds",
+    "each_config",
     "external",
+    "token_limit",
 ]

@@ -49,4 +49,5 @@ def all_of(criteria: Sequence[StoppingCriterion]) -> StoppingCriterion:
         following, decisions, vetoed = step_all(members, states, event)
         return following, combine(decisions, vetoed)
 
-    return StoppingCriterion("all_of", init, step)
+    reads = frozenset[str]().union(*(member.reads for member in members))
+    return StoppingCriterion("all_of", init, step, reads)

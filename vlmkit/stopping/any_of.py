@@ -37,7 +37,8 @@ def any_of(criteria: Sequence[StoppingCriterion]) -> StoppingCriterion:
         following, decisions, vetoed = step_all(members, states, event)
         return following, combine_decisions(decisions, vetoed)
 
-    return StoppingCriterion("any_of", init, step)
+    reads = frozenset[str]().union(*(member.reads for member in members))
+    return StoppingCriterion("any_of", init, step, reads)
 
 
 def step_all(

@@ -1,15 +1,14 @@
-"""From stopping configs to one criterion. The kinds are closed: this union names them all."""
+"""From stopping configs to one criterion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
+from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
+from vlmkit.stopping.config import AllOfConfig, AnyOfConfig, StoppingConfig, each_config
 from vlmkit.stopping.eos import EosConfig, EosMarkers, eos, eos_markers
 from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
@@ -17,17 +16,15 @@ from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loo
 from vlmkit.stopping.stop_sequences import StopSequencesConfig, stop_sequences
 from vlmkit.stopping.thinking_budget import thinking_budget
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, thinking_markers
+from vlmkit.stopping.time_limit import TimeLimitConfig, time_limit
+from vlmkit.stopping.uncertainty import (
+    ConfidenceStop,
+    EntropyStop,
+    confidence_stop,
+    entropy_stop,
+    uncertainty_markers,
+)
 from vlmkit.types import StoppingCriterion
-
-StoppingConfig = Annotated[
-    MaxTokensConfig
-    | EosConfig
-    | StopSequencesConfig
-    | ThinkingBudgetConfig
-    | RepetitionLoopConfig
-    | External,
-    Field(discriminator="kind"),
-]
 
 
 def build_stopping(
@@ -37,6 +34,9 @@ def build_stopping(
     decode: Callable[[Sequence[int]], str] | None = None,
 ) -> StoppingCriterion:
     """Build all criteria of a row and combine them by :func:`vlmkit.stopping.any_of.any_of`.
+
+    Groups (``any_of``, ``all_of``) are looked into: an ``eos`` or a ``thinking_budget`` counts
+    wherever it stands.
 
     Args:
         configs: what may end the row, in any order. Without an ``eos`` among them the model's
@@ -54,13 +54,20 @@ def build_stopping(
         >>> criterion.init([])[1].finish.reason
         'length'
     """
-    markers = _all_eos_markers(configs, encode, eos_token_ids)
-    if sum(config.kind == "thinking_budget" for config in configs) > 1:
+    flat = [config for _, config in each_config(configs)]
+    markers = _all_eos_markers(flat, encode, eos_token_ids)
+    if sum(config.kind == "thinking_budget" for config in flat) > 1:
         raise VlmkitError("stopping: two thinking_budget entries; keep one of them")
 
     def build(config: StoppingConfig) -> StoppingCriterion:
+        if isinstance(config, AnyOfConfig):
+            return any_of([build(member) for member in config.criteria])
+        if isinstance(config, AllOfConfig):
+            return all_of([build(member) for member in config.criteria])
         if isinstance(config, MaxTokensConfig):
             return max_tokens(config)
+        if isinstance(config, TimeLimitConfig):
+            return time_limit(config)
         if isinstance(config, StopSequencesConfig):
             return stop_sequences(config)
         if isinstance(config, RepetitionLoopConfig):
@@ -69,11 +76,24 @@ def build_stopping(
             return external(config)
         if isinstance(config, EosConfig):
             return eos(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
+        if isinstance(config, EntropyStop | ConfidenceStop):
+            return _uncertainty(config, encode, decode)
         resolved = thinking_markers(config, encode=encode, decode=decode)
-        _refuse_dead_stops(config, configs, num_end_ids=len(resolved.end))
+        _refuse_dead_stops(config, flat, num_end_ids=len(resolved.end))
         return thinking_budget(config, resolved, markers)
 
     return any_of([build(config) for config in configs])
+
+
+def _uncertainty(
+    config: EntropyStop | ConfidenceStop,
+    encode: Callable[[str], Sequence[int]],
+    decode: Callable[[Sequence[int]], str] | None,
+) -> StoppingCriterion:
+    markers = uncertainty_markers(config, kind=config.kind, encode=encode, decode=decode)
+    if isinstance(config, EntropyStop):
+        return entropy_stop(config, markers)
+    return confidence_stop(config, markers)
 
 
 def _all_eos_markers(

@@ -10,6 +10,7 @@ from vlmkit.external import External, make_external
 from vlmkit.types import Decision, Pytree, StoppingCriterion, TokenEvent
 
 GROUP = "vlmkit.stopping"
+_READABLE = frozenset({"entropy", "confidence", "elapsed_s"})
 
 
 def external(config: External) -> StoppingCriterion:
@@ -18,8 +19,9 @@ def external(config: External) -> StoppingCriterion:
     The factory gets ``config.config`` as keyword arguments and returns a ``StoppingCriterion``.
 
     Raises:
-        VlmkitError: the factory can't be found, fails, or returns something else; while running,
-            an ``init`` or ``step`` that doesn't return ``(state, Decision)``.
+        VlmkitError: the factory can't be found, fails, or returns something else; its criterion
+            reads what there is not; while running, an ``init`` or ``step`` that doesn't return
+            ``(state, Decision)``.
     """
     criterion = make_external(config, group=GROUP, result=StoppingCriterion)
     where = f"external: criterion {criterion.name!r} of factory {config.factory!r}"
@@ -30,7 +32,13 @@ def external(config: External) -> StoppingCriterion:
     def step(state: Pytree, event: TokenEvent) -> tuple[Pytree, Decision]:
         return _check(criterion.step(state, event), where, "step")
 
-    return StoppingCriterion(criterion.name, init, step)
+    unknown = sorted(criterion.reads - _READABLE)
+    if unknown:
+        raise VlmkitError(
+            f"{where}: it reads {unknown[0]!r}, which no token event offers (one of "
+            f"{', '.join(sorted(_READABLE))})"
+        )
+    return StoppingCriterion(criterion.name, init, step, criterion.reads)
 
 
 def _check(result: Any, where: str, function: str) -> tuple[Pytree, Decision]:

@@ -105,6 +105,18 @@ def thinking_budget(
     return StoppingCriterion("thinking_budget", init, step)
 
 
+def close_block(state: ThinkingBudgetState, markers: ThinkingMarkers) -> ThinkingBudgetState:
+    """Decide to close the block that the row is in, from the next token on.
+
+    Args:
+        state: inside a block, with no end marker begun.
+        markers: those of the criterion whose state it is.
+    """
+    return state._replace(
+        queue=markers.closing, closing=True, decision=Decision(markers.closing[0])
+    )
+
+
 def _offer(
     markers: ThinkingMarkers, eos_ids: frozenset[int], *, early: bool, last: bool
 ) -> tuple[tuple[int, ...], int] | None:
@@ -165,8 +177,12 @@ def _take_token(
     matched = advance(rules.end, state.matched, token_id)
     used = state.used if uncounted else state.used + 1
     if matched == len(rules.end.ids):
-        used = used if uncounted else max(used - matched, 0)
-        return state._replace(inside=False, matched=0, used=used)
+        if uncounted:
+            return state._replace(inside=False, matched=0)
+        # what was still to be forced is void when another closes the block
+        return state._replace(
+            inside=False, matched=0, used=max(used - matched, 0), queue=(), closing=False
+        )
     closed = uncounted and not state.queue
     return state._replace(inside=not closed, matched=0 if closed else matched, used=used)
 

@@ -76,6 +76,7 @@ def thinking_markers(
     *,
     encode: Callable[[str], Sequence[int]],
     decode: Callable[[Sequence[int]], str] | None = None,
+    kind: str = "thinking_budget",
 ) -> ThinkingMarkers:
     """Resolve the markers; the transition is encoded around the end marker, which stays whole.
 
@@ -83,6 +84,7 @@ def thinking_markers(
         config: the texts.
         encode: text to token ids, no special tokens added.
         decode: token ids to text, special tokens kept; when given, markers must survive both ways.
+        kind: whose markers they are, for the messages.
 
     Raises:
         VlmkitError: a marker that the tokenizer does not know. The default ``<think>`` and
@@ -101,8 +103,8 @@ def thinking_markers(
         lossy = decode is not None and decode(ids).strip() != text.strip()
         if not ids or lossy or (len(ids) > 1 and field not in config.model_fields_set):
             raise VlmkitError(
-                f"thinking_budget: the tokenizer has no token {text!r} ({field}); set `start` and "
-                "`end` to the markers that this model writes, or drop thinking_budget"
+                f"{kind}: the tokenizer has no token {text!r} ({field}); set `start` and `end` "
+                f"to the markers that this model writes, or drop {kind}"
             )
         return ids
 
@@ -112,7 +114,7 @@ def thinking_markers(
     wait = tuple(encode(config.wait)) if config.min_tokens else ()
     if config.min_tokens and not wait:
         raise VlmkitError(
-            f"thinking_budget: the tokenizer turns wait {config.wait!r} into no token; set `wait`"
+            f"{kind}: the tokenizer turns wait {config.wait!r} into no token; set `wait`"
         )
     return ThinkingMarkers(start, end, closing, wait)
 
