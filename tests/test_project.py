@@ -21,9 +21,10 @@ PACKAGE = ROOT / "vlmkit"
 LAYERS = (
     {"errors"},
     {"types", "configbase", "backend", "results", "random"},
-    {"external"},
+    {"external", "numerics"},
     {
         "cache",
+        "contrast",
         "sampling",
         "search",
         "stopping",
