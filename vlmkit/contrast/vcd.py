@@ -45,7 +45,7 @@ def vcd(config: VcdConfig) -> Contrast:
         >>> look = vcd(VcdConfig(alpha=1.0, beta=0.1))
         >>> seen, noised = mx.array([[2.0, 1.9, -5.0]]), mx.array([[[2.0, 0.9, 0.0]]])
         >>> look.combine(seen, noised, mx.array([0])).round(2).tolist()
-        [[2.0, 2.9000000953674316, -inf]]
+        [[2.0, 2.8999998569488525, -inf]]
 
     Reference:
         Leng et al., "Mitigating object hallucinations in large vision-language models through
