@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vlmkit.stopping._sequences import TokenSequence, advance, token_sequence
+from vlmkit.sequences import TokenSequence, advance, token_sequence
 from vlmkit.stopping._text import TextStops, find_stop, held_from, text_stops
 from vlmkit.stopping.eos import NO_EOS, EosMarkers
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, ThinkingMarkers
