@@ -95,6 +95,7 @@ CONTRACT: dict[str, Row] = {
         (
             RepetitionPenalty(penalty=1.3, context_size=4),
             RepetitionPenalty(penalty=0.8, context_size=50, excluded_ids=(2, 5)),
+            RepetitionPenalty(penalty=1.3, context_size=None, excluded_ids=(2,)),
         ),
         neutral=RepetitionPenalty(penalty=1.0),
         keeps_argmax=False,
@@ -182,12 +183,17 @@ CONTRACT: dict[str, Row] = {
         (
             Dry(multiplier=0.8, allowed_length=1, context_size=8),
             Dry(multiplier=2.0, base=1.2, breaker_ids=(2,), excluded_ids=(5,)),
+            Dry(multiplier=0.8, allowed_length=1, context_size=None, excluded_ids=(5,)),
         ),
         neutral=Dry(multiplier=0.0),
         keeps_argmax=False,
     ),
     "no_repeat_ngram": Row(
-        (NoRepeatNgram(n=2), NoRepeatNgram(n=3, context_size=6)),
+        (
+            NoRepeatNgram(n=2),
+            NoRepeatNgram(n=3, context_size=6),
+            NoRepeatNgram(n=2, context_size=None, excluded_ids=(5,)),
+        ),
         truncates=True,
         keeps_argmax=False,
         keeps_a_token=False,

@@ -98,7 +98,7 @@ def tokens_so_far(prompts, steps, row, excluded_ids=(), include_prompt=True):
 @given(
     data=st.data(),
     penalty=st.sampled_from([0.5, 1.1, 2.0]),
-    context_size=st.integers(1, 20),
+    context_size=st.none() | st.integers(1, 20),
     excluded_ids=st.sampled_from([(), (0, 3)]),
 )
 def test_repetition_penalty(data, penalty, context_size, excluded_ids):
@@ -110,7 +110,9 @@ def test_repetition_penalty(data, penalty, context_size, excluded_ids):
     out = run(config, values, prompts, steps)
     for row, got in enumerate(out):
         expected = values[row].copy()
-        for token_id in set(tokens_so_far(prompts, steps, row, excluded_ids)[-context_size:]):
+        for token_id in set(
+            tokens_so_far(prompts, steps, row, excluded_ids)[-(context_size or 0) :]
+        ):
             z = values[row, token_id]
             expected[token_id] = z / penalty if z > 0 else z * penalty
         np.testing.assert_allclose(got, expected, rtol=1e-6)

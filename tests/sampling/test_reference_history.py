@@ -34,14 +34,14 @@ def repetitive(draw):
 
 def history(prompt, steps, excluded_ids, size):
     ids = [*prompt.tolist(), *steps[:, 0].tolist()]
-    return [token_id for token_id in ids if token_id not in excluded_ids][-size:]
+    return [token_id for token_id in ids if token_id not in excluded_ids][-(size or 0) :]
 
 
 @LAW
 @given(
     data=repetitive(),
     n=st.integers(2, 4),
-    size=st.integers(2, 40),
+    size=st.none() | st.integers(2, 40),
     excluded_ids=st.sampled_from([(), (1,)]),
 )
 def test_no_repeat_ngram(data, n, size, excluded_ids):
@@ -60,7 +60,7 @@ def test_no_repeat_ngram(data, n, size, excluded_ids):
 @given(
     data=repetitive(),
     allowed_length=st.integers(1, 4),
-    size=st.integers(2, 40),
+    size=st.none() | st.integers(2, 40),
     breaker_ids=st.sampled_from([(), (2,), (0, 3)]),
     excluded_ids=st.sampled_from([(), (1,)]),
 )

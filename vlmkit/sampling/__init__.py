@@ -17,6 +17,7 @@ from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
 from vlmkit.sampling._external import external
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
 from vlmkit.sampling._greedy import Greedy, greedy
+from vlmkit.sampling._history import join_states
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
 from vlmkit.sampling._min_p import MinP, min_p
 from vlmkit.sampling._mirostat import MirostatV2, mirostat_v2
@@ -217,6 +218,7 @@ __all__ = [
     "external",
     "frequency_penalty",
     "greedy",
+    "join_states",
     "logit_bias",
     "min_new_tokens",
     "min_p",

@@ -32,8 +32,10 @@ class Dry(StageConfig):
     breaker_ids: tuple[Int, ...] = Field(
         default=(), description="ids that end a sequence, such as line breaks and quotes"
     )
-    context_size: Int = Field(
-        default=1024, ge=2, description="look at this many last tokens of prompt and answer"
+    context_size: Int | None = Field(
+        default=1024,
+        ge=2,
+        description="look at this many last tokens of prompt and answer; null looks at all",
     )
     excluded_ids: tuple[Int, ...] = Field(
         default=(), description="ids that never count, such as image placeholders"
@@ -72,6 +74,6 @@ def dry(config: Dry) -> SamplerStage:
         return logits - mx.zeros(logits.shape).at[rows, ids].maximum(penalty)
 
     def update(state: SuffixMatchState, token_ids: mx.array) -> SuffixMatchState:
-        return append_suffix_match(state, token_ids, excluded_ids, breaker_ids)
+        return append_suffix_match(state, token_ids, size, excluded_ids, breaker_ids)
 
     return SamplerStage("dry", init, apply, update)

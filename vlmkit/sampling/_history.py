@@ -1,4 +1,4 @@
-"""The tokens that a penalty looks at: the last W of them per row, or how often each occurred.
+"""The tokens that a penalty looks at: the last W of them per row, all, or how often each occurred.
 
 One rule in every path: the history is the prompt (where asked for) and then the tokens really
 taken, forced ones included. Excluded ids (image placeholders) and ids outside the vocabulary are
@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_map
 from numpy.typing import NDArray
+
+from vlmkit.types import Pytree
 
 _EMPTY = -1
 
@@ -32,15 +35,53 @@ def is_counted(token_ids: mx.array, excluded_ids: Sequence[int]) -> mx.array:
     return keep
 
 
+def align_right(rows: Sequence[NDArray[np.int32]], size: int | None) -> mx.array:
+    """Return int32 ``[B, size]``: the last ids of each row at the end, -1 before them.
+
+    Without a size as many as the longest row needs, and at least two.
+    """
+    width = size or max([2, *map(len, rows)])
+    aligned = np.full((len(rows), width), _EMPTY, dtype=np.int32)
+    for row, ids in enumerate(rows):
+        aligned[row, max(width - len(ids), 0) :] = ids[-width:]
+    return mx.array(aligned)
+
+
 def init_window(
-    prompts: Sequence[NDArray[np.int32]], size: int, vocab_size: int, excluded_ids: Sequence[int]
+    prompts: Sequence[NDArray[np.int32]],
+    size: int | None,
+    vocab_size: int,
+    excluded_ids: Sequence[int],
 ) -> mx.array:
-    """Return int32 ``[B, size]``: the last ids of each prompt at the end, -1 before them."""
-    window = np.full((len(prompts), size), _EMPTY, dtype=np.int32)
-    for row, prompt in enumerate(prompts):
-        ids = counted(np.asarray(prompt, dtype=np.int32), vocab_size, excluded_ids)[-size:]
-        window[row, size - len(ids) :] = ids
-    return mx.array(window)
+    """Return int32 ``[B, size]``: what counts of each prompt, as in `align_right`."""
+    rows = [
+        counted(np.asarray(prompt, dtype=np.int32), vocab_size, excluded_ids) for prompt in prompts
+    ]
+    return align_right(rows, size)
+
+
+def widen(leaf: mx.array, by: int = 1) -> mx.array:
+    """Put ``by`` empty places before the oldest ones of ``[B, W]``."""
+    return mx.pad(leaf, [(0, 0), (by, 0)], constant_values=_EMPTY)
+
+
+def join_states(states: Sequence[Pytree]) -> Pytree:
+    """Put the states of several batches under one chain into one, in their order.
+
+    Where all of the history counts, rows may differ in width: the narrower ones get empty places.
+
+    Example:
+        >>> join_states([mx.array([[1, 2]]), mx.array([[3, 4, 5]])]).tolist()
+        [[-1, 1, 2], [3, 4, 5]]
+    """
+
+    def join(*leaves: mx.array) -> mx.array:
+        if len({leaf.shape[1:] for leaf in leaves}) > 1:
+            width = max(leaf.shape[1] for leaf in leaves)
+            leaves = tuple([widen(leaf, width - leaf.shape[1]) for leaf in leaves])
+        return mx.concatenate(list(leaves), axis=0)
+
+    return tree_map(join, states[0], *states[1:])
 
 
 def append_window(window: mx.array, token_ids: mx.array, excluded_ids: Sequence[int]) -> mx.array:

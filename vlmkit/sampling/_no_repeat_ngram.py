@@ -25,8 +25,10 @@ class NoRepeatNgram(StageConfig):
 
     kind: Literal["no_repeat_ngram"] = "no_repeat_ngram"
     n: Int = Field(ge=2, description="length of the n-gram in tokens")
-    context_size: Int = Field(
-        default=1024, ge=2, description="look at this many last tokens of prompt and answer"
+    context_size: Int | None = Field(
+        default=1024,
+        ge=2,
+        description="look at this many last tokens of prompt and answer; null looks at all",
     )
     excluded_ids: tuple[Int, ...] = Field(
         default=(), description="ids that never count, such as image placeholders"
@@ -58,6 +60,6 @@ def no_repeat_ngram(config: NoRepeatNgram) -> SamplerStage:
         return logits.at[rows, ids].minimum(bound)
 
     def update(state: SuffixMatchState, token_ids: mx.array) -> SuffixMatchState:
-        return append_suffix_match(state, token_ids, excluded_ids)
+        return append_suffix_match(state, token_ids, size, excluded_ids)
 
     return SamplerStage("no_repeat_ngram", init, apply, update)

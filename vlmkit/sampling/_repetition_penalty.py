@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Float, Int, StageConfig
-from vlmkit.sampling._history import append_window, init_window, window_ids
+from vlmkit.sampling._history import (
+    append_counts,
+    append_window,
+    init_counts,
+    init_window,
+    window_ids,
+)
 from vlmkit.types import SamplerStage
 
 
@@ -20,8 +26,10 @@ class RepetitionPenalty(StageConfig):
 
     kind: Literal["repetition_penalty"] = "repetition_penalty"
     penalty: Float = Field(gt=0.0, description="above 1 discourages repetition; 1 is off")
-    context_size: Int = Field(
-        default=20, ge=1, description="look at this many last tokens of prompt and answer"
+    context_size: Int | None = Field(
+        default=20,
+        ge=1,
+        description="look at this many last tokens of prompt and answer; null looks at all",
     )
     excluded_ids: tuple[Int, ...] = Field(
         default=(), description="ids that never count, such as image placeholders"
@@ -31,14 +39,15 @@ class RepetitionPenalty(StageConfig):
 class RepetitionPenaltyState(NamedTuple):
     """The tokens that are penalised."""
 
-    window: mx.array  # int32 [B, context_size]; the newest last, -1 where there is none yet
+    seen: mx.array  # int32 [B, context_size], the newest last, -1 where there is none yet;
+    # or float32 [B, V], how often each id occurred
 
 
 def repetition_penalty(config: RepetitionPenalty) -> SamplerStage:
     """Weaken every id in the window once: ``z / r`` where ``z > 0``, else ``z · r``.
 
-    The window holds the last ``context_size`` tokens of prompt and answer together, without the
-    excluded ids.
+    The window holds the last ``context_size`` tokens of prompt and answer together, or all of
+    them, without the excluded ids.
 
     Example:
         >>> stage = repetition_penalty(RepetitionPenalty(penalty=2.0))
@@ -49,24 +58,31 @@ def repetition_penalty(config: RepetitionPenalty) -> SamplerStage:
     Reference:
         Keskar et al., "CTRL: a conditional transformer language model", 2019, arXiv:1909.05858.
     """
-    factor = config.penalty
+    factor, size, excluded_ids = config.penalty, config.context_size, config.excluded_ids
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> RepetitionPenaltyState:
-        window = init_window(prompts, config.context_size, vocab_size, config.excluded_ids)
-        return RepetitionPenaltyState(window)
+        if size is None:
+            return RepetitionPenaltyState(init_counts(prompts, vocab_size, excluded_ids))
+        return RepetitionPenaltyState(init_window(prompts, size, vocab_size, excluded_ids))
 
     def apply(
         state: RepetitionPenaltyState, logits: mx.array, uniform: mx.array | None
     ) -> mx.array:
         if factor == 1.0:
             return logits
-        ids, has_any = window_ids(state.window)
+        if size is None:
+            return mx.where(state.seen > 0, _weaken(logits, factor), logits)
+        ids, has_any = window_ids(state.seen)
         old = mx.take_along_axis(logits, ids, axis=-1)
-        new = mx.where(old > 0, old / factor, old * factor)
-        return mx.put_along_axis(logits, ids, mx.where(has_any, new, old), axis=-1)
+        new = mx.where(has_any, _weaken(old, factor), old)
+        return mx.put_along_axis(logits, ids, new, axis=-1)
 
     def update(state: RepetitionPenaltyState, token_ids: mx.array) -> RepetitionPenaltyState:
-        window = append_window(state.window, token_ids, config.excluded_ids)
-        return RepetitionPenaltyState(window)
+        append = append_counts if size is None else append_window
+        return RepetitionPenaltyState(append(state.seen, token_ids, excluded_ids))
 
     return SamplerStage("repetition_penalty", init, apply, update)
+
+
+def _weaken(logits: mx.array, factor: float) -> mx.array:
+    return mx.where(logits > 0, logits / factor, logits * factor)

@@ -14,50 +14,75 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.sampling._history import append_window, counted, init_window, is_counted
+from vlmkit.sampling._history import (
+    align_right,
+    append_window,
+    counted,
+    is_counted,
+    widen,
+)
 
 
 class SuffixMatchState(NamedTuple):
-    """The last W tokens and their matches."""
+    """The last W tokens and their matches; all of them, where W grows with each token."""
 
     window: mx.array  # int32 [B, W]; the newest last, -1 where there is none yet
-    match: mx.array  # int32 [B, W]; the newest token's own place holds 0
+    match: mx.array  # int32 [B, W]; the newest token's own place holds 0, an empty one -1
 
 
 def init_suffix_match(
     prompts: Sequence[NDArray[np.int32]],
-    size: int,
+    size: int | None,
     vocab_size: int,
     excluded_ids: Sequence[int] = (),
     breaker_ids: Sequence[int] = (),
 ) -> SuffixMatchState:
-    """Start from the prompts; no match reaches across a breaker."""
-    match = np.zeros((len(prompts), size), dtype=np.int32)
-    for row, prompt in enumerate(prompts):
-        ids = counted(np.asarray(prompt, dtype=np.int32), vocab_size, excluded_ids)[-size:]
-        lengths = np.zeros(len(ids) + 1, dtype=np.int32)  # place 0 stands for "before the first"
-        for place, token_id in enumerate(ids):
-            grown = np.where(ids[:place] == token_id, lengths[:place] + 1, 0)
-            lengths[:] = 0
-            lengths[1 : place + 1] = 0 if token_id in breaker_ids else grown
-        match[row, size - len(ids) :] = lengths[1:]
-    return SuffixMatchState(init_window(prompts, size, vocab_size, excluded_ids), mx.array(match))
+    """Start from the last ``size`` tokens of the prompts, or all; none matches across a breaker."""
+    rows = [
+        counted(np.asarray(prompt, dtype=np.int32), vocab_size, excluded_ids)[-(size or 0) :]
+        for prompt in prompts
+    ]
+    matches = [_matches(ids.tolist(), frozenset(breaker_ids)) for ids in rows]
+    return SuffixMatchState(align_right(rows, size), align_right(matches, size))
+
+
+def _matches(ids: Sequence[int], breaker_ids: frozenset[int]) -> NDArray[np.int32]:
+    """Return for each place how many tokens up to and with it equal the last ones.
+
+    The Z function of the reversed tokens, in linear time (Gusfield, "Algorithms on strings, trees,
+    and sequences", 1997, section 1.4), cut at the last breaker.
+    """
+    back = ids[::-1]
+    bound = next((place for place, i in enumerate(back) if i in breaker_ids), len(back))
+    found = [0] * len(back)
+    begin = end = 0  # back[begin:end] equals back[:end - begin], with the largest end so far
+    for place in range(1, len(back)):
+        length = min(found[place - begin], end - place) if place < end else 0
+        while place + length < len(back) and back[length] == back[place + length]:
+            length += 1
+        found[place] = length
+        if place + length > end:
+            begin, end = place, place + length
+    return np.minimum(found[::-1], bound).astype(np.int32)
 
 
 def append_suffix_match(
     state: SuffixMatchState,
     token_ids: mx.array,
+    size: int | None,
     excluded_ids: Sequence[int] = (),
     breaker_ids: Sequence[int] = (),
 ) -> SuffixMatchState:
-    """Append the new ids ``[B]``."""
+    """Append the new ids ``[B]``; the oldest leave, unless there is no size."""
+    if size is None:
+        state = SuffixMatchState(widen(state.window), widen(state.match))
     window = append_window(state.window, token_ids, excluded_ids)
     new_ids = token_ids[:, None]
     # The window moved by one, so the old place j holds what was matched before the new place j.
     repeated = window[:, :-1] == new_ids
     for breaker_id in breaker_ids:
         repeated = repeated & (new_ids != breaker_id)
-    grown = mx.where(repeated, state.match[:, :-1] + 1, 0)
+    grown = mx.where(repeated, mx.maximum(state.match[:, :-1], 0) + 1, 0)
     match = mx.concatenate([grown, mx.zeros((len(grown), 1), mx.int32)], axis=-1)
     moved = is_counted(token_ids, excluded_ids)[:, None]
     return SuffixMatchState(window, mx.where(moved, match, state.match))
