@@ -60,6 +60,7 @@ class _Choice(NamedTuple):
     group: Group  # its beams' rows are places among ``live``
     live: tuple[Candidate, ...]
     paths: tuple[Path, ...]
+    taken: tuple[int, ...]  # token ids that later groups avoid
 
 
 def group_search(name: str, rules: Rules) -> Search:
@@ -84,7 +85,7 @@ def group_search(name: str, rules: Rules) -> Search:
                 group = _place(choice.group, len(live))
                 live += choice.live
                 paths += choice.paths
-                taken.update(candidate.token_id for candidate in choice.live)
+                taken.update(choice.taken)
             groups.append(group)
         state = GroupsState(tuple(groups), state.start, state.num_tokens + 1)
         rows = tuple(candidate.row for candidate in live)
@@ -145,10 +146,12 @@ def _choose(
         if len(live) == size:
             break
     pool = sorted(pool, key=lambda hypothesis: -hypothesis.score)[:size]
+    # Where nothing goes on, as at the length limit, the best that end stand for the beams.
+    taken = tuple(candidate.token_id for candidate in live or candidates[:size])
     if not live or _may_stop(rules, state.start, pool, live[0].score, length):
-        return _Choice(Group((), tuple(pool)), (), ())
+        return _Choice(Group((), tuple(pool)), (), (), taken)
     beams = tuple(Beam(place, candidate.score) for place, candidate in enumerate(live))
-    return _Choice(Group(beams, tuple(pool)), tuple(live), tuple(paths))
+    return _Choice(Group(beams, tuple(pool)), tuple(live), tuple(paths), taken)
 
 
 def _normalise(score: float, length: float, rules: Rules) -> float:
