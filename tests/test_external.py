@@ -145,8 +145,9 @@ def generate(configs: Sequence[RunConfig], *, batch_size: int = 1) -> list[list[
         prompt = apply_chat_template(
             processor, model.config, question, num_images=1, enable_thinking=True
         )
-        inputs = prepare_inputs(model, processor, Request(prompt, config.images), config)
-        specs.append(build_row(model, processor, inputs, config, sample=0))
+        request = Request(prompt, config.images)
+        inputs = prepare_inputs(model, processor, request, config)
+        specs.append(build_row(model, processor, request, inputs, config))
     found: list[list[int]] = [[] for _ in configs]
     for step in run_rows(model, specs, configs[0], batch_size=batch_size):
         if step.token_id is not None:

@@ -9,11 +9,13 @@ import mlx.core as mx
 
 from vlmkit.config.params import pipeline_from_params
 from vlmkit.engine import (
+    Amateur,
     Request,
     build_row,
     check_pipeline,
     collect,
     effective_config,
+    find_amateur,
     prepare_inputs,
     run_rows,
     to_result,
@@ -178,16 +180,32 @@ def read_params(
 
 
 def stream_pipeline(
-    model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
+    model: Model,
+    processor: Processor,
+    request: Request,
+    pipeline: PipelineConfig,
+    *,
+    amateur: Amateur | None = None,
+    trace: bool = False,
 ) -> Generator[GenerationResult, None, None]:
     """Run one request through a pipeline config; every other entry point comes down to this.
 
     The request is checked and its images are loaded when the function is called.
+
+    Args:
+        model: from :func:`load`.
+        processor: from :func:`load`.
+        request: prompt and images.
+        pipeline: how it becomes text.
+        amateur: the second model of contrastive decoding; by default it is loaded from where the
+            pipeline says.
+        trace: keep the logits after each stage in every result's ``trace``. Not with a search.
     """
     mx.reset_peak_memory()
-    check_pipeline(model, pipeline)
+    check_pipeline(model, pipeline, trace=trace)
     inputs = prepare_inputs(model, processor, request, pipeline)
-    spec = build_row(model, processor, inputs, pipeline, sample=request.sample)
+    amateur = find_amateur(processor, pipeline, amateur)
+    spec = build_row(model, processor, request, inputs, pipeline, amateur=amateur, trace=trace)
     effective = effective_config(model, processor, pipeline)
     steps = run_rows(model, [spec], pipeline)
     return (to_result(step, effective) for step in steps)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, List, NamedTuple, Union
 
 import mlx.core as mx
 from PIL.Image import Image
 
 from vlmkit.api import as_tuple, read_params
+from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine import (
+    Amateur,
     Request,
     build_row,
     check_pipeline,
     collect_rows,
     effective_config,
+    find_amateur,
     prepare_inputs,
     run_rows,
 )
@@ -97,26 +101,90 @@ def batch_generate(
     """
     started = time.perf_counter()
     mx.reset_peak_memory()
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     prompts = _check_prompts(prompts)
     params = _split_params({"max_tokens": max_tokens, **kwargs}, len(prompts))
-    rows = _number_samples(
-        [
-            _check_row(model, processor, *entry)
-            for entry in zip(
-                prompts,
-                _per_prompt("images", images, len(prompts)),
-                _per_prompt("audios", audios, len(prompts)),
-                params,
-                strict=True,
-            )
-        ]
+    entries = zip(
+        prompts,
+        _per_prompt("images", images, len(prompts)),
+        _per_prompt("audios", audios, len(prompts)),
+        params,
+        strict=True,
     )
+    response = _run_batch(
+        model,
+        processor,
+        [read_params(processor, *entry) for entry in entries],
+        batch_size=batch_size,
+        group_by_shape=group_by_shape,
+        started=started,
+    )
+    if verbose:
+        print(_describe(response.stats, len(prompts)))
+    return response if track_image_sizes else dataclasses.replace(response, image_sizes=None)
+
+
+def batch_pipeline(
+    model: Model,
+    processor: Processor,
+    rows: Sequence[tuple[Request, PipelineConfig]],
+    *,
+    batch_size: int = 16,
+    group_by_shape: bool = True,
+) -> BatchResponse:
+    """Run many requests, each through its own pipeline config, several at a time.
+
+    Rows may differ in everything: sampler chain, stopping, contrast, search, KV cache. Those with
+    equal cache and prefill configs share one forward pass per step.
+
+    Args:
+        model: from :func:`vlmkit.load`.
+        processor: from :func:`vlmkit.load`.
+        rows: what to generate from, and how.
+        batch_size: requests in flight at most, at least 1; a search counts as one.
+        group_by_shape: prefill only rows with images of equal size together, in order of size.
+
+    Example:
+        >>> from vlmkit import load
+        >>> from vlmkit.sampling import MinP
+        >>> model, processor = load("shapes")
+        >>> stopping = [{"kind": "max_tokens", "max_tokens": 2}]
+        >>> rows = [
+        ...     (Request("Hi"), PipelineConfig(stopping=stopping)),
+        ...     (Request("Hi"), PipelineConfig(stopping=stopping, sampling=[MinP(p=0.1)], seed=3)),
+        ... ]
+        >>> [result.generation_tokens for result in batch_pipeline(model, processor, rows).results]
+        [2, 2]
+    """
+    started = time.perf_counter()
+    mx.reset_peak_memory()
+    return _run_batch(
+        model,
+        processor,
+        rows,
+        batch_size=batch_size,
+        group_by_shape=group_by_shape,
+        started=started,
+    )
+
+
+def _run_batch(
+    model: Model,
+    processor: Processor,
+    entries: Sequence[tuple[Request, PipelineConfig]],
+    *,
+    batch_size: int,
+    group_by_shape: bool,
+    started: float,
+) -> BatchResponse:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
+    rows = _number_samples([_check_row(model, *entry) for entry in entries])
+    amateurs = _amateurs(processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     results: dict[int, GenerationResult] = {}
     for places in _partition(rows, group_by_shape):
-        specs = _specs(model, processor, [rows[place] for place in places], clock)
+        own = [rows[place] for place in places]
+        specs = _specs(model, processor, own, amateurs, clock)
         pipeline = rows[places[0]].pipeline
         steps = run_rows(
             model, specs, pipeline, batch_size=batch_size, group_by_shape=group_by_shape
@@ -128,13 +196,11 @@ def batch_generate(
             clock.prompts.append(last_step.timing.seconds)
     ordered = [results[place] for place in range(len(rows))]
     stats = _stats(ordered, time.perf_counter() - started, clock)
-    if verbose:
-        print(_describe(stats, len(rows)))
     sizes = [(image.height, image.width) for row in rows for image in row.images]
     return BatchResponse(
         texts=[result.text for result in ordered],
         stats=stats,
-        image_sizes=sizes if track_image_sizes else None,
+        image_sizes=sizes,
         results=ordered,
     )
 
@@ -184,18 +250,22 @@ def _is_per_prompt(name: str, value: Any) -> bool:
     return any(isinstance(entry, (list, tuple)) for entry in value)
 
 
-def _check_row(
-    model: Model,
-    processor: Processor,
-    prompt: str,
-    images: tuple[Any, ...],
-    audio: tuple[Any, ...],
-    params: dict[str, Any],
-) -> _Row:
-    request, pipeline = read_params(processor, prompt, images, audio, params)
+def _check_row(model: Model, request: Request, pipeline: PipelineConfig) -> _Row:
     check_pipeline(model, pipeline)
-    loaded = tuple(load_image(image, config=pipeline.preprocess) for image in images)
+    loaded = tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
     return _Row(request._replace(images=loaded), loaded, pipeline)
+
+
+def _amateurs(processor: Processor, rows: Sequence[_Row]) -> dict[str, Amateur]:
+    """The second models that the rows need, each loaded once, by their config."""
+    found: dict[str, Amateur] = {}
+    for row in rows:
+        contrast = row.pipeline.contrast
+        if isinstance(contrast, ContrastiveDecodingConfig) and contrast.amateur not in found:
+            amateur = find_amateur(processor, row.pipeline)
+            assert amateur is not None
+            found[contrast.amateur] = amateur
+    return found
 
 
 def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
@@ -231,13 +301,21 @@ def _partition(rows: Sequence[_Row], group_by_shape: bool) -> Iterator[list[int]
 
 
 def _specs(
-    model: Model, processor: Processor, rows: Sequence[_Row], clock: _Clock
+    model: Model,
+    processor: Processor,
+    rows: Sequence[_Row],
+    amateurs: Mapping[str, Amateur],
+    clock: _Clock,
 ) -> Iterator[RowSpec]:
     """Prepare each row only when a slot is free for it."""
     for row in rows:
         started = time.perf_counter()
         inputs = prepare_inputs(model, processor, row.request, row.pipeline)
-        spec = build_row(model, processor, inputs, row.pipeline, sample=row.request.sample)
+        contrast = row.pipeline.contrast
+        amateur = None
+        if isinstance(contrast, ContrastiveDecodingConfig):
+            amateur = amateurs[contrast.amateur]
+        spec = build_row(model, processor, row.request, inputs, row.pipeline, amateur=amateur)
         clock.preparing.append(time.perf_counter() - started)
         yield spec
 

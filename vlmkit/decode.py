@@ -48,7 +48,8 @@ def decode_hidden(
     positions = mx.array(state.next_positions, mx.int32)[None, :, None]
     positions = mx.broadcast_to(positions, (model.num_position_axes, batch, 1))
     span = Span(starts=cache.lengths, lengths=(1,) * batch, width=1)
-    embedded, early = model.embed_tokens(token_ids[:, None]), ()
+    embedded = model.embed_tokens(token_ids[:, None])
+    early: tuple[mx.array, ...] = ()
     if early_layers:
         output, early, cache = model.forward_early(embedded, positions, cache, span, early_layers)
     else:

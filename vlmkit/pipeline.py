@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from vlmkit.cache import CacheConfig, DenseConfig
 from vlmkit.configbase import Int, StageConfig
+from vlmkit.contrast import ContrastConfig
 from vlmkit.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
 from vlmkit.sampling import Greedy, SamplerConfig
+from vlmkit.search import SearchConfig
 from vlmkit.stopping import EosConfig, MaxTokensConfig, StoppingConfig
 
 DEFAULT_MAX_TOKENS = 256
@@ -29,8 +33,16 @@ class PipelineConfig(StageConfig):
         default=PrefillConfig(), description="how the prompt goes through the model"
     )
     cache: CacheConfig = Field(default=DenseConfig(), description="how keys and values are kept")
+    contrast: ContrastConfig | None = Field(
+        default=None,
+        description="what the model's logits are contrasted with before they are sampled from",
+    )
     sampling: tuple[SamplerConfig, ...] = Field(
         default=(Greedy(),), description="stages that turn logits into a token, in this order"
+    )
+    search: SearchConfig | None = Field(
+        default=None,
+        description="null: one token is drawn per step; else several rows are searched for one",
     )
     stopping: tuple[StoppingConfig, ...] = Field(
         default=(MaxTokensConfig(max_tokens=DEFAULT_MAX_TOKENS), EosConfig()),
@@ -39,6 +51,26 @@ class PipelineConfig(StageConfig):
     seed: Int = Field(
         default=0, ge=0, lt=2**64, description="with the sample number and position: every draw"
     )
+    reproducible: bool = Field(
+        default=True, description="false: allow stopping criteria that look at the clock"
+    )
     skip_special_tokens: bool = Field(
         default=False, description="leave special tokens out of the text"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _search_without_greedy(cls, values: Any) -> Any:
+        # The default chain keeps one token, which would leave a search nothing to choose from.
+        if isinstance(values, dict) and values.get("search") and "sampling" not in values:
+            return {**values, "sampling": ()}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.search is not None and any(stage.kind == "greedy" for stage in self.sampling):
+            raise ValueError(
+                f"sampling has a greedy stage, which leaves {self.search.kind} one token to choose "
+                "from; leave it out (sampling: [] is all that a search needs)"
+            )
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import mlx.core as mx
 from pydantic import Field
@@ -106,7 +107,6 @@ def prefill_branches(
     embeddings: Embeddings,
     new_cache: Callable[[int], Cache],
     *,
-    num_shared: int,
     branch: Callable[[Cache, Sequence[int]], Cache],
     step_size: int,
     early_layers: Sequence[int] = (),
@@ -116,9 +116,8 @@ def prefill_branches(
 
     Args:
         model: the model's functions.
-        embeddings: B whole prompts, equal in their first ``num_shared`` tokens.
+        embeddings: B whole prompts.
         new_cache: an empty cache for a number of rows.
-        num_shared: equal tokens at the start, fewer than the shortest prompt has.
         branch: select rows of a cache, with repetition.
         step_size: tokens per forward pass, >= 1.
         early_layers: layers whose input is wanted too.
@@ -128,6 +127,7 @@ def prefill_branches(
         What :func:`prefill_hidden` returns; ``prompt`` is [1, T, hidden] of the first prompt.
     """
     batch = len(embeddings.lengths)
+    num_shared = shared_length(embeddings)
     if num_shared == 0:
         cache, shared = new_cache(batch), []
     else:
@@ -156,3 +156,22 @@ def prefill_branches(
         return state, hidden
     own = hidden.prompt[:1, : rest.lengths[0]]
     return state, hidden._replace(prompt=mx.concatenate([*shared, own], axis=1))
+
+
+def shared_length(embeddings: Embeddings) -> int:
+    """Return how many embedded tokens all prompts begin with; each keeps at least one of its own.
+
+    Example:
+        >>> hidden = mx.array([[[1.0], [2.0], [3.0]], [[1.0], [2.0], [4.0]]])
+        >>> positions = mx.zeros((1, 2, 3), mx.int32)
+        >>> shared_length(Embeddings(hidden, positions, (3, 3), (3, 3)))
+        2
+    """
+    own = min(embeddings.lengths) - 1
+    if own < 1:
+        return 0
+    hidden, positions = embeddings.hidden[:, :own], embeddings.positions[:, :, :own]
+    equal = mx.all(hidden == hidden[:1], axis=(0, 2)) & mx.all(
+        positions == positions[:, :1], axis=(0, 1)
+    )
+    return own if mx.all(equal).item() else cast(int, mx.argmin(equal).item())

@@ -58,6 +58,9 @@ class GenerationResult:
         finish_kind: the stopping criterion that ended the row, such as ``"eos"``.
         matched_stop: the stop string, or the token id, that matched.
         cached_tokens: prompt tokens taken from a cache instead of being processed.
+        score: what a search ranked this response by; ``None`` without a search.
+        alternatives: a search's other results, from the next best down.
+        trace: the step's logits after each stage, where that was asked for.
         effective: the effective configuration, defaults resolved.
     """
 
@@ -76,6 +79,9 @@ class GenerationResult:
     finish_kind: Optional[str] = None
     matched_stop: str | int | None = None
     cached_tokens: int = 0
+    score: Optional[float] = None
+    alternatives: List[GenerationResult] = field(default_factory=list, repr=False)
+    trace: Any = field(default=None, repr=False)
     effective: Optional[dict[str, Any]] = field(default=None, repr=False)
 
 

@@ -196,16 +196,16 @@ def test_bad_batches_are_refused(shapes: Loaded, arguments: dict[str, Any], mess
 def test_one_forward_per_step_for_rows_with_different_chains(
     shapes: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vlmkit.engine import loop
+    from vlmkit.engine import lanes
 
     widths: list[int] = []
-    real = loop.decode_step
+    real = lanes.decode_hidden
 
-    def counted(model: Any, state: Any, token_ids: Any) -> Any:
+    def counted(model: Any, state: Any, token_ids: Any, **options: Any) -> Any:
         widths.append(token_ids.shape[0])
-        return real(model, state, token_ids)
+        return real(model, state, token_ids, **options)
 
-    monkeypatch.setattr(loop, "decode_step", counted)
+    monkeypatch.setattr(lanes, "decode_hidden", counted)
     batch_generate(
         *shapes,
         prompts=["Hello", "How many?", "Is there a"],

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
@@ -64,8 +64,17 @@ def _write(segments: Iterable[str], prompt: str) -> None:
 
 
 def _to_json(result: GenerationResult, *, with_logprobs: bool) -> str:
-    fields = {field.name for field in dataclasses.fields(result)}
-    if not with_logprobs:
-        fields.remove("logprobs")  # one number per vocabulary entry
-    names = [field.name for field in dataclasses.fields(result) if field.name in fields]
-    return json.dumps({name: getattr(result, name) for name in names}, ensure_ascii=False)
+    return json.dumps(_fields(result, with_logprobs=with_logprobs), ensure_ascii=False)
+
+
+def _fields(result: GenerationResult, *, with_logprobs: bool) -> dict[str, Any]:
+    left_out = {"trace"} if with_logprobs else {"trace", "logprobs"}  # logprobs: a whole vocabulary
+    fields = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if field.name not in left_out
+    }
+    fields["alternatives"] = [
+        _fields(other, with_logprobs=with_logprobs) for other in result.alternatives
+    ]
+    return fields

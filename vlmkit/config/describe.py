@@ -14,8 +14,10 @@ STAGES = (
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
     ("cache", ("cache",)),
+    ("contrast", ("contrast",)),
     ("sampling", ("sampling", "seed")),
-    ("stopping", ("stopping",)),
+    ("search", ("search",)),
+    ("stopping", ("stopping", "reproducible")),
     ("text", ("skip_special_tokens",)),
 )
 

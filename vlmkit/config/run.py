@@ -15,7 +15,9 @@ from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_no
 from vlmkit.config.validate import validate
 from vlmkit.config.yaml import load_yaml, parse_overrides
 from vlmkit.configbase import StageConfig
+from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.stopping import clock_kinds
 
 
 class TemplateConfig(StageConfig):
@@ -83,7 +85,8 @@ def load_run(
 
     Raises:
         VlmkitError: names the file and line, the key, and what would work; also for an external
-            stage whose factory can't be found or refuses its arguments.
+            stage whose factory can't be found or refuses its arguments, and for a criterion that
+            looks at the clock in a run that is to be reproducible.
 
     Example:
         >>> run = load_run(overrides=["seed=3", "sampling=[{kind: temperature, temperature: 0.7}]"])
@@ -94,14 +97,30 @@ def load_run(
     file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
     tree = apply_flags(_resolve_paths(file), given, default_tree())
     tree = merge_all([tree, parse_overrides(overrides)])
+    tree = _free_chain_for_search(tree)
     config = validate(RunConfig, tree)
     check_external(config, tree)
+    if config.reproducible and (kinds := clock_kinds(config.stopping)):
+        node = find(tree, ("stopping",))
+        raise VlmkitError(
+            f"{DEFAULT if node is None else node.origin}: stopping: {', '.join(kinds)} depends on "
+            "the clock; leave it out, or write reproducible: false"
+        )
     return ResolvedRun(config, tree)
 
 
 def default_tree() -> Node:
     """Every default of a run as a tree."""
     return to_node(written(RunConfig()), DEFAULT)
+
+
+def _free_chain_for_search(tree: Node) -> Node:
+    """Leave the default greedy stage out where a search is asked for: it would decide alone."""
+    search, sampling = find(tree, ("search",)), find(tree, ("sampling",))
+    is_default = sampling == to_node(written(RunConfig())["sampling"], DEFAULT)
+    if search is None or search.value is None or not is_default:
+        return tree
+    return replace_at(tree, ("sampling",), to_node([], DEFAULT))
 
 
 def _resolve_paths(tree: Node) -> Node:

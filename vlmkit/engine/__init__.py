@@ -1,22 +1,19 @@
 """The engine: rows, the decode loop, and how a pipeline config becomes both."""
 
 from vlmkit.engine.collect import collect, collect_rows, to_result
-from vlmkit.engine.run import (
-    Request,
-    build_row,
-    check_pipeline,
-    effective_config,
-    prepare_inputs,
-    run_rows,
-)
+from vlmkit.engine.contrasting import Amateur, find_amateur
+from vlmkit.engine.request import Request, prepare_inputs
+from vlmkit.engine.run import build_row, check_pipeline, effective_config, run_rows
 
 __all__ = [
+    "Amateur",
     "Request",
     "build_row",
     "check_pipeline",
     "collect",
     "collect_rows",
     "effective_config",
+    "find_amateur",
     "prepare_inputs",
     "run_rows",
     "to_result",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -30,14 +30,25 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
         token_ids=[step.token_id] if step.token_id is not None else [],
         forced=[step.forced] if step.token_id is not None else [],
         cached_tokens=step.timing.cached_tokens,
+        trace=step.trace,
         effective=effective,
     )
     if step.finish is not None:
         result.finish_reason = step.finish.reason
         result.finish_kind = step.finish.kind
         result.matched_stop = step.finish.matched
+    if step.hypotheses:
+        result.score = step.hypotheses[0][0]
+        result.alternatives = [_hypothesis(*one) for one in step.hypotheses[1:]]
     if (logits := step.logits) is not None:
         result.logprobs = lambda: normalised_logprobs(logits)  # type: ignore[assignment]
+    return result
+
+
+def _hypothesis(score: float, steps: Sequence[Step]) -> GenerationResult:
+    """Another result of a search."""
+    result = collect(map(to_result, steps))
+    result.score = score
     return result
 
 

@@ -3,71 +3,46 @@
 Every step launches the next forward pass before the host reads the current tokens, so Python and
 the device work at the same time. Rows enter after their own prefill and leave when they finish
 (continuous batching; Yu et al., "Orca", OSDI 2022). A row's tokens do not depend on its neighbours.
+
+A step: launch the forward pass over the tokens taken; read those tokens, which may end rows; choose
+the next ones from the pass's logits, by drawing or by a search, and move the rows accordingly.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import join_rows, select_rows
-from vlmkit.decode import decode_step
+from vlmkit.engine.lanes import LaneOptions, start_lanes
 from vlmkit.engine.rows import (
     PromptTiming,
     RowSpec,
     RowState,
     Step,
-    apply_decisions,
     may_continue,
-    observe_token,
     start_row,
     unstarted_step,
 )
-from vlmkit.engine.sampler_groups import (
-    SamplerGroup,
-    draw_tokens,
-    init_groups,
-    join_groups,
-    select_groups,
-    update_groups,
-)
-from vlmkit.prefill import prefill
-from vlmkit.types import Cache, DecodeState, Inputs, Model
+from vlmkit.engine.sampler_groups import init_groups
+from vlmkit.engine.searching import Path, start_search
+from vlmkit.engine.stepping import Batch, Flight, choose, join_batches, launch, observe
+from vlmkit.types import Model
 
 
 class LoopOptions(NamedTuple):
     """What all rows of one loop share."""
 
-    batch_size: int  # rows in flight at most
-    prefill_step_size: int  # tokens per prefill forward, padding included
-    new_cache: Callable[[int], Cache]  # empty cache for a number of rows
+    batch_size: int  # requests in flight at most
+    lanes: LaneOptions
     group_by_shape: bool = True  # prefill only rows with equal image grids together
 
 
-class Drawn(NamedTuple):
-    """The rows in flight and the token that each is about to take."""
-
-    rows: tuple[RowState, ...]
-    sampled: mx.array  # int32 [B], as drawn
-    tokens: mx.array  # int32 [B], after forcing
-    logits: mx.array  # float32 [B, V] that ``sampled`` was drawn from
-
-
-class Batch(NamedTuple):
-    """What the next step starts from."""
-
-    drawn: Drawn
-    state: DecodeState
-    groups: tuple[SamplerGroup, ...]
-
-
 def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step]:
-    """Generate every row to its end and yield each token as soon as it is known.
+    """Generate every row to its end and yield each token as soon as it is certain.
 
     Args:
         model: the model's functions.
@@ -85,32 +60,32 @@ def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) ->
     source = enumerate(specs)
     batch: Batch | None = None
     while True:
-        free = options.batch_size - (len(batch.drawn.rows) if batch else 0)
+        free = options.batch_size - (batch.num_requests if batch else 0)
         for arrival in _take_arrivals(source, waiting, free, options):
             if isinstance(arrival, Step):
                 yield arrival
-            else:
-                joiner = _start_batch(model, arrival, options)
-                batch = joiner if batch is None else _join(batch, joiner)
+                continue
+            joiner, steps = _start_batch(model, arrival, options)
+            yield from steps
+            if joiner is not None:
+                batch = joiner if batch is None else join_batches(batch, joiner)
         if batch is None:
-            return
-        drawn = batch.drawn
-        # Nothing may hold the old state when the step is launched: the caches would be copied.
-        batch = _advance(model, batch) if any(map(may_continue, drawn.rows)) else None
-        if batch is not None:
-            mx.async_eval(batch.drawn.sampled)  # type: ignore[no-untyped-call]
-        rows = []
-        sampled, tokens = to_ids(drawn.sampled), to_ids(drawn.tokens)
-        for place, row in enumerate(drawn.rows):
-            row, step = observe_token(row, sampled[place], tokens[place], drawn.logits[place])
-            rows.append(row)
-            yield step
-        batch = _settle(batch, rows) if batch is not None else None
-
-
-def to_ids(token_ids: mx.array) -> list[int]:
-    """Read int32 ``[B]`` token ids; waits for the device."""
-    return cast("list[int]", token_ids.tolist())
+            if not waiting:
+                return
+            continue
+        paths, drawn = batch.paths, batch.drawn
+        # Nothing may hold the old state when the pass is launched: the caches would be copied.
+        flight = launch(batch) if any(may_continue(path.row) for path in paths) else None
+        batch = None
+        if flight is not None:
+            mx.async_eval(flight.logits.combined)  # type: ignore[no-untyped-call]
+        rows, steps = observe(paths, drawn)
+        del drawn
+        yield from steps
+        if flight is not None:
+            batch, steps = choose(flight._replace(paths=rows))
+            flight = None
+            yield from steps
 
 
 def _take_arrivals(
@@ -130,11 +105,17 @@ def _take_arrivals(
         if not waiting:
             return
         group = [waiting.popleft()]
+        if _is_alone(group[0]):
+            free -= 1
+            yield group
+            continue
         longest = len(group[0].spec.inputs.token_ids)
         while waiting and len(group) < free:
             inputs = waiting[0].spec.inputs
             longest = max(longest, len(inputs.token_ids))
-            if longest * (len(group) + 1) > options.prefill_step_size:
+            if longest * (len(group) + 1) > options.lanes.prefill_step_size:
+                break
+            if _is_alone(waiting[0]):
                 break
             same = inputs.image_grids == group[0].spec.inputs.image_grids
             if options.group_by_shape and not same:
@@ -144,49 +125,44 @@ def _take_arrivals(
         yield group
 
 
-def _start_batch(model: Model, rows: Sequence[RowState], options: LoopOptions) -> Batch:
-    """Prefill rows together and draw their first tokens; equal prompts are computed once."""
+def _is_alone(row: RowState) -> bool:
+    """Whether a row's prefill is its own: it has several streams, or a search needs its states."""
+    contrast, search = row.spec.contrast, row.spec.search
+    several = contrast is not None and contrast.model is None and bool(contrast.inputs)
+    return several or (search is not None and search.needs_hidden)
+
+
+def _start_batch(
+    model: Model, rows: Sequence[RowState], options: LoopOptions
+) -> tuple[Batch | None, list[Step]]:
+    """Prefill rows together and choose their first tokens; equal prompts are computed once."""
     started = time.perf_counter()
-    inputs, places = _unique_inputs(rows)
-    state, logits = prefill(
+    search = rows[0].spec.search
+    lanes, logits, places = start_lanes(
         model,
-        model.embed(inputs),
-        options.new_cache(len(inputs)),
-        step_size=options.prefill_step_size,
+        [row.spec.inputs for row in rows],
+        [row.spec.contrast for row in rows],
+        options.lanes,
+        keep_prompt=search is not None and search.needs_hidden,
     )
-    if len(inputs) < len(rows):
-        state, logits = select_state(state, places), logits[mx.array(places)]
-    logits = logits.astype(mx.float32)
-    samplers = [row.spec.sampler for row in rows]
-    prompts = [row.spec.inputs.token_ids for row in rows]
-    groups = init_groups(samplers, prompts, logits.shape[-1])
-    groups, sampled = draw_tokens(groups, logits, samplers, [0] * len(rows))
-    tokens = apply_decisions(sampled, rows)
-    mx.eval(tokens, sampled)
+    mx.eval(logits.combined)
     now = time.perf_counter()
+    prompts = [row.spec.inputs.token_ids for row in rows]
     timings = _prompt_timings([len(ids) for ids in prompts], places, now - started)
-    timed = tuple(
-        row._replace(timing=timing, first_token_s=now)
+    timed = [
+        row._replace(timing=timing, started_s=started, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
+    ]
+    flight = Flight(
+        paths=tuple(map(Path, timed)),
+        lanes=lanes,
+        groups=init_groups([row.spec.sampler for row in rows], prompts, logits.own.shape[-1]),
+        logits=logits,
+        searches={
+            row.row: start_search(row, logits) for row in timed if row.spec.search is not None
+        },
     )
-    drawn = Drawn(timed, sampled, tokens, logits)
-    return Batch(drawn, state, update_groups(groups, tokens))
-
-
-def _unique_inputs(rows: Sequence[RowState]) -> tuple[list[Inputs], list[int]]:
-    """The different inputs among the rows, and for each row which of them is its own."""
-    known: dict[tuple[bytes, bytes], int] = {}
-    inputs: list[Inputs] = []
-    places = []
-    for row in rows:
-        own = row.spec.inputs
-        patches = b"" if own.patches is None else hashlib.blake2b(own.patches.tobytes()).digest()
-        key = own.token_ids.tobytes(), patches + repr(own.image_grids).encode()
-        if key not in known:
-            known[key] = len(inputs)
-            inputs.append(own)
-        places.append(known[key])
-    return inputs, places
+    return choose(flight)
 
 
 def _prompt_timings(
@@ -204,59 +180,3 @@ def _prompt_timings(
         )
         for own, length in zip(computed, lengths, strict=True)
     ]
-
-
-def select_state(state: DecodeState, rows: Sequence[int]) -> DecodeState:
-    """The state of these rows, in this order; a row may come twice (a branch)."""
-    return DecodeState(
-        cache=select_rows(state.cache, rows),
-        next_positions=tuple(state.next_positions[row] for row in rows),
-    )
-
-
-def _advance(model: Model, batch: Batch) -> Batch:
-    """Build the graph of the forward pass over the batch's tokens and of the next draw."""
-    rows = batch.drawn.rows
-    state, logits = decode_step(model, batch.state, batch.drawn.tokens)
-    logits = logits.astype(mx.float32)
-    groups, sampled = draw_tokens(
-        batch.groups,
-        logits,
-        [row.spec.sampler for row in rows],
-        [row.num_tokens + 1 for row in rows],
-    )
-    return Batch(Drawn(rows, sampled, sampled, logits), state, groups)
-
-
-def _settle(batch: Batch, rows: Sequence[RowState]) -> Batch | None:
-    """Drop the rows that finished and let the others' decisions act on the tokens just drawn."""
-    keep = [place for place, row in enumerate(rows) if row.decision.finish is None]
-    if not keep:
-        return None
-    state, groups = batch.state, batch.groups
-    sampled, logits = batch.drawn.sampled, batch.drawn.logits
-    if len(keep) < len(rows):
-        index = mx.array(keep)
-        state, groups = select_state(state, keep), select_groups(groups, keep)
-        sampled, logits = sampled[index], logits[index]
-    going = tuple(rows[place] for place in keep)
-    tokens = apply_decisions(sampled, going)
-    return Batch(Drawn(going, sampled, tokens, logits), state, update_groups(groups, tokens))
-
-
-def _join(first: Batch, second: Batch) -> Batch:
-    """Put the rows of two batches into one."""
-    one, two = first.drawn, second.drawn
-    return Batch(
-        drawn=Drawn(
-            rows=one.rows + two.rows,
-            sampled=mx.concatenate([one.sampled, two.sampled]),
-            tokens=mx.concatenate([one.tokens, two.tokens]),
-            logits=mx.concatenate([one.logits, two.logits]),
-        ),
-        state=DecodeState(
-            cache=join_rows([first.state.cache, second.state.cache]),
-            next_positions=first.state.next_positions + second.state.next_positions,
-        ),
-        groups=join_groups(first.groups, second.groups, len(one.rows)),
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.engine.lanes import RowContrast
 from vlmkit.engine.sampler_groups import RowSampler
 from vlmkit.engine.text import (
     TextDecoder,
@@ -17,7 +19,16 @@ from vlmkit.engine.text import (
     release_text,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Decision, Finish, Inputs, Pytree, StoppingCriterion, TokenEvent
+from vlmkit.search import Search
+from vlmkit.types import (
+    Decision,
+    Finish,
+    Inputs,
+    Pytree,
+    StepTrace,
+    StoppingCriterion,
+    TokenEvent,
+)
 
 
 class RowSpec(NamedTuple):
@@ -28,6 +39,10 @@ class RowSpec(NamedTuple):
     stopping: StoppingCriterion
     text: TextDecoder
     token_limit: int | None  # the row ends at this many tokens, whatever the criteria say
+    contrast: RowContrast | None = None  # None: the model's own logits enter the chain
+    search: Search | None = None  # None: one token is drawn per step
+    num_eos: int = 1  # token ids that end the row, for a search
+    trace: bool = False  # keep the logits after each stage
 
 
 class PromptTiming(NamedTuple):
@@ -46,9 +61,22 @@ class RowState(NamedTuple):
     stopping: Pytree
     decision: Decision
     text: TextState
+    hosts: tuple[Any, ...]  # states of the chain's host reducers
     num_tokens: int
     timing: PromptTiming
+    started_s: float  # clock reading when its prefill began
     first_token_s: float  # clock reading when the first token was there
+
+
+class Taken(NamedTuple):
+    """The token that a row takes, and what is known of it."""
+
+    sampled_id: int  # before forcing
+    token_id: int
+    logits: mx.array  # float32 [V], the model's own
+    entropy: float | None = None
+    confidence: float | None = None
+    trace: StepTrace | None = None
 
 
 class Step(NamedTuple):
@@ -64,6 +92,9 @@ class Step(NamedTuple):
     logits: mx.array | None  # float32 [V], before the sampler chain
     timing: PromptTiming
     first_token_s: float
+    trace: StepTrace | None = None
+    hypotheses: tuple[tuple[float, tuple[Step, ...]], ...] = ()
+    # on the last step of a search: (score, steps) of its results, the best first
 
 
 def start_row(place: int, spec: RowSpec) -> RowState:
@@ -71,32 +102,51 @@ def start_row(place: int, spec: RowSpec) -> RowState:
     stopping, decision = spec.stopping.init(spec.inputs.token_ids.tolist())
     if spec.token_limit == 0 and decision.finish is None:
         decision = decision._replace(finish=Finish("length", "context"))
-    timing = PromptTiming(0.0, 0.0)
-    return RowState(place, spec, stopping, decision, init_text(), 0, timing, 0.0)
+    hosts = tuple(host.init(spec.inputs.token_ids.tolist()) for host in spec.sampler.chain.hosts)
+    return RowState(
+        row=place,
+        spec=spec,
+        stopping=stopping,
+        decision=decision,
+        text=init_text(),
+        hosts=hosts,
+        num_tokens=0,
+        timing=PromptTiming(0.0, 0.0),
+        started_s=0.0,
+        first_token_s=0.0,
+    )
 
 
 def may_continue(row: RowState) -> bool:
-    """Whether the row can have another token after the one being drawn."""
+    """Whether the row can have another token after the one being drawn.
+
+    A search has taken that token already, and only rows that go on are left of it.
+    """
+    if row.spec.search is not None:
+        return True
     limit = row.spec.token_limit
     return limit is None or row.num_tokens + 1 < limit
 
 
-def observe_token(
-    row: RowState, sampled_id: int, token_id: int, logits: mx.array
-) -> tuple[RowState, Step]:
+def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     """Take in the token that was drawn: update text and stopping, and say what comes out."""
+    sampled_id, token_id = taken.sampled_id, taken.token_id
     if token_id < 0:
-        raise VlmkitError(
-            f"row {row.row}: no token can be drawn after {row.num_tokens} tokens: the logits "
-            "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
-            "chain's biases"
-        )
+        raise nothing_to_draw(row)
     forced = token_id != sampled_id or is_forced(row.decision, sampled_id)
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
-    stopping, decision = row.spec.stopping.step(
-        row.stopping, TokenEvent(token_id, text.full, num_tokens, drawn_id=sampled_id)
+    timed = "elapsed_s" in row.spec.stopping.reads
+    event = TokenEvent(
+        token_id,
+        text.full,
+        num_tokens,
+        drawn_id=sampled_id,
+        entropy=taken.entropy,
+        confidence=taken.confidence,
+        elapsed_s=time.perf_counter() - row.started_s if timed else None,
     )
+    stopping, decision = row.spec.stopping.step(row.stopping, event)
     if decision.finish is None and num_tokens == row.spec.token_limit:
         decision = decision._replace(finish=Finish("length", "context"))
     if decision.finish is not None:
@@ -104,7 +154,16 @@ def observe_token(
         text, released = release_text(text, decision.finish.text_end)
     else:
         text, released = release_text(text, decision.hold_from)
-    row = row._replace(stopping=stopping, decision=decision, text=text, num_tokens=num_tokens)
+    reducers = row.spec.sampler.chain.hosts
+    row = row._replace(
+        stopping=stopping,
+        decision=decision,
+        text=text,
+        hosts=tuple(
+            host.step(state, token_id) for host, state in zip(reducers, row.hosts, strict=True)
+        ),
+        num_tokens=num_tokens,
+    )
     step = Step(
         row=row.row,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
@@ -113,11 +172,21 @@ def observe_token(
         text=released,
         num_tokens=num_tokens,
         finish=decision.finish,
-        logits=logits,
+        logits=taken.logits,
         timing=row.timing,
         first_token_s=row.first_token_s,
+        trace=taken.trace,
     )
     return row, step
+
+
+def nothing_to_draw(row: RowState) -> VlmkitError:
+    """What to raise where no token has a finite logit."""
+    return VlmkitError(
+        f"row {row.row}: no token can be drawn after {row.num_tokens} tokens: the logits "
+        "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
+        "chain's biases"
+    )
 
 
 def is_forced(decision: Decision, sampled_id: int) -> bool:

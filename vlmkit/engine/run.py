@@ -2,62 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.cache import CacheConfig, build_cache, describe_cache
+from vlmkit.engine.contrasting import Amateur, row_contrast
+from vlmkit.engine.lanes import LaneOptions
 from vlmkit.engine.loop import LoopOptions, decode_rows
+from vlmkit.engine.request import Request
 from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.engine.sampler_groups import RowSampler
 from vlmkit.engine.text import TextDecoder
+from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, prepare
 from vlmkit.processors import Processor
 from vlmkit.sampling import build_chain, exclude_ids
-from vlmkit.stopping import build_stopping
-from vlmkit.types import Inputs, Model
-
-
-class Request(NamedTuple):
-    """What to generate from."""
-
-    prompt: str | Sequence[int]  # formatted text, or token ids
-    images: tuple[ImageSource, ...] = ()
-    audio: tuple[Any, ...] = ()
-    sample: int = 0  # which of several independent samples of the same prompt this is
-
-
-def prepare_inputs(
-    model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
-) -> Inputs:
-    """Load the request's media and lay the prompt out as token ids and patches."""
-    return prepare(
-        processor,
-        request.prompt,
-        request.images,
-        request.audio,
-        config=pipeline.preprocess,
-        context_length=model.config.max_position_embeddings,
-    )
+from vlmkit.search import build_search
+from vlmkit.stopping import build_stopping, clock_kinds, token_limit
+from vlmkit.types import Cache, Inputs, Model
 
 
 def build_row(
     model: Model,
     processor: Processor,
+    request: Request,
     inputs: Inputs,
     pipeline: PipelineConfig,
     *,
-    sample: int,
+    amateur: Amateur | None = None,
+    trace: bool = False,
 ) -> RowSpec:
-    """Turn a pipeline's sampling and stopping configs into the functions of one row."""
+    """Turn a pipeline's sampling, stopping, contrast and search configs into a row's functions.
+
+    Args:
+        model: the model's functions.
+        processor: its processor.
+        request: what the row generates from.
+        inputs: the request, prepared.
+        pipeline: how.
+        amateur: the second model of contrastive decoding.
+        trace: keep the logits after each stage in every step.
+    """
     tokenizer = processor.tokenizer
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     sampling = exclude_ids(pipeline.sampling, sorted(processor.placeholder_ids))
-    limits = [stop.max_tokens for stop in pipeline.stopping if stop.kind == "max_tokens"]
+    limits = [limit for limit in (token_limit(pipeline.stopping),) if limit is not None]
     context_length = model.config.max_position_embeddings
     if context_length is not None:
         limits.append(max(context_length - len(inputs.token_ids), 0))
@@ -67,7 +60,7 @@ def build_row(
             chain=build_chain(sampling),
             key=tuple(stage.model_dump_json() for stage in sampling),
             seed=pipeline.seed,
-            sample=sample,
+            sample=request.sample,
         ),
         stopping=build_stopping(
             pipeline.stopping,
@@ -81,12 +74,31 @@ def build_row(
             skip_special_tokens=pipeline.skip_special_tokens,
         ),
         token_limit=min(limits, default=None),
+        contrast=row_contrast(model, processor, request, inputs, pipeline, amateur),
+        search=None if pipeline.search is None else build_search(pipeline.search),
+        num_eos=max(len(processor.eos_token_ids), 1),
+        trace=trace,
     )
 
 
-def check_pipeline(model: Model, pipeline: PipelineConfig) -> None:
-    """Refuse a cache policy that cannot work on this model, before anything is computed."""
+def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = False) -> None:
+    """Refuse what cannot work on this model, before anything is computed.
+
+    Raises:
+        VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, or a
+            search that is to be traced.
+    """
     build_cache(pipeline.cache, model.layer_shapes, 0, model.dtype)
+    if pipeline.reproducible and (kinds := clock_kinds(pipeline.stopping)):
+        raise VlmkitError(
+            f"stopping: {', '.join(kinds)} depends on the clock; leave it out, or set "
+            "reproducible: false"
+        )
+    if trace and pipeline.search is not None:
+        raise VlmkitError(
+            f"trace: {pipeline.search.kind} draws no tokens, so there is nothing to trace; leave "
+            "search out"
+        )
 
 
 def run_rows(
@@ -100,14 +112,13 @@ def run_rows(
     """Run rows through the decode loop under the pipeline's prefill and cache configs."""
     options = LoopOptions(
         batch_size=batch_size,
-        prefill_step_size=pipeline.prefill.step_size,
-        new_cache=partial(_new_cache, model, pipeline.cache),
+        lanes=LaneOptions(partial(_new_cache, pipeline.cache), pipeline.prefill.step_size),
         group_by_shape=group_by_shape,
     )
     return decode_rows(model, specs, options)
 
 
-def _new_cache(model: Model, config: CacheConfig, batch: int) -> Any:
+def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
     return build_cache(config, model.layer_shapes, batch, model.dtype)
 
 
@@ -132,4 +143,5 @@ def effective_config(
         "processor_backend": processor.backend,
         "eos_token_ids": sorted(processor.eos_token_ids),
         "device": str(mx.default_device()),
+        "reproducible": not clock_kinds(pipeline.stopping),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -51,21 +51,17 @@ def init_groups(
     )
 
 
-def select_groups(groups: Sequence[SamplerGroup], keep: Sequence[int]) -> tuple[SamplerGroup, ...]:
-    """Keep the given rows of the batch (ascending); they are renumbered 0, 1, …"""
-    new_index = {old: new for new, old in enumerate(keep)}
+def select_groups(groups: Sequence[SamplerGroup], rows: Sequence[int]) -> tuple[SamplerGroup, ...]:
+    """Keep these rows, in this order, as rows 0, 1, …; a row may come twice (a branch)."""
     kept = []
     for group in groups:
-        local = [place for place, row in enumerate(group.rows) if row in new_index]
-        if not local:
+        place = {row: index for index, row in enumerate(group.rows)}
+        new_rows = tuple(new for new, row in enumerate(rows) if row in place)
+        if not new_rows:
             continue
-        index = mx.array(local)
-        kept.append(
-            group._replace(
-                rows=tuple(new_index[group.rows[place]] for place in local),
-                state=tree_map(lambda leaf, index=index: leaf[index], group.state),
-            )
-        )
+        index = mx.array([place[rows[new]] for new in new_rows])
+        state = tree_map(lambda leaf, index=index: leaf[index], group.state)
+        kept.append(group._replace(rows=new_rows, state=state))
     return tuple(kept)
 
 
@@ -84,12 +80,21 @@ def join_groups(
     return tuple(joined.values())
 
 
+class Draws(NamedTuple):
+    """One token per row, and the way to it."""
+
+    groups: tuple[SamplerGroup, ...]  # with the states after the draw
+    sampled: mx.array  # int32 [B]; -1 where a row has no token that can be drawn
+    traces: dict[int, tuple[mx.array, ...]]  # by row: its logits [V] after each stage
+
+
 def draw_tokens(
     groups: Sequence[SamplerGroup],
     logits: mx.array,
     samplers: Sequence[RowSampler],
     positions: Sequence[int],
-) -> tuple[tuple[SamplerGroup, ...], mx.array]:
+    traced: Sequence[int] = (),
+) -> Draws:
     """Draw one token per row.
 
     Args:
@@ -98,30 +103,81 @@ def draw_tokens(
         samplers: one per row.
         positions: how many tokens each row has generated so far; with the row's seed and sample
             number this is the counter of its random draw.
-
-    Returns:
-        The groups with their new states, and the token ids int32 ``[B]``; -1 where a row has no
-        token that can be drawn.
+        traced: rows whose logits after each stage are wanted.
     """
     drawn, after = [], []
+    traces: dict[int, tuple[mx.array, ...]] = {}
     for group in groups:
         rows = logits if len(groups) == 1 else logits[mx.array(group.rows)]
-        numbers = None
-        if group.chain.num_random or not group.chain.is_greedy:
-            streams = 1 + group.chain.num_random
-            numbers = mx.array(
-                [
-                    uniforms(samplers[row].seed, samplers[row].sample, positions[row], streams)
-                    for row in group.rows
-                ]
-            )
+        numbers = _uniforms(group, samplers, positions)
+        for row in traced:
+            if row in group.rows:
+                place = group.rows.index(row)
+                stages = group.chain.trace(group.state, rows, numbers)
+                traces[row] = tuple(stage[place] for stage in stages)
         state, token_ids = group.chain.sample(group.state, rows, numbers)
         after.append(group._replace(state=state))
         drawn.append(token_ids)
     if len(groups) == 1:
-        return tuple(after), drawn[0]
+        return Draws(tuple(after), drawn[0], traces)
     order = [row for group in groups for row in group.rows]
-    return tuple(after), mx.concatenate(drawn)[mx.array(np.argsort(order))]
+    return Draws(tuple(after), mx.concatenate(drawn)[mx.array(np.argsort(order))], traces)
+
+
+def apply_chain(
+    groups: Sequence[SamplerGroup],
+    logits: mx.array,
+    samplers: Sequence[RowSampler],
+    positions: Sequence[int],
+    rows: Sequence[int],
+) -> mx.array:
+    """Return what the chain leaves of the logits of some rows that share one: float32 ``[N, V]``.
+
+    Args:
+        groups: the sampler groups.
+        logits: float32 ``[B, V]``.
+        samplers: one per row of the batch.
+        positions: one per row of the batch, as in :func:`draw_tokens`.
+        rows: N rows of one group.
+    """
+    (group,) = select_groups([group for group in groups if rows[0] in group.rows], rows)
+    numbers = _uniforms(group, [samplers[row] for row in rows], [positions[row] for row in rows])
+    return group.chain.apply(group.state, logits[mx.array(list(rows))], numbers)
+
+
+def set_hosts(
+    groups: Sequence[SamplerGroup], hosts: Sequence[Sequence[Any]]
+) -> tuple[SamplerGroup, ...]:
+    """Put what the host reducers of each row (``hosts``, one entry per row) say into the states."""
+    return tuple(
+        group._replace(
+            state=group.chain.with_hosts(
+                group.state,
+                [
+                    mx.array(np.stack([reducer.value(hosts[row][place]) for row in group.rows]))
+                    for place, reducer in enumerate(group.chain.hosts)
+                ],
+            )
+        )
+        if group.chain.hosts
+        else group
+        for group in groups
+    )
+
+
+def _uniforms(
+    group: SamplerGroup, samplers: Sequence[RowSampler], positions: Sequence[int]
+) -> mx.array | None:
+    """The uniform numbers of a group's rows for one draw, float32 ``[B, 1 + num_random]``."""
+    if group.chain.is_greedy and not group.chain.num_random:
+        return None
+    streams = 1 + group.chain.num_random
+    return mx.array(
+        [
+            uniforms(samplers[row].seed, samplers[row].sample, positions[row], streams)
+            for row in group.rows
+        ]
+    )
 
 
 def update_groups(groups: Sequence[SamplerGroup], token_ids: mx.array) -> tuple[SamplerGroup, ...]:

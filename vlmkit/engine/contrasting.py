@@ -1,0 +1,131 @@
+"""From a contrast config to what a row's logits are contrasted with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vlmkit.contrast import (
+    CfgConfig,
+    ContrastConfig,
+    ContrastiveDecodingConfig,
+    StreamMarkers,
+    build_contrast,
+    other_inputs,
+)
+from vlmkit.engine.lanes import RowContrast
+from vlmkit.engine.request import Request, prepare_inputs
+from vlmkit.errors import VlmkitError
+from vlmkit.loading import load_model, resolve_checkpoint
+from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor, load_processor
+from vlmkit.types import Inputs, Model
+
+
+class Amateur(NamedTuple):
+    """A second checkpoint."""
+
+    model: Model
+    processor: Processor
+
+
+def find_amateur(
+    processor: Processor, pipeline: PipelineConfig, given: Amateur | None = None
+) -> Amateur | None:
+    """Return the second model that a pipeline needs: the given one, or loaded from its path.
+
+    Raises:
+        VlmkitError: the checkpoint cannot be used, or its tokens are not those of ``processor``.
+    """
+    config = pipeline.contrast
+    if not isinstance(config, ContrastiveDecodingConfig):
+        return None
+    if given is None:
+        try:
+            folder = resolve_checkpoint(config.amateur)
+            given = Amateur(load_model(folder), load_processor(folder))
+        except VlmkitError as error:
+            raise VlmkitError(f"contrast.amateur: {error}") from error
+    _check_vocabulary(given.processor, processor)
+    return given
+
+
+def _check_vocabulary(amateur: Processor, own: Processor) -> None:
+    for token_id in range(max(own.tokenizer.vocab_size, amateur.tokenizer.vocab_size)):
+        here, there = own.tokenizer.id_to_token(token_id), amateur.tokenizer.id_to_token(token_id)
+        if here != there:
+            raise VlmkitError(
+                f"contrast.amateur: {amateur.folder} has another vocabulary (token {token_id} is "
+                f"{there!r} there, {here!r} in {own.folder}); both models need the same tokens"
+            )
+
+
+def row_contrast(
+    model: Model,
+    processor: Processor,
+    request: Request,
+    inputs: Inputs,
+    pipeline: PipelineConfig,
+    amateur: Amateur | None,
+) -> RowContrast | None:
+    """Build the method and the prompts of the other streams; None without a contrast.
+
+    Raises:
+        VlmkitError: the method needs images, layers or a second model that are not there.
+    """
+    config = pipeline.contrast
+    if config is None:
+        return None
+    sees = isinstance(model, VisionLanguageModel)
+    method = build_contrast(
+        config,
+        num_layers=len(model.layer_shapes),
+        tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
+    )
+    key = (config.model_dump_json(), None if amateur is None else id(amateur.model))
+    if isinstance(config, ContrastiveDecodingConfig):
+        if amateur is None:
+            raise VlmkitError("contrast: contrastive_decoding needs the amateur's model")
+        own = prepare_inputs(amateur.model, amateur.processor, request, pipeline)
+        return RowContrast(method, key, (own,), amateur.model)
+    others = other_inputs(
+        config,
+        inputs,
+        _markers(model, processor),
+        seed=pipeline.seed,
+        sample=request.sample,
+        negative=_negative(model, processor, request, pipeline, config),
+    )
+    return RowContrast(method, key, others)
+
+
+def _negative(
+    model: Model,
+    processor: Processor,
+    request: Request,
+    pipeline: PipelineConfig,
+    config: ContrastConfig,
+) -> Inputs | None:
+    """The prepared negative prompt, where the config has one."""
+    if not isinstance(config, CfgConfig) or config.negative_prompt is None:
+        return None
+    images = request.images if config.negative_images else ()
+    try:
+        return prepare_inputs(model, processor, Request(config.negative_prompt, images), pipeline)
+    except VlmkitError as error:
+        raise VlmkitError(f"contrast.negative_prompt: {error}") from error
+
+
+def _markers(model: Model, processor: Processor) -> StreamMarkers:
+    """What prompts of this model look like around images."""
+    if not isinstance(model, VisionLanguageModel):
+        none = frozenset[int]()
+        return StreamMarkers(processor.encode, none, none, none, (1, 1, 1))
+    config, vision = model.config, model.config.vision_config
+    return StreamMarkers(
+        encode=processor.encode,
+        placeholder_ids=processor.placeholder_ids,
+        start_ids=frozenset({config.vision_start_token_id}),
+        end_ids=frozenset({config.vision_end_token_id}),
+        patch_shape=(vision.in_channels, vision.temporal_patch_size, vision.patch_size),
+    )

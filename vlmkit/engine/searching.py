@@ -1,0 +1,147 @@
+"""Rows that belong to a search: their logits go in, the rows to go on with come out.
+
+A search's rows are ordinary rows of the batch, so its forward passes are those of all other rows.
+What it decides on the host is which row continues which, and with what token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import mlx.core as mx
+
+from vlmkit.engine.lanes import RowLogits
+from vlmkit.engine.rows import RowState, Step, Taken, nothing_to_draw, observe_token
+from vlmkit.numerics import log_softmax
+from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
+from vlmkit.types import Decision
+
+
+class Path(NamedTuple):
+    """A row of a search and the steps that led to it."""
+
+    row: RowState
+    step: Step | None = None  # of its newest token; None before the first
+    before: Path | None = None  # the path without that token
+
+
+class Searching(NamedTuple):
+    """A request that is being searched for."""
+
+    state: Any  # the search's own
+    num_emitted: int  # steps that were given out
+
+
+class Move(NamedTuple):
+    """A row of the next batch."""
+
+    source: int  # the row of this batch that it continues
+    path: Path
+    token_id: int | None  # the token it takes; None: one is drawn
+
+
+def start_search(row: RowState, logits: RowLogits) -> Searching:
+    """Begin a search after its prompt."""
+    search = row.spec.search
+    assert search is not None
+    prompt = None if logits.prompt is None else logits.prompt[0]
+    start = SearchStart(row.spec.token_limit, row.spec.num_eos, prompt)
+    return Searching(search.init(start), 0)
+
+
+def advance_search(
+    searching: Searching,
+    paths: Sequence[Path],
+    sources: Sequence[int],
+    logits: RowLogits,
+    chained: mx.array,
+    doubts: Sequence[tuple[float, float]] | None,
+) -> tuple[Searching, list[Move], list[Step]]:
+    """Let a search decide how its rows go on; waits for the device.
+
+    Args:
+        searching: the search so far.
+        paths: its K rows.
+        sources: their places in the batch.
+        logits: of the batch.
+        chained: float32 ``[K, V]``, what the sampler chain leaves of the rows' logits.
+        doubts: entropy and confidence of each row's own distribution, where a criterion reads them.
+
+    Returns:
+        The search, the rows to go on with (none: it has ended), and the steps that are certain.
+
+    Raises:
+        VlmkitError: a row has no token that can be taken.
+    """
+    search = paths[0].row.spec.search
+    assert search is not None
+    logprobs = decided(log_softmax(chained), [path.row.decision for path in paths])
+    drawable = cast("list[bool]", mx.isfinite(mx.max(logprobs, axis=-1)).tolist())
+    if not all(drawable):
+        raise nothing_to_draw(paths[drawable.index(False)].row)
+    hidden = logits.hidden[mx.array(list(sources))] if search.needs_hidden else None
+
+    def extend(row: int, token_id: int) -> Extended:
+        path, source = paths[row], sources[row]
+        entropy, confidence = (None, None) if doubts is None else doubts[row]
+        taken = Taken(token_id, token_id, logits.own[source], entropy, confidence)
+        state, step = observe_token(path.row, taken)
+        if path.step is not None:  # only the newest step holds on to its logits
+            path = path._replace(step=path.step._replace(logits=None))
+        return Extended(Path(state, step, path), step.finish is not None)
+
+    state, outcome = search.advance(searching.state, SearchStep(logprobs, hidden), extend)
+    steps = _certain_steps(outcome, searching.num_emitted)
+    moves = [
+        Move(sources[row], path, token_id)
+        for row, token_id, path in zip(outcome.rows, outcome.token_ids, outcome.paths, strict=True)
+    ]
+    return Searching(state, searching.num_emitted + len(steps)), moves, steps
+
+
+def decided(logprobs: mx.array, decisions: Sequence[Decision]) -> mx.array:
+    """Return the distribution of the token really taken, float32 ``[K, V]``.
+
+    A decision maps what is drawn to what is taken; here it maps the distribution likewise: a forced
+    token has all the mass, a substitute gets that of the tokens it replaces.
+    """
+    if all(one.forced_id is None and one.substitute is None for one in decisions):
+        return logprobs
+    return mx.stack([_decide(logprobs[row], one) for row, one in enumerate(decisions)])
+
+
+def _decide(logprobs: mx.array, decision: Decision) -> mx.array:
+    removed = mx.full(logprobs.shape, -mx.inf)
+    if (forced := decision.forced_id) is not None:
+        unless = decision.forced_unless
+        if unless is None:
+            return mx.put_along_axis(removed, mx.array([forced]), mx.array([0.0]), axis=0)
+        own = logprobs[unless]
+        both = mx.stack([mx.log1p(-mx.exp(own)), own])
+        return mx.put_along_axis(removed, mx.array([forced, unless]), both, axis=0)
+    if decision.substitute is None:
+        return logprobs
+    ids, replacement = decision.substitute
+    mass = mx.logsumexp(logprobs[mx.array(sorted({*ids, replacement}))], keepdims=True)
+    logprobs = mx.put_along_axis(logprobs, mx.array(ids), removed[: len(ids)], axis=0)
+    return mx.put_along_axis(logprobs, mx.array([replacement]), mass, axis=0)
+
+
+def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
+    """The steps that an outcome makes certain, without those given out before."""
+    if outcome.done:
+        steps = _last_steps(outcome.best[0].path, num_emitted)
+        results = tuple((one.score, tuple(_last_steps(one.path, 0))) for one in outcome.best)
+        return [*steps[:-1], steps[-1]._replace(hypotheses=results)]
+    return _last_steps(outcome.committed[-1], num_emitted) if outcome.committed else []
+
+
+def _last_steps(path: Path, num_before: int) -> list[Step]:
+    """The steps of a path behind its first ``num_before``, in order."""
+    steps: list[Step] = []
+    here: Path | None = path
+    while here is not None and here.step is not None and here.row.num_tokens > num_before:
+        steps.append(here.step)
+        here = here.before
+    return steps[::-1]
