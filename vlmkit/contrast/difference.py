@@ -26,14 +26,17 @@ def logprobs(logits: mx.array) -> mx.array:
     return mx.maximum(flat, LOWEST).reshape(logits.shape)
 
 
-def raised(logits: mx.array) -> mx.array:
-    """Return the logits with each row's values at least ``LOWEST`` below its maximum.
+def without_gaps(logits: mx.array) -> mx.array:
+    """Return the logits ``[B, V]`` with a finite value for −inf, below all others of its row.
 
     Example:
-        >>> raised(mx.array([[3.0, -mx.inf]])).tolist()
+        >>> without_gaps(mx.array([[3.0, -mx.inf]])).tolist()
         [[3.0, -9997.0]]
     """
-    return mx.maximum(logits, mx.max(logits, axis=-1, keepdims=True) + LOWEST)
+    gaps = logits == -mx.inf
+    top = mx.max(logits, axis=-1, keepdims=True)
+    bottom = mx.min(mx.where(gaps, mx.inf, logits), axis=-1, keepdims=True)
+    return mx.where(gaps, mx.minimum(top + LOWEST, bottom), logits)
 
 
 def keep_support(scores: mx.array, logits: mx.array) -> mx.array:
@@ -81,7 +84,7 @@ def away_from(*, alpha: float, beta: float) -> Callable[[mx.array, mx.array, mx.
     def combine(logits: mx.array, others: mx.array, num_tokens: mx.array) -> mx.array:
         if alpha == 0.0:
             return keep_plausible(logits, logits, beta)
-        scores = (1.0 + alpha) * raised(logits) - alpha * raised(only(others))
+        scores = (1.0 + alpha) * logits - alpha * without_gaps(only(others))
         return keep_plausible(scores, logits, beta)
 
     return combine
