@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tests.search.toy import VOCABULARY, Found, penalise, qwen2, run
-from vlmkit.search import BeamSearch, ContrastiveSearch, DiverseBeamSearch, build_search
+from tests.search.toy import VOCABULARY, Found, penalise, qwen2, run, without_cache
+from vlmkit.search import (
+    BeamSearch,
+    ContrastiveSearch,
+    DiverseBeamSearch,
+    SearchConfig,
+    build_search,
+)
 
 GOLDENS = Path(__file__).parent / "goldens"
 PAD = 0  # never generated, so that what a finished group is padded with penalises nothing
@@ -91,12 +97,8 @@ def prompt(seed: int) -> list[int]:
     return [int(each) for each in rng.integers(1, VOCABULARY, rng.integers(4, 12))]
 
 
-def ours(kind: str, case: Case, seed: int) -> Found:
-    """Run a case through this project's search."""
-    forward = qwen2(case["scale"])
-    process = None
-    if "repetition_penalty" in case:
-        process = penalise(case["repetition_penalty"], normalise="renormalize_logits" in case)
+def config_of(kind: str, case: Case) -> SearchConfig:
+    """Return the case's settings by their names here."""
     names = {
         "num_return_sequences": "num_return",
         "num_beam_groups": "num_groups",
@@ -108,10 +110,18 @@ def ours(kind: str, case: Case, seed: int) -> Found:
         "diverse_beam": DiverseBeamSearch,
         "contrastive_search": ContrastiveSearch,
     }
-    config_class = classes[kind]
-    known = {key: value for key, value in values.items() if key in config_class.model_fields}
+    fields = classes[kind].model_fields
+    return classes[kind](**{key: value for key, value in values.items() if key in fields})
+
+
+def ours(kind: str, case: Case, seed: int) -> Found:
+    """Run a case through this project's search."""
+    forward = without_cache(qwen2(case["scale"]))
+    process = None
+    if "repetition_penalty" in case:
+        process = penalise(case["repetition_penalty"], normalise="renormalize_logits" in case)
     return run(
-        build_search(config_class(**known)),
+        build_search(config_of(kind, case)),
         lambda rows: _without_pad(*forward(rows)),
         prompt(seed),
         max_tokens=case["max_new_tokens"],

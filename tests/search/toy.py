@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from tests.models.tiny import empty_cache, tensor
 from vlmkit.models.lm_adapter import LmModel, build_lm
 from vlmkit.search import Extended, Search, SearchStart, SearchStep
-from vlmkit.types import Inputs, Span
+from vlmkit.types import Inputs, Model, Span
 
 VOCABULARY = 40
 QWEN2: dict[str, Any] = {
@@ -44,20 +44,30 @@ class Found(NamedTuple):
     widths: tuple[int, ...]  # rows of each forward pass
 
 
-def qwen2(scale: float = 1.0) -> Forward:
+def qwen2(scale: float = 1.0) -> LmModel:
     """Return a small random Qwen2; ``scale`` makes its distributions sharper."""
     lm = build_lm(QWEN2)
     shapes = [(path, value.shape) for path, value in tree_flatten(lm.parameters())]
-    lm.load_weights([(path, mx.array(tensor(path, shape))) for path, shape in shapes])
-    model = LmModel(lm, QWEN2)
+    weights = {path: mx.array(tensor(path, shape)) for path, shape in shapes}
+    weights["lm_head.weight"] = weights["lm_head.weight"] * scale
+    lm.load_weights(list(weights.items()))
+    return LmModel(lm, QWEN2)
+
+
+def _text(row: Tokens) -> Inputs:
+    return Inputs(np.array(row, np.int32))
+
+
+def without_cache(model: Model, to_inputs: Callable[[Tokens], Inputs] = _text) -> Forward:
+    """Return a model as a function that computes all tokens anew every time."""
 
     def forward(rows: Sequence[Tokens]) -> tuple[mx.array, mx.array]:
-        embeddings = model.embed([Inputs(np.array(row, np.int32)) for row in rows])
+        embeddings = model.embed([to_inputs(row) for row in rows])
         width, batch = len(rows[0]), len(rows)
         span = Span((0,) * batch, (width,) * batch, width)
         cache = empty_cache(model, batch)
         hidden, _ = model.forward(embeddings.hidden, embeddings.positions, cache, span)
-        return model.logits(hidden[:, -1]) * scale, hidden
+        return model.logits(hidden[:, -1]), hidden
 
     return forward
 
