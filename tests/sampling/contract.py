@@ -6,12 +6,14 @@ A new stage gets all laws by its row here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from vlmkit import sampling
 from vlmkit.sampling import (
     AllowedTokens,
     Dry,
@@ -20,6 +22,7 @@ from vlmkit.sampling import (
     EtaCutoff,
     External,
     FrequencyPenalty,
+    Grammar,
     Greedy,
     LogitBias,
     MinNewTokens,
@@ -42,8 +45,19 @@ from vlmkit.sampling import (
     TypicalP,
     Xtc,
 )
+from vlmkit.vocabulary import Vocabulary
 
 VOCAB_SIZE = 24
+TOKENS = (*(bytes([byte]) for byte in b"0123456789-abcdefghi"), b"ab", b"12", b"</s>")
+VOCABULARY = Vocabulary(
+    read_tokens=lambda: TOKENS,
+    num_ids=VOCAB_SIZE,
+    special_ids=frozenset({23}),
+    eos_ids=frozenset({23}),
+    encode=lambda text: [TOKENS.index(bytes([byte])) for byte in text.encode() if byte in b"abc"],
+)
+build_stage = partial(sampling.build_stage, vocabulary=VOCABULARY)
+build_chain = partial(sampling.build_chain, vocabulary=VOCABULARY)
 FADING_PENALTY = "tests.external_package.vlmkit_example_stages.fading_penalty:fading_penalty"
 
 
@@ -220,6 +234,14 @@ CONTRACT: dict[str, Row] = {
         truncates=True,
         keeps_argmax=False,
         keeps_a_token=False,
+    ),
+    "grammar": Row(
+        (Grammar(regex="(ab)+|12?c|9b"), Grammar(json_schema={"type": "integer"}, thinking=None)),
+        neutral=Grammar(regex="(?s:.*)"),
+        truncates=True,
+        keeps_argmax=False,
+        keeps_a_token=False,
+        idempotent=True,
     ),
     # What a third party's stage promises is its own affair: this is the example package's.
     "external": Row(

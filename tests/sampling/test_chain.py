@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from mlx.utils import tree_map
 from pydantic import TypeAdapter, ValidationError
 
-from tests.sampling.contract import CONTRACT, VOCAB_SIZE, histories, logits
+from tests.sampling.contract import (
+    CONTRACT,
+    VOCAB_SIZE,
+    build_chain,
+    build_stage,
+    histories,
+    logits,
+)
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import (
     FrequencyPenalty,
@@ -23,8 +30,6 @@ from vlmkit.sampling import (
     TopK,
     TopP,
     Xtc,
-    build_chain,
-    build_stage,
     chain,
 )
 

@@ -16,12 +16,13 @@ from tests.sampling.contract import (
     CONTRACT,
     KINDS,
     VOCAB_SIZE,
+    build_stage,
     case_id,
     cases,
     histories,
     logits,
 )
-from vlmkit.sampling import build_stage, join_states
+from vlmkit.sampling import join_states
 
 LAW = settings(max_examples=8)
 every_config = pytest.mark.parametrize("config", cases(), ids=case_id)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.sampling.contract import CONTRACT, VOCAB_SIZE
+from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain, build_stage
 from vlmkit.random import uniform, uniforms
 from vlmkit.sampling import (
     Greedy,
@@ -15,8 +15,6 @@ from vlmkit.sampling import (
     Temperature,
     TopK,
     TopP,
-    build_chain,
-    build_stage,
     exclude_ids,
 )
 

@@ -1,4 +1,4 @@
-"""External stages are made once while a run is read: mistakes show before a model is loaded."""
+"""Stages that need another package are tried before a model is loaded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from vlmkit.config.tree import KeyPath, Node, format_path
 from vlmkit.config.validate import nearest_origin
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.sampling import External
+from vlmkit.sampling import External, Grammar, check_grammar
 from vlmkit.sampling import external as sampler_stage
 from vlmkit.stopping import each_config
 from vlmkit.stopping import external as stopping_criterion
 
 
 def check_external(pipeline: PipelineConfig, tree: Node) -> None:
-    """Make every ``kind: external`` stage and drop it again.
+    """Make every ``kind: external`` stage and drop it again; compile every ``kind: grammar``.
 
     Args:
         pipeline: validated.
@@ -27,15 +27,20 @@ def check_external(pipeline: PipelineConfig, tree: Node) -> None:
             try:
                 sampler_stage(sampler)
             except VlmkitError as error:
-                raise _located(error, tree, ("sampling", index)) from error
+                raise _located(error, tree, ("sampling", index), "factory") from error
+        if isinstance(sampler, Grammar):
+            try:
+                check_grammar(sampler)
+            except VlmkitError as error:
+                raise _located(error, tree, ("sampling", index), sampler.form) from error
     for path, criterion in each_config(pipeline.stopping):
         if isinstance(criterion, External):
             try:
                 stopping_criterion(criterion)
             except VlmkitError as error:
-                raise _located(error, tree, ("stopping", *path)) from error
+                raise _located(error, tree, ("stopping", *path), "factory") from error
 
 
-def _located(error: VlmkitError, tree: Node, path: KeyPath) -> VlmkitError:
-    origin = nearest_origin(tree, (*path, "factory"))
+def _located(error: VlmkitError, tree: Node, path: KeyPath, key: str) -> VlmkitError:
+    origin = nearest_origin(tree, (*path, key))
     return VlmkitError(f"{origin}: {format_path(path)}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.types import ImageGrid
+from vlmkit.vocabulary import Vocabulary
 
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]
 
@@ -55,6 +57,17 @@ class Processor:
         """The ids that stand for images or videos in a prompt, and are never an answer."""
         found = (self.image_token_id, self.video_token_id)
         return frozenset(token_id for token_id in found if token_id is not None)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens as bytes, for constrained decoding; read when first needed, then kept."""
+        return Vocabulary(
+            read_tokens=self.tokenizer.read_token_bytes,
+            num_ids=self.num_embeddings,
+            special_ids=self.tokenizer.special_ids,
+            eos_ids=self.eos_token_ids,
+            encode=self.tokenizer.encode,
+        )
 
     def process_images(self, images: Sequence[Image.Image]) -> Patches:
         """Return the patches of all images, float32 ``[N, C * T * P * P]``, and their grids.

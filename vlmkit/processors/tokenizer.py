@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -33,6 +35,7 @@ class Tokenizer:
     id_to_token: Callable[[int], str | None]
     special_ids: frozenset[int]  # the ids that ``skip_special_tokens`` leaves out
     vocab_size: int  # tokens known, added ones included; a model may have more embedding rows
+    read_token_bytes: Callable[[], tuple[bytes, ...]]  # what each id stands for; takes time
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``. Special tokens are those written in it; none is added.
@@ -67,6 +70,12 @@ def from_backend(backend: Backend) -> Tokenizer:
     def id_to_token(token_id: int) -> str | None:
         return backend.id_to_token(token_id) if 0 <= token_id <= MAX_ID else None
 
+    def read_token_bytes() -> tuple[bytes, ...]:
+        ids = backend.get_vocab(with_added_tokens=True).values()
+        texts = [backend.id_to_token(token_id) for token_id in range(max(ids, default=-1) + 1)]
+        decoder = backend.decoder
+        return token_bytes(texts, None if decoder is None else json.loads(decoder.__getstate__()))
+
     added = backend.get_added_tokens_decoder()
     return Tokenizer(
         encode_text=encode_text,
@@ -75,6 +84,7 @@ def from_backend(backend: Backend) -> Tokenizer:
         id_to_token=id_to_token,
         special_ids=frozenset(index for index, token in added.items() if token.special),
         vocab_size=backend.get_vocab_size(with_added_tokens=True),
+        read_token_bytes=read_token_bytes,
     )
 
 

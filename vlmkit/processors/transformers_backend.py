@@ -56,6 +56,12 @@ def read_with_transformers(
         known = 0 <= token_id < len(tokenizer)
         return str(tokenizer.convert_ids_to_tokens(token_id)) if known else None
 
+    def read_token_bytes() -> tuple[bytes, ...]:
+        raise VlmkitError(
+            f"{folder}: grammar needs the bytes of each token, which this tokenizer"
+            f" ({type(tokenizer).__name__}) does not tell; use a checkpoint with tokenizer.json"
+        )
+
     slow = Tokenizer(
         encode_text=encode_text,
         decode_ids=decode_ids,
@@ -63,6 +69,7 @@ def read_with_transformers(
         id_to_token=id_to_token,
         special_ids=frozenset(tokenizer.all_special_ids),
         vocab_size=len(tokenizer),
+        read_token_bytes=read_token_bytes,
     )
     return slow, named
 

@@ -7,6 +7,7 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
+from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.sampling._chain import SamplerChain, chain
 from vlmkit.sampling._draw import NO_TOKEN
@@ -16,6 +17,8 @@ from vlmkit.sampling._epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
 from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
 from vlmkit.sampling._external import external
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
+from vlmkit.sampling._grammar import grammar
+from vlmkit.sampling._grammar_config import Grammar, ThinkingBlock, check_grammar
 from vlmkit.sampling._greedy import Greedy, greedy
 from vlmkit.sampling._history import join_states
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
@@ -44,6 +47,7 @@ from vlmkit.sampling._top_p import TopP, top_p
 from vlmkit.sampling._typical_p import TypicalP, typical_p
 from vlmkit.sampling._xtc import Xtc, xtc
 from vlmkit.types import SamplerStage
+from vlmkit.vocabulary import Vocabulary
 
 SamplerConfig = Annotated[
     Greedy
@@ -72,6 +76,7 @@ SamplerConfig = Annotated[
     | SuppressTokens
     | AllowedTokens
     | MinNewTokens
+    | Grammar
     | External,
     Field(discriminator="kind"),
 ]
@@ -81,8 +86,16 @@ SamplerConfig = Annotated[
 _HISTORY_CONFIGS = (RepetitionPenalty, PresencePenalty, FrequencyPenalty, Dry, NoRepeatNgram)
 
 
-def build_stage(config: SamplerConfig) -> SamplerStage:
+def build_stage(config: SamplerConfig, *, vocabulary: Vocabulary | None = None) -> SamplerStage:
     """Make the stage that a config describes.
+
+    Args:
+        config: which stage, and how.
+        vocabulary: the model's tokens, which a ``grammar`` needs.
+
+    Raises:
+        VlmkitError: a grammar without a vocabulary, or one that can't be compiled; an external
+            factory that can't be found or fails.
 
     Example:
         >>> build_stage(MinP(p=0.1)).name
@@ -141,20 +154,37 @@ def build_stage(config: SamplerConfig) -> SamplerStage:
             return allowed_tokens(config)
         case MinNewTokens():
             return min_new_tokens(config)
+        case Grammar():
+            return _with_vocabulary(config, vocabulary)
         case External():
             return external(config)
         case _:
             assert_never(config)
 
 
-def build_chain(configs: Sequence[SamplerConfig]) -> SamplerChain:
+def _with_vocabulary(config: Grammar, vocabulary: Vocabulary | None) -> SamplerStage:
+    if vocabulary is None:
+        raise VlmkitError(
+            "grammar needs the model's tokens: pass vocabulary=processor.vocabulary to build_chain"
+        )
+    return grammar(config, vocabulary)
+
+
+def build_chain(
+    configs: Sequence[SamplerConfig], *, vocabulary: Vocabulary | None = None
+) -> SamplerChain:
     """Make a chain of the configs' stages, in their order.
+
+    Args:
+        configs: the stages.
+        vocabulary: the model's tokens, which a ``grammar`` needs; one is meant to serve many
+            chains, because it keeps what was compiled for it.
 
     Example:
         >>> build_chain([TopK(k=20), Greedy()]).is_greedy
         True
     """
-    return chain([build_stage(config) for config in configs])
+    return chain([build_stage(config, vocabulary=vocabulary) for config in configs])
 
 
 def exclude_ids(
@@ -184,6 +214,7 @@ __all__ = [
     "EtaCutoff",
     "External",
     "FrequencyPenalty",
+    "Grammar",
     "Greedy",
     "LogitBias",
     "MinNewTokens",
@@ -200,6 +231,7 @@ __all__ = [
     "SuppressTokens",
     "TailFree",
     "Temperature",
+    "ThinkingBlock",
     "TopH",
     "TopK",
     "TopNSigma",
@@ -210,6 +242,7 @@ __all__ = [
     "build_chain",
     "build_stage",
     "chain",
+    "check_grammar",
     "dry",
     "dynamic_temperature",
     "epsilon_cutoff",
@@ -217,6 +250,7 @@ __all__ = [
     "exclude_ids",
     "external",
     "frequency_penalty",
+    "grammar",
     "greedy",
     "join_states",
     "logit_bias",
