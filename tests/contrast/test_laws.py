@@ -7,7 +7,7 @@ from typing import get_args
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.contrast.contract import CONTRACT, TAME, Streams, build, case_id, cases, run, streams
@@ -17,6 +17,8 @@ from vlmkit.contrast import ContrastConfig, DolaConfig, IcdConfig, VcdConfig
 from vlmkit.sampling import MinP, build_stage
 
 LAW = settings(max_examples=8)
+# DoLa has no choice of layer to check where several are infinitely far from the last.
+OFTEN_UNUSABLE = settings(LAW, suppress_health_check=[HealthCheck.filter_too_much])
 every_config = pytest.mark.parametrize("config", cases(), ids=case_id)
 
 
@@ -68,7 +70,7 @@ def test_rows_are_independent(config, data):
 
 @every_config
 @given(data=st.data())
-@LAW
+@OFTEN_UNUSABLE
 def test_the_order_of_the_vocabulary_does_not_matter(config, data):
     found = data.draw(streams(config, TAME))
     assume(one_choice(config, found))
@@ -79,7 +81,7 @@ def test_the_order_of_the_vocabulary_does_not_matter(config, data):
 
 @every_config
 @given(data=st.data(), shift=st.integers(-40, 40), other=st.integers(-40, 40))
-@LAW
+@OFTEN_UNUSABLE
 def test_constants_added_to_a_stream_do_not_matter(config, data, shift, other):
     found = data.draw(streams(config, ("normal", "ties", "nearly flat")))
     # Multiples of 1/64: then adding a whole number is exact.
