@@ -45,8 +45,8 @@ def decode_hidden(
         VlmkitError: the model's layers cannot be read.
     """
     cache, batch = state.cache, len(state.next_positions)
+    # A generated token has the same position on all axes, so one axis is enough.
     positions = mx.array(state.next_positions, mx.int32)[None, :, None]
-    positions = mx.broadcast_to(positions, (model.num_position_axes, batch, 1))
     span = Span(starts=cache.lengths, lengths=(1,) * batch, width=1)
     embedded = model.embed_tokens(token_ids[:, None])
     early: tuple[mx.array, ...] = ()

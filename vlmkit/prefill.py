@@ -94,10 +94,8 @@ def prefill_hidden(
         del hidden, early
         if start + width < total:
             mx.clear_cache()
-    final, *taps = (
-        mx.stack(vectors)
-        for vectors in zip(*(last[row] for row in range(len(lengths))), strict=True)
-    )
+    layers = zip(*(last[row] for row in range(len(lengths))), strict=True)
+    final, *taps = (mx.stack(list(vectors)) for vectors in layers)
     prompt = mx.concatenate(kept, axis=1) if keep_prompt else None
     return DecodeState(cache, embeddings.next_positions), Hidden(final, tuple(taps), prompt)
 

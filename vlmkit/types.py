@@ -129,10 +129,6 @@ class Model(Protocol):
     def dtype(self) -> mx.Dtype:
         """The dtype of activations and of a dense KV cache."""
 
-    @property
-    def num_position_axes(self) -> int:
-        """A of positions ``[A, B, L]``: 3 for M-RoPE, else 1. Generated tokens repeat one value."""
-
     def embed(self, batch: Sequence[Inputs]) -> Embeddings:
         """Encode the images, embed the tokens, and lay both out as one right-padded batch."""
 
@@ -142,7 +138,10 @@ class Model(Protocol):
     def forward(
         self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
     ) -> tuple[mx.array, Cache]:
-        """Run the decoder: hidden ``[B, L, hidden]``, positions int32 ``[A, B, L]``."""
+        """Run the decoder: hidden ``[B, L, hidden]``, positions int32 ``[A, B, L]``.
+
+        A is 3 (time, height, width) or 1, where all axes agree.
+        """
 
     def forward_early(
         self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span, layers: Sequence[int]

@@ -25,7 +25,6 @@ class Scripted:
         self.config = base.config
         self.layer_shapes: tuple[LayerShape, ...] = (LayerShape(1, 32),)
         self.dtype = mx.float32
-        self.num_position_axes = 1
         self.logits_of = logits_of
         self.widths: list[int] = []
 

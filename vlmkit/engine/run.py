@@ -57,7 +57,7 @@ def build_row(
     return RowSpec(
         inputs=inputs,
         sampler=RowSampler(
-            chain=build_chain(sampling),
+            chain=build_chain(sampling, vocabulary=processor.vocabulary),
             key=tuple(stage.model_dump_json() for stage in sampling),
             seed=pipeline.seed,
             sample=request.sample,

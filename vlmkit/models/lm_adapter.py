@@ -97,11 +97,6 @@ class LmModel(nn.Module):
         dtype: mx.Dtype = min(floats, key=lambda x: x.ndim).dtype
         return dtype
 
-    @property
-    def num_position_axes(self) -> int:
-        """One."""
-        return 1
-
     def embed(self, batch: Sequence[Inputs]) -> Embeddings:
         """Lay the prompts out as one right-padded batch.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Rotation(NamedTuple):
@@ -22,8 +24,16 @@ def inverse_frequencies(dim: int, theta: float) -> mx.array:
         >>> inverse_frequencies(4, 100.0).tolist()
         [1.0, 0.10000000149011612]
     """
+    return mx.array(_inverse_frequencies(dim, theta))
+
+
+@functools.lru_cache(maxsize=64)
+def _inverse_frequencies(dim: int, theta: float) -> NDArray[np.float32]:
+    # Every decode step asks for the same numbers.
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    return mx.array(np.float32(1.0) / np.float32(theta) ** exponents)
+    frequencies: NDArray[np.float32] = np.float32(1.0) / np.float32(theta) ** exponents
+    frequencies.flags.writeable = False
+    return frequencies
 
 
 def mrope_rotation(

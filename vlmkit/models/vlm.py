@@ -43,11 +43,6 @@ class VisionLanguageModel(nn.Module):
         dtype: mx.Dtype = self.language.norm.weight.dtype
         return dtype
 
-    @property
-    def num_position_axes(self) -> int:
-        """Three: time, height, width."""
-        return 3
-
     def embed(self, batch: Sequence[Inputs]) -> Embeddings:
         """Encode the images, embed the tokens, and lay both out as one right-padded batch.
 
