@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import time
@@ -182,6 +183,7 @@ def _run_batch(
     amateurs = _amateurs(processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     results: dict[int, GenerationResult] = {}
+    effective: dict[str, dict[str, Any]] = {}
     for places in _partition(rows, group_by_shape):
         own = [rows[place] for place in places]
         specs = _specs(model, processor, own, amateurs, clock)
@@ -191,7 +193,10 @@ def _run_batch(
         )
         for last_step, result in collect_rows(steps):
             place = places[last_step.row]
-            result.effective = effective_config(model, processor, rows[place].pipeline)
+            pipeline = rows[place].pipeline
+            if (key := pipeline.model_dump_json()) not in effective:
+                effective[key] = effective_config(model, processor, pipeline)
+            result.effective = copy.deepcopy(effective[key])
             results[place] = result
             clock.prompts.append(last_step.timing.seconds)
     ordered = [results[place] for place in range(len(rows))]

@@ -100,6 +100,7 @@ class GenerationParams(StageConfig):
     thinking_end_token: str | None = Field(default=None, min_length=1)
 
 
+_PIPELINE = "in a PipelineConfig to vlmkit.api.stream_pipeline"
 # What other toolkits call it, or why it is not here.
 _FOREIGN: Mapping[str, str] = {
     "temp": "use temperature",
@@ -109,8 +110,10 @@ _FOREIGN: Mapping[str, str] = {
     "images": "use image (batch_generate has images)",
     "audios": "use audio (batch_generate has audios)",
     "do_sample": "temperature=0 is greedy, above 0 samples",
-    "num_beams": "there is no beam search",
-    "typical_p": "there is no typical sampling yet",
+    "num_beams": f"give search: {{kind: beam}} {_PIPELINE}",
+    "typical_p": f"give the stage typical_p {_PIPELINE}",
+    "guidance_scale": f"give contrast: {{kind: cfg}} {_PIPELINE}",
+    "penalty_alpha": f"give search: {{kind: contrastive_search}} {_PIPELINE}",
     "top_n": "use top_k",
     "p": "use top_p",
     "k": "use top_k",
@@ -123,8 +126,8 @@ _FOREIGN: Mapping[str, str] = {
     "repetition_window": "use repetition_context_size",
     "cache_size": "use max_kv_size",
     "quantized_kv_start": "the KV cache is quantized from the first token on",
-    "sampler": "give parameters here, or a PipelineConfig to vlmkit.api.stream_pipeline",
-    "logits_processors": "give parameters here, or a PipelineConfig to vlmkit.api.stream_pipeline",
+    "sampler": f"give parameters here, or sampling {_PIPELINE}",
+    "logits_processors": f"give parameters here, or sampling {_PIPELINE}",
     "prompt_cache": "states are values here: branch one instead of passing a cache",
     "random_seed": "use seed",
     "thinking": "use enable_thinking",

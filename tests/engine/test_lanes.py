@@ -1,0 +1,218 @@
+"""What rows and streams share: prefill, images, forward passes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlmkit import load
+from vlmkit.api import stream_pipeline
+from vlmkit.batch import batch_pipeline
+from vlmkit.cache import DenseConfig, build_cache, select_rows
+from vlmkit.engine import Request, collect, lanes
+from vlmkit.errors import VlmkitError
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.prefill import prefill, prefill_branches, prefill_hidden, shared_length
+from vlmkit.preprocess import PreprocessConfig, prepare
+from vlmkit.prompt_utils import apply_chat_template
+from vlmkit.types import Inputs
+
+Loaded = tuple[Any, Any]
+LIMIT = [{"kind": "max_tokens", "max_tokens": 12}, {"kind": "eos"}]
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Loaded:
+    return load("shapes")
+
+
+def picture(seed: int, size: tuple[int, int] = (112, 112)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8), "RGB")
+
+
+def prompt_inputs(processor: Any, question: str, *images: Image.Image) -> Inputs:
+    text = "<|vision_start|><|image_pad|><|vision_end|>" * len(images) + question
+    return prepare(processor, text, images, config=PreprocessConfig())
+
+
+def request(shapes: Loaded, question: str, *images: Image.Image) -> Request:
+    model, processor = shapes
+    text = apply_chat_template(processor, model.config, question, num_images=len(images))
+    return Request(text, images)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (("Count.", 1), ("Count.", 1), "all but one"),
+        (("Count.", 1), ("Is it?", 1), "the image"),
+        (("Count.", 1), ("Count.", 2), "the start marker"),
+        (("Count.", None), ("Is it?", None), "nothing"),
+    ],
+)
+def test_what_two_prompts_begin_with_is_found(
+    shapes: Loaded, first: Any, second: Any, expected: str
+) -> None:
+    model, processor = shapes
+    both = [
+        prompt_inputs(processor, question, *([] if seed is None else [picture(seed)]))
+        for question, seed in (first, second)
+    ]
+    lengths = {
+        "all but one": len(both[0].token_ids) - 1,
+        "the image": 1 + 16 + 1,
+        "the start marker": 1,
+        "nothing": 0,
+    }
+    assert shared_length(model.embed(both)) == lengths[expected]
+
+
+@pytest.mark.parametrize("step_size", [5, 2048])
+def test_branches_of_a_shared_beginning_are_whole_prefills(shapes: Loaded, step_size: int) -> None:
+    model, processor = shapes
+    inputs = [
+        prompt_inputs(processor, text, picture(3)) for text in ("Count.", "Is there a red circle?")
+    ]
+    seen: list[int] = []
+
+    def new_cache(batch: int) -> Any:
+        seen.append(batch)
+        return build_cache(DenseConfig(), model.layer_shapes, batch, model.dtype)
+
+    state, hidden = prefill_branches(
+        model,
+        model.embed(inputs),
+        new_cache,
+        branch=select_rows,
+        step_size=step_size,
+        keep_prompt=True,
+    )
+    assert seen == [1], "the shared beginning was computed for each row"
+    for row, one in enumerate(inputs):
+        alone, logits = prefill(model, model.embed([one]), new_cache(1), step_size=2048)
+        assert state.cache.lengths[row] == alone.cache.lengths[0]
+        assert state.next_positions[row] == alone.next_positions[0]
+        np.testing.assert_allclose(model.logits(hidden.final)[row], logits[0], atol=2e-4)
+    _, whole = prefill_hidden(
+        model, model.embed(inputs[:1]), new_cache(1), step_size=2048, keep_prompt=True
+    )
+    assert hidden.prompt is not None
+    assert whole.prompt is not None
+    assert hidden.prompt.shape == whole.prompt.shape
+    np.testing.assert_allclose(hidden.prompt, whole.prompt, atol=2e-4)
+
+
+def test_equal_images_are_encoded_once(shapes: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = shapes
+    grids: list[int] = []
+    real = type(model.vision).__call__
+
+    def counted(self: Any, patches: mx.array, images: Any) -> mx.array:
+        grids.append(len(images))
+        result: mx.array = real(self, patches, images)
+        return result
+
+    one, other = picture(1), picture(2, (112, 168))
+    batch = [
+        prompt_inputs(processor, "Count.", one, other),
+        prompt_inputs(processor, "Is it?", other, one, other),
+    ]
+    alone = [model.embed([inputs]).hidden for inputs in batch]
+    monkeypatch.setattr(type(model.vision), "__call__", counted)
+    together = model.embed(batch)
+    assert grids == [2]
+    for row, hidden in enumerate(alone):
+        length = together.lengths[row]
+        np.testing.assert_allclose(together.hidden[row, :length], hidden[0], atol=1e-5)
+
+
+def test_what_enters_a_layer_can_be_read(shapes: Loaded) -> None:
+    model, processor = shapes
+    embeddings = model.embed([prompt_inputs(processor, "Count.", picture(1))])
+    num_layers = len(model.layer_shapes)
+
+    def run(**options: Any) -> Any:
+        cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+        return prefill_hidden(model, embeddings, cache, step_size=7, **options)[1]
+
+    tapped = run(early_layers=(0, num_layers - 1))
+    length = embeddings.lengths[0]
+    np.testing.assert_array_equal(tapped.early[0][0], embeddings.hidden[0, length - 1])
+    np.testing.assert_allclose(tapped.final, run().final, atol=1e-5)
+    assert not np.allclose(tapped.early[1], tapped.final)
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    widths: list[int] = []
+    real = lanes.decode_hidden
+
+    def counted(model: Any, state: Any, token_ids: Any, **options: Any) -> Any:
+        widths.append(token_ids.shape[0])
+        return real(model, state, token_ids, **options)
+
+    monkeypatch.setattr(lanes, "decode_hidden", counted)
+    return widths
+
+
+def test_streams_and_searches_share_the_forward_pass(
+    shapes: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = [{"kind": "max_tokens", "max_tokens": 4}]
+    one = request(shapes, "Count the objects.", picture(1))
+    rows = [
+        (one, PipelineConfig(stopping=stopping)),
+        (one, PipelineConfig(stopping=stopping, contrast={"kind": "vcd"})),
+        (one, PipelineConfig(stopping=stopping, search={"kind": "beam", "num_beams": 3})),
+        (one, PipelineConfig(stopping=stopping, sampling=[{"kind": "top_k", "k": 5}])),
+    ]
+    widths = count_passes(monkeypatch)
+    batch_pipeline(*shapes, rows, batch_size=4)
+    assert widths == [1 + 2 + 3 + 1] * 3
+
+
+def test_a_request_that_waits_takes_the_place_of_one_that_ended(shapes: Loaded) -> None:
+    short, long = ([{"kind": "max_tokens", "max_tokens": n}] for n in (2, 7))
+    one = request(shapes, "Count the objects.", picture(1))
+    pipelines = [
+        PipelineConfig(stopping=stops, **extra)
+        for stops in (long, short, short)
+        for extra in (
+            {"contrast": {"kind": "m3id"}},
+            {"search": {"kind": "beam", "num_beams": 2}},
+            {"sampling": [{"kind": "temperature", "temperature": 1.0}], "seed": 5},
+        )
+    ]
+    alone = [collect(stream_pipeline(*shapes, one, each)).token_ids for each in pipelines]
+    for batch_size in (1, 2, 9):
+        response = batch_pipeline(
+            *shapes, [(one, each) for each in pipelines], batch_size=batch_size
+        )
+        assert [result.token_ids for result in response.results] == alone
+
+
+def test_an_amateur_with_other_tokens_is_refused(shapes: Loaded, tmp_path: Path) -> None:
+    folder = shutil.copytree(shapes[1].folder, tmp_path / "other")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    a, b = list(vocabulary)[20:22]
+    vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    pipeline = PipelineConfig(
+        contrast={"kind": "contrastive_decoding", "amateur": str(folder)}, stopping=LIMIT
+    )
+    with pytest.raises(VlmkitError, match=r"contrast\.amateur: .* has another vocabulary \(token"):
+        stream_pipeline(*shapes, request(shapes, "Count.", picture(1)), pipeline)
+
+
+def test_a_missing_amateur_names_the_key(shapes: Loaded) -> None:
+    pipeline = PipelineConfig(contrast={"kind": "contrastive_decoding", "amateur": "./nowhere"})
+    with pytest.raises(VlmkitError, match=r"^contrast\.amateur: .*nowhere"):
+        stream_pipeline(*shapes, request(shapes, "Count.", picture(1)), pipeline)
