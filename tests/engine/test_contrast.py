@@ -1,0 +1,241 @@
+"""Contrast methods in the decode loop: equal to whole forward passes, and blind to other rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import vlmkit
+from vlmkit import load
+from vlmkit.api import stream_pipeline
+from vlmkit.batch import batch_pipeline
+from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.contrast import StreamMarkers, build_contrast, other_inputs
+from vlmkit.engine import Request, collect, prepare_inputs
+from vlmkit.errors import VlmkitError
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.prompt_utils import apply_chat_template
+from vlmkit.results import GenerationResult
+from vlmkit.types import Inputs, Span
+
+ASSETS = Path(vlmkit.__file__).parent / "assets" / "shapes"
+NEGATIVE = "<|im_start|>user\nSay something else.<|im_end|>\n<|im_start|>assistant\n"
+METHODS: dict[str, dict[str, Any]] = {
+    "cfg": {"kind": "cfg", "scale": 2.0},
+    "cfg, negative prompt": {"kind": "cfg", "scale": 1.7, "negative_prompt": NEGATIVE},
+    "cfg, negative prompt with images": {
+        "kind": "cfg",
+        "scale": 0.6,
+        "negative_prompt": f"<|vision_start|><|image_pad|><|vision_end|>{NEGATIVE}",
+        "negative_images": True,
+    },
+    "contrastive decoding": {"kind": "contrastive_decoding", "amateur": "?", "alpha": 0.01},
+    "contrastive decoding, beta": {"kind": "contrastive_decoding", "amateur": "?", "beta": 2.0},
+    "dola": {"kind": "dola", "layers": "high"},
+    "dola, layers": {"kind": "dola", "layers": [3, 0, 1], "relative_top": 0.01},
+    "vcd": {"kind": "vcd", "alpha": 2.0, "beta": 0.01, "noise_step": 900},
+    "icd": {"kind": "icd", "alpha": 3.0, "beta": 0.01},
+    "m3id": {"kind": "m3id", "forgetting": 0.3, "beta": 0.01},
+}
+SAMPLING = [{"kind": "temperature", "temperature": 1.5}, {"kind": "top_p", "p": 0.95}]
+each_method = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture(scope="module")
+def shapes() -> tuple[Any, Any]:
+    return load("shapes")
+
+
+@pytest.fixture(scope="module")
+def amateur(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded checkpoint with its last block nearly switched off."""
+    folder = tmp_path_factory.mktemp("amateur")
+    shutil.copytree(ASSETS, folder, dirs_exist_ok=True)
+    weights = mx.load(str(folder / "model.safetensors"))
+    assert isinstance(weights, dict)
+    touched = [name for name in weights if "layers.3" in name and "down_proj" in name]
+    assert touched
+    for name in touched:
+        weights[name] = weights[name] * 0.2
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    return folder
+
+
+def question(processor: Any, image: str, text: str, sample: int = 0) -> Request:
+    prompt = apply_chat_template(processor, None, text, num_images=1)
+    return Request(prompt, (str(ASSETS / "samples" / image),), sample=sample)
+
+
+def pipeline_of(
+    method: dict[str, Any] | None, amateur: Path, *, max_tokens: int = 24, **more: Any
+) -> PipelineConfig:
+    if method is not None and "amateur" in method:
+        method = {**method, "amateur": str(amateur)}
+    stopping = [{"kind": "max_tokens", "max_tokens": max_tokens}, {"kind": "eos"}]
+    return PipelineConfig(contrast=method, stopping=stopping, **more)
+
+
+def generate(
+    shapes: tuple[Any, Any], request: Request, pipeline: PipelineConfig
+) -> GenerationResult:
+    return collect(stream_pipeline(*shapes, request, pipeline))
+
+
+def whole_pass(
+    model: Any, inputs: Inputs, generated: Sequence[int], layers: Sequence[int] = ()
+) -> tuple[mx.array, mx.array]:
+    """The last token's logits ``[V]`` and those of early layers ``[N, V]``, without a cache."""
+    ids = np.concatenate([inputs.token_ids, np.array(generated, np.int32)])
+    embedded = model.embed([inputs._replace(token_ids=ids)])
+    empty = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+    span = Span((0,), (len(ids),), len(ids))
+    hidden, early, _ = model.forward_early(
+        embedded.hidden, embedded.positions, empty, span, tuple(range(len(model.layer_shapes)))
+    )
+    final = model.logits(hidden[0, -1]).astype(mx.float32)
+    tapped = [model.logits(early[layer][0, -1]).astype(mx.float32) for layer in layers]
+    return final, mx.stack(tapped) if tapped else final[None][:0]
+
+
+def slow_greedy(
+    shapes: tuple[Any, Any], second: Any, request: Request, pipeline: PipelineConfig
+) -> list[int]:
+    """Greedy decoding of a contrast, each step from nothing."""
+    model, processor = shapes
+    config = pipeline.contrast
+    inputs = prepare_inputs(model, processor, request, pipeline)
+    markers = StreamMarkers(
+        processor.encode, frozenset({631}), frozenset({628}), frozenset({629}), (3, 2, 14)
+    )
+    negative = None
+    if getattr(config, "negative_prompt", None) is not None:
+        images = request.images if config.negative_images else ()
+        asked = Request(config.negative_prompt, images)
+        negative = prepare_inputs(model, processor, asked, pipeline)
+    method = build_contrast(config, num_layers=4, tied_embeddings=True)
+    others = other_inputs(
+        config, inputs, markers, seed=pipeline.seed, sample=request.sample, negative=negative
+    )
+    other_model = model
+    if config.kind == "contrastive_decoding":
+        other_model, others = second, (inputs,)
+    generated: list[int] = []
+    while len(generated) < 24:
+        final, early = whole_pass(model, inputs, generated, method.early_layers)
+        streams = [whole_pass(other_model, other, generated)[0] for other in others]
+        beside = mx.stack(streams) if streams else early
+        combined = method.combine(final[None], beside[None], mx.array([len(generated)], mx.int32))
+        generated.append(int(mx.argmax(combined[0]).item()))
+        if generated[-1] in processor.eos_token_ids:
+            break
+    return generated
+
+
+@each_method
+@pytest.mark.parametrize("image", ["describe.png", "chain.png"])
+def test_the_loop_equals_whole_forward_passes(shapes, amateur, name, image):
+    request = question(shapes[1], image, "Describe this image.", sample=3)
+    pipeline = pipeline_of(METHODS[name], amateur, seed=11)
+    second = load(str(amateur))[0]
+    expected = slow_greedy(shapes, second, request, pipeline)
+    assert generate(shapes, request, pipeline).token_ids == expected
+
+
+@each_method
+def test_the_method_makes_a_difference(shapes, amateur, name):
+    """Else the comparison above would say nothing."""
+    plain, contrasted = [], []
+    for image in ("describe.png", "chain.png"):
+        request = question(shapes[1], image, "Describe this image.", sample=3)
+        more = {"sampling": SAMPLING, "seed": 11}
+        plain += generate(shapes, request, pipeline_of(None, amateur, **more)).token_ids
+        pipeline = pipeline_of(METHODS[name], amateur, **more)
+        contrasted += generate(shapes, request, pipeline).token_ids
+    assert plain != contrasted
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"kind": "cfg", "scale": 1.0},
+        {"kind": "vcd", "alpha": 0.0, "beta": 0.0},
+        {"kind": "icd", "alpha": 0.0, "beta": 0.0},
+    ],
+    ids=["cfg", "vcd", "icd"],
+)
+def test_neutral_parameters_give_the_plain_tokens(shapes, amateur, neutral):
+    for sample in range(4):
+        request = question(shapes[1], "describe.png", "Describe this image.", sample=sample)
+        more = {"sampling": SAMPLING, "seed": 5}
+        plain = generate(shapes, request, pipeline_of(None, amateur, **more))
+        contrasted = generate(shapes, request, pipeline_of(neutral, amateur, **more))
+        assert contrasted.token_ids == plain.token_ids
+
+
+def test_vcd_without_contrast_is_min_p(shapes, amateur):
+    request = question(shapes[1], "describe.png", "Describe this image.")
+    more = {"seed": 2}
+    cut = [{"kind": "min_p", "p": 0.05}, *SAMPLING]
+    expected = generate(shapes, request, pipeline_of(None, amateur, sampling=cut, **more))
+    method = {"kind": "vcd", "alpha": 0.0, "beta": 0.05}
+    found = generate(shapes, request, pipeline_of(method, amateur, sampling=SAMPLING, **more))
+    assert found.token_ids == expected.token_ids
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_rows_with_other_methods_do_not_matter(shapes, amateur, batch_size):
+    asked = [("describe.png", "Describe this image."), ("count_all.png", "Count the objects.")]
+    methods = [None, *METHODS.values(), None, *reversed(METHODS.values())]
+    rows = []
+    for index, method in enumerate(methods):
+        request = question(shapes[1], *asked[index % 2], sample=index)
+        more = {"sampling": SAMPLING if index % 3 else [], "seed": index}
+        max_tokens = 8 + 3 * (index % 5)
+        rows.append((request, pipeline_of(method, amateur, max_tokens=max_tokens, **more)))
+    together = batch_pipeline(*shapes, rows, batch_size=batch_size).results
+    for (request, pipeline), found in zip(rows, together, strict=True):
+        alone = generate(shapes, request, pipeline)
+        assert found.token_ids == alone.token_ids, pipeline.contrast
+        assert found.finish_reason == alone.finish_reason
+
+
+def test_a_text_is_guided_from_its_last_token(shapes, amateur):
+    request = Request(apply_chat_template(shapes[1], None, "Hi", num_images=0))
+    pipeline = pipeline_of({"kind": "cfg", "scale": 1.5}, amateur)
+    expected = slow_greedy(shapes, None, request, pipeline)
+    assert generate(shapes, request, pipeline).token_ids == expected
+
+
+@pytest.mark.parametrize("kind", ["vcd", "icd", "m3id"])
+def test_methods_that_need_an_image_say_so_before_they_start(shapes, amateur, kind):
+    request = Request(apply_chat_template(shapes[1], None, "Hi", num_images=0))
+    with pytest.raises(VlmkitError, match=rf"{kind}: the prompt has no image"):
+        stream_pipeline(*shapes, request, pipeline_of({"kind": kind}, amateur))
+
+
+def test_layers_that_the_model_does_not_have(shapes, amateur):
+    request = question(shapes[1], "describe.png", "Describe this image.")
+    pipeline = pipeline_of({"kind": "dola", "layers": [4]}, amateur)
+    with pytest.raises(VlmkitError, match="layers has 4, but the model's layers are 0 to 3"):
+        stream_pipeline(*shapes, request, pipeline)
+
+
+def test_an_amateur_of_other_tokens_is_refused(shapes, amateur, tmp_path):
+    shutil.copytree(amateur, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    vocab = tokenizer["model"]["vocab"]
+    first, last = min(vocab, key=vocab.get), max(vocab, key=vocab.get)
+    vocab[first], vocab[last] = vocab[last], vocab[first]
+    file.write_text(json.dumps(tokenizer))
+    request = question(shapes[1], "describe.png", "Describe this image.")
+    method = METHODS["contrastive decoding"]
+    with pytest.raises(VlmkitError, match=r"contrast.amateur: .* another vocabulary"):
+        stream_pipeline(*shapes, request, pipeline_of(method, tmp_path))
