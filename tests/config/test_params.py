@@ -168,7 +168,7 @@ def test_out_of_range(name: str, value: Any, message: str) -> None:
         ("max_new_tokens", "use max_tokens"),
         ("images", "use image"),
         ("do_sample", "temperature=0 is greedy"),
-        ("num_beams", "there is no beam search"),
+        ("num_beams", "give search: {kind: beam} in a PipelineConfig"),
         ("temprature", "did you mean 'temperature'?"),
         ("eos_token", "did you mean 'eos_tokens'?"),
         ("kvbits", "did you mean 'kv_bits'?"),
