@@ -29,8 +29,10 @@ def mass_above(probs: mx.array) -> mx.array:
     blocks = padded.reshape(rows, num_blocks, _BLOCK)
     inside = mx.cumsum(blocks, axis=-1, inclusive=False)
     # The block's mass is its own last running sum: then a longer row has the same leading values.
-    before = mx.cumsum(inside[:, :, -1] + blocks[:, :, -1], axis=-1, inclusive=False)
-    return (inside + before[:, :, None]).reshape(rows, num_blocks * _BLOCK)[:, :size]
+    last = _BLOCK - 1
+    masses = mx.take(inside, last, axis=-1) + mx.take(blocks, last, axis=-1)
+    before = mx.cumsum(masses, axis=-1, inclusive=False)
+    return (inside + mx.expand_dims(before, -1)).reshape(rows, num_blocks * _BLOCK)[:, :size]
 
 
 def total_mass(weights: mx.array) -> mx.array:
@@ -39,9 +41,9 @@ def total_mass(weights: mx.array) -> mx.array:
     if size <= _BLOCK:
         return mx.sum(weights, axis=-1, keepdims=True)
     whole = size // _BLOCK * _BLOCK
-    sums = mx.sum(weights[:, :whole].reshape(rows, -1, _BLOCK), axis=-1)
-    rest = mx.sum(weights[:, whole:], axis=-1, keepdims=True)
-    return mx.sum(sums, axis=-1, keepdims=True) + rest
+    blocks, rest = mx.split(weights, [whole], axis=-1)
+    sums = mx.sum(blocks.reshape(rows, -1, _BLOCK), axis=-1)
+    return mx.sum(sums, axis=-1, keepdims=True) + mx.sum(rest, axis=-1, keepdims=True)
 
 
 def log_softmax(logits: mx.array) -> mx.array:

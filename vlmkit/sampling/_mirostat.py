@@ -56,7 +56,7 @@ def mirostat_v2(config: MirostatV2) -> SamplerStage:
 
     def bound(state: MirostatState, logits: mx.array) -> mx.array:
         top = logits == mx.max(logits, axis=-1, keepdims=True)
-        return keep_where(logits, top | (log_softmax(logits) * -_BITS <= state.mu[:, None]))
+        return keep_where(logits, top | (log_softmax(logits) * -_BITS <= mx.expand_dims(state.mu, -1)))
 
     return steer("mirostat_v2", bound, tau=config.tau, eta=config.eta)
 
@@ -78,14 +78,14 @@ def steer(
         return MirostatState(mu, mx.full((len(prompts), vocab_size), mx.nan))
 
     def observe(state: MirostatState, logits: mx.array) -> MirostatState:
-        return state._replace(surprise=log_softmax(logits) * -_BITS)
+        return MirostatState(state.mu, log_softmax(logits) * -_BITS)
 
     def update(state: MirostatState, token_ids: mx.array) -> MirostatState:
-        ids = mx.maximum(token_ids, 0)[:, None]
-        surprise = mx.take_along_axis(state.surprise, ids, axis=-1)[:, 0]
-        known = mx.isfinite(surprise) & (token_ids >= 0)
+        ids = mx.expand_dims(mx.maximum(token_ids, 0), -1)
+        surprise = mx.take_along_axis(state.surprise, ids, axis=-1).squeeze(-1)
+        known = (surprise < mx.inf) & (token_ids >= 0)  # neither is NaN
         step = mx.where(known, eta * (surprise - tau), 0.0)
-        return state._replace(mu=state.mu - step)
+        return MirostatState(state.mu - step, state.surprise)
 
     return SamplerStage(
         name, init, lambda state, logits, uniform: truncate(state, logits), update, observe=observe

@@ -14,6 +14,9 @@ from vlmkit.sampling._numerics import keep_ranks, keep_where
 from vlmkit.types import SamplerStage
 
 
+_NATS = math.log(2.0)
+
+
 class MirostatV1(StageConfig):
     """Keep the k likeliest tokens; k follows the surprise seen so far."""
 
@@ -48,29 +51,42 @@ def mirostat_v1(config: MirostatV1) -> SamplerStage:
         perplexity", ICLR 2021, arXiv:2007.14966, algorithm 1.
     """
 
+    steps, squares = _rank_steps(config.num_ranks)
+
     def truncate(state: MirostatState, logits: mx.array) -> mx.array:
         size = logits.shape[-1]
         if size < 2:
             return logits
+        log_size = math.log(size)
         ordered = -mx.sort(-logits, axis=-1)
-        exponent = _zipf_exponent(ordered[:, : config.num_ranks])
+        exponent = _zipf_exponent(ordered, steps, squares)
         excess = exponent - 1.0
-        spread = -mx.expm1(-excess * math.log(size)) / excess  # (1 − V^−ε) / ε
-        spread = mx.where(excess == 0.0, math.log(size), spread)  # its limit
-        log_k = (state.mu[:, None] * math.log(2.0) - mx.log(spread)) / exponent
-        log_k = mx.where(mx.isnan(log_k), math.inf, log_k)  # no exponent: all stay
-        k = mx.round(mx.exp(mx.clip(log_k, 0.0, math.log(size)))).astype(mx.int32)
+        spread = mx.expm1(excess * -log_size) / -excess  # (1 − V^−ε) / ε
+        spread = mx.where(excess == 0.0, log_size, spread)  # its limit
+        log_k = (mx.expand_dims(state.mu, -1) * _NATS - mx.log(spread)) / exponent
+        # where there is no exponent log_k is NaN: all stay
+        log_k = mx.where(log_k < log_size, mx.maximum(log_k, 0.0), log_size)
+        k = mx.round(mx.exp(log_k)).astype(mx.int32)
         return keep_where(logits, keep_ranks(logits, ordered, mx.minimum(k, size)))
 
     return steer("mirostat_v1", truncate, tau=config.tau, eta=config.eta)
 
 
-def _zipf_exponent(ordered: mx.array) -> mx.array:
-    """Fit s ``[B, 1]`` to sorted logits ``[B, m]``; NaN where no two finite ones differ."""
-    ranks = mx.arange(1, ordered.shape[-1], dtype=mx.float32)
+def _rank_steps(num_ranks: int) -> tuple[mx.array, mx.array]:
+    """Return ``t_r`` and ``t_r²`` of the ranks 1 … num_ranks − 1, float32."""
+    ranks = mx.arange(1, num_ranks, dtype=mx.float32)
     steps = mx.log((ranks + 1.0) / ranks)
-    known = mx.isfinite(ordered[:, 1:])
-    drops = mx.where(known, ordered[:, :-1] - ordered[:, 1:], 0.0)
-    weight = mx.sum(mx.where(known, steps * steps, 0.0), axis=-1, keepdims=True)
+    return steps, steps * steps
+
+
+def _zipf_exponent(ordered: mx.array, steps: mx.array, squares: mx.array) -> mx.array:
+    """Fit s ``[B, 1]`` to sorted logits ``[B, N]``; NaN where no two finite ones differ."""
+    num_steps = min(steps.size, ordered.shape[-1] - 1)
+    if num_steps < steps.size:
+        steps, squares = steps[:num_steps], squares[:num_steps]
+    following = ordered[:, 1 : num_steps + 1]
+    known = following > -mx.inf
+    drops = mx.where(known, ordered[:, :num_steps] - following, 0.0)
+    weight = mx.sum(known * squares, axis=-1, keepdims=True)
     fitted = mx.sum(steps * drops, axis=-1, keepdims=True) / weight
     return mx.where(fitted > 0.0, fitted, mx.nan)
