@@ -38,7 +38,7 @@ LAYERS = (
     {"pipeline"},
     {"engine", "config"},
     {"api"},
-    {"batch"},
+    {"batch", "trace"},
     {"cli"},
     {"__main__"},
 )
@@ -102,9 +102,11 @@ def test_scripts_use_public_names_only() -> None:
 def test_importing_vlmkit_and_its_command_line_loads_nothing_heavy() -> None:
     script = (
         "import sys, vlmkit, vlmkit.cli.main\n"
-        "try: vlmkit.cli.main.main(['generate', '--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'mlx', 'numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'transformers', 'torch'}\n"
+        "for command in ('generate', 'trace'):\n"
+        "    try: vlmkit.cli.main.main([command, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'mlx', 'numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'transformers', 'torch',\n"
+        "    'msgspec', 'matplotlib'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     command = [sys.executable, "-W", "error", "-c", script]

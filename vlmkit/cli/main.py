@@ -46,6 +46,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.generate import run_generate
 
             run_generate(args)
+        case "trace":
+            from vlmkit.cli.trace import run_trace
+
+            run_trace(args)
         case "describe":
             from vlmkit.cli.describe import run_describe
 

@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vlmkit {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_generate(commands)
+    _add_trace(commands)
     _add_describe(commands)
     _add_schema(commands)
     models = commands.add_parser("models", help="list the supported model families")
@@ -131,6 +132,30 @@ def _add_generate(commands: Any) -> None:
     )
 
 
+def _add_trace(commands: Any) -> None:
+    command = commands.add_parser(
+        "trace",
+        help="generate, and show what each sampler stage did to each token",
+        description="Generate like 'vlmkit generate', and show what each sampler stage did to the "
+        "distribution of each token: a row per token, or with --step all stages of one token.",
+        allow_abbrev=False,
+    )
+    _add_run_arguments(command)
+    trace = command.add_argument_group("trace")
+    trace.add_argument("--top", type=int, metavar="N", help="tokens to list per stage (10)")
+    trace.add_argument(
+        "--step", type=int, metavar="N", help="show all stages of one token; the first is 0"
+    )
+    trace.add_argument(
+        "--picture", metavar="FILE",
+        help="draw one step as .png, .svg or .pdf; without --step the one most was removed from",
+    )  # fmt: skip
+    trace.add_argument("--out", metavar="FILE", help="write the trace as JSONL while it runs")
+    trace.add_argument(
+        "--from", dest="source", metavar="FILE", help="show a saved trace; loads no model"
+    )
+
+
 def _add_describe(commands: Any) -> None:
     command = commands.add_parser(
         "describe",
@@ -178,6 +203,7 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
 def _all_flags() -> list[str]:
     names = [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
     names += ["json", "logprobs", "no_stream", "out", "help", "version"]
+    names += ["top", "step", "picture", "from"]
     return ["--" + name.replace("_", "-") for name in names]
 
 

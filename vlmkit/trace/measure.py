@@ -1,0 +1,162 @@
+"""From the logits of one step to its record. Pure, on the host, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmkit.errors import VlmkitError
+from vlmkit.trace.records import Candidate, Removed, StageRecord, TraceStep, TrackedToken
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from vlmkit.types import StepTrace
+
+_NUM_REMOVED = 5  # listed per stage; all are counted
+
+
+class _Distribution(NamedTuple):
+    name: str
+    logprobs: NDArray[np.float64]  # [V], −inf where removed
+    kept: NDArray[np.bool_]  # [V]
+    entropy_nats: float
+
+
+def measure_step(
+    trace: StepTrace,
+    *,
+    position: int,
+    token_id: int,
+    forced: bool,
+    decode: Callable[[Sequence[int]], str],
+    top_n: int,
+) -> TraceStep:
+    """Measure what each stage did to the distribution of one token.
+
+    Args:
+        trace: names, and float32 ``[V]`` logits: the model's own, then those after each stage.
+        position: generated tokens before this one.
+        token_id: the token taken.
+        forced: whether a stopping criterion chose it.
+        decode: token ids to text, special tokens included.
+        top_n: how many tokens to list per stage, at least 1.
+
+    Raises:
+        VlmkitError: a logit is NaN or +inf.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from types import SimpleNamespace as StepTrace
+        >>> own = mx.log(mx.array([0.5, 0.3, 0.2]))
+        >>> cut = mx.where(own > -1.5, own, -mx.inf)
+        >>> step = measure_step(
+        ...     StepTrace(names=("model", "cut"), logits=(own, cut), sampled_id=1),
+        ...     position=0, token_id=1, forced=False, decode=lambda ids: "abc"[ids[0]], top_n=2,
+        ... )
+        >>> stage = step.stages[1]
+        >>> stage.num_kept, round(stage.removed_mass, 6), [token.text for token in stage.removed]
+        (2, 0.2, ['c'])
+    """
+    texts: dict[int, str] = {}
+
+    def text_of(index: int) -> str:
+        if index not in texts:
+            texts[index] = decode([index])
+        return texts[index]
+
+    chain = [_normalise(*entry) for entry in zip(trace.names, trace.logits, strict=True)]
+    tops = [leading(item.logprobs, top_n) for item in chain]
+    ids = {token_id, trace.sampled_id}.union(*(top.tolist() for top in tops))
+    tokens = _track(chain, ids, text_of)
+    stages = [
+        StageRecord(
+            name=after.name,
+            entropy_nats=after.entropy_nats,
+            num_kept=int(after.kept.sum()),
+            top=[Candidate(i, text_of(i), float(after.logprobs[i])) for i in top.tolist()],
+            token_logprob=_finite(after.logprobs[token_id]),
+            tracked=[_finite(after.logprobs[token.id]) for token in tokens],
+            **_removal(before, after, top_n, text_of),
+        )
+        for before, after, top in zip([chain[0], *chain[:-1]], chain, tops, strict=True)
+    ]
+    return TraceStep(
+        position=position,
+        token_id=token_id,
+        text=text_of(token_id),
+        forced=forced,
+        sampled_id=trace.sampled_id,
+        stages=stages,
+        tokens=tokens,
+    )
+
+
+def leading(values: NDArray[np.float64], n: int) -> NDArray[np.intp]:
+    """The ids of the n largest values above −inf, the largest first, ties by the lowest id.
+
+    >>> leading(np.array([1.0, 3.0, -np.inf, 3.0]), 2).tolist()
+    [1, 3]
+    """
+    found = np.flatnonzero(values > -np.inf)
+    if len(found) > n:
+        place = len(found) - n
+        found = found[values[found] >= np.partition(values[found], place)[place]]
+    return found[np.argsort(-values[found], kind="stable")[:n]]
+
+
+def _normalise(name: str, logits: mx.array) -> _Distribution:
+    logprobs = np.array(logits, np.float64)
+    kept = logprobs > -np.inf
+    if np.isnan(logprobs).any() or np.isposinf(logprobs).any():
+        raise VlmkitError(f"trace: the logits after stage {name!r} hold NaN or +inf")
+    if not kept.any():
+        return _Distribution(name, logprobs, kept, 0.0)
+    logprobs -= logprobs.max()
+    logprobs -= np.log(np.exp(logprobs).sum())
+    finite = logprobs[kept]
+    return _Distribution(name, logprobs, kept, max(0.0, -float(np.exp(finite) @ finite)))
+
+
+def _track(
+    chain: Sequence[_Distribution], ids: Iterable[int], text_of: Callable[[int], str]
+) -> list[TrackedToken]:
+    """Follow these tokens through the chain, in the order of the model's own distribution."""
+    own = chain[0].logprobs
+    tokens = []
+    for index in ids:
+        above = np.count_nonzero(own > own[index]) + np.count_nonzero(own[:index] == own[index])
+        kept = [item.kept[index] for item in chain]
+        # a stage of one's own may bring a token back: what counts is the last time it went
+        last = max((place for place, is_kept in enumerate(kept) if is_kept), default=-1)
+        removed_by = None if kept[-1] else last + 1
+        tokens.append(TrackedToken(index, text_of(index), int(above) + 1, removed_by))
+    return sorted(tokens, key=lambda token: token.rank)
+
+
+class _Removal(TypedDict):
+    removed_mass: float
+    num_removed: int
+    removed: list[Removed]
+
+
+def _removal(
+    before: _Distribution, after: _Distribution, top_n: int, text_of: Callable[[int], str]
+) -> _Removal:
+    """What one stage took away, by its probability on entering the stage."""
+    gone = before.kept & ~after.kept
+    logprobs = np.where(gone, before.logprobs, -np.inf)
+    probs = np.exp(logprobs)
+    listed = leading(logprobs, min(top_n, _NUM_REMOVED)).tolist()
+    return _Removal(
+        removed_mass=min(1.0, float(probs.sum())),
+        num_removed=int(gone.sum()),
+        removed=[Removed(i, text_of(i), float(probs[i])) for i in listed],
+    )
+
+
+def _finite(value: np.float64) -> float | None:
+    return float(value) if value > -np.inf else None
