@@ -42,6 +42,7 @@ BEAM: dict[str, Case] = {
     "never": _beam(1.0, MANY, early_stopping="never"),
     "never, sum": _beam(1.0, MANY, early_stopping="never", length_penalty=0.0),
     "never, long": _beam(0.5, MANY, early_stopping="never", length_penalty=1.5),
+    "never, short": _beam(1.0, ONE, early_stopping="never", length_penalty=-0.3),
     "two": _beam(1.0, MANY, num_beams=2, num_return_sequences=1),
     "nine": _beam(1.0, ONE, num_beams=9, num_return_sequences=5),
     "no end": _beam(1.0, (), num_beams=3, num_return_sequences=3),
@@ -119,7 +120,7 @@ def ours(kind: str, case: Case, seed: int) -> Found:
     forward = without_cache(qwen2(case["scale"]))
     process = None
     if "repetition_penalty" in case:
-        process = penalise(case["repetition_penalty"], normalise="renormalize_logits" in case)
+        process = penalise(case["repetition_penalty"], renormalise="renormalize_logits" in case)
     return run(
         build_search(config_of(kind, case)),
         lambda rows: _without_pad(*forward(rows)),

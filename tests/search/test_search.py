@@ -122,6 +122,45 @@ def test_beams_that_no_rule_stops_end_without_a_limit() -> None:
         paths = outcome.paths
 
 
+@pytest.mark.parametrize(
+    ("settings", "max_tokens", "stops"),
+    [
+        ({"early_stopping": "never"}, 2, True),  # −2.0 over 2 tokens is no better than −1.0 over 1
+        ({"early_stopping": "never"}, 3, False),
+        ({"early_stopping": "never"}, None, False),
+        ({"early_stopping": "never", "length_penalty": 0.0}, 9, True),
+        ({"early_stopping": "never", "length_penalty": -1.0}, 9, True),
+        ({"early_stopping": False}, 9, True),
+        ({"early_stopping": True}, 9, True),
+    ],
+)
+def test_when_one_beam_stops(settings: dict[str, Any], max_tokens: int | None, stops: bool) -> None:
+    search = build_search(BeamSearch(num_beams=1, **settings))
+    step = SearchStep(mx.array([[-1.0, -2.0, -3.0]]))
+    state = search.init(SearchStart(max_tokens))
+    _, outcome = search.advance(state, step, lambda row, i: Extended((i,), i == 0))
+    assert outcome.done == stops
+    if stops:
+        assert outcome.best == (((0,), -1.0),)
+
+
+def test_with_a_negative_length_penalty_no_length_but_the_present_counts() -> None:
+    config = BeamSearch(num_beams=2, early_stopping="never", length_penalty=-0.3)
+    search = build_search(config)
+    state = search.init(SearchStart(1000))
+
+    def ends_with_0(row: int, token_id: int) -> Extended:
+        return Extended(None, token_id == 0)
+
+    first = mx.array([[-1.0, -0.9, -5.0]])
+    state, outcome = search.advance(state, SearchStep(first), ends_with_0)
+    assert outcome.token_ids == (1, 2)
+    second = mx.array([[-2.4, -9.0, -0.1], [-1.0, -1.0, -1.0]])
+    state, outcome = search.advance(state, SearchStep(second), ends_with_0)
+    # Finished: −1.0 and −3.3 · 2**0.3. Live: −1.0 · 2**0.3 now, much less at a thousand tokens.
+    assert not outcome.done
+
+
 def test_equal_scores_go_to_the_earlier_beam_and_the_lower_id() -> None:
     for size in (50, 40_000):
         found = best_candidates(mx.zeros((2, size)), [[Beam(1, -1.0), Beam(0, -1.0)]], 5)

@@ -91,11 +91,16 @@ def _normal(key: Sequence[int], size: int) -> np.ndarray:
 
 def logprobs_of(forward: Forward, rows: Sequence[Tokens]) -> mx.array:
     """Return the log-softmax of a model's logits, float32 ``[B, V]``."""
-    logits = forward(rows)[0].astype(mx.float32)
+    return normalise(forward(rows)[0])
+
+
+def normalise(logits: mx.array) -> mx.array:
+    """Return the log-softmax in float32."""
+    logits = logits.astype(mx.float32)
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def penalise(penalty: float, *, normalise: bool = False) -> Process:
+def penalise(penalty: float, *, renormalise: bool = False) -> Process:
     """Return the repetition penalty that transformers' beam search applies to logprobs."""
 
     def process(rows: Sequence[Tokens], logprobs: mx.array) -> mx.array:
@@ -103,7 +108,7 @@ def penalise(penalty: float, *, normalise: bool = False) -> Process:
         for place, row in enumerate(rows):
             seen[place, list(row)] = True
         logprobs = mx.where(mx.array(seen), logprobs * penalty, logprobs)
-        return logprobs - mx.logsumexp(logprobs, axis=-1, keepdims=True) if normalise else logprobs
+        return normalise(logprobs) if renormalise else logprobs
 
     return process
 
@@ -138,9 +143,9 @@ def run(
     widths: list[int] = []
     while True:
         rows = [prompt + path for path in paths]
-        logprobs = logprobs_of(forward, rows)
-        logprobs = process(rows, logprobs) if process else logprobs
-        hidden = forward(rows)[1][:, -1] if search.needs_hidden else None
+        logits, states = forward(rows)
+        logprobs = process(rows, normalise(logits)) if process else normalise(logits)
+        hidden = states[:, -1] if search.needs_hidden else None
 
         def extend(row: int, token_id: int, paths: tuple[Tokens, ...] = paths) -> Extended:
             path = (*paths[row], token_id)
