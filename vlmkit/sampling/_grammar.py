@@ -13,7 +13,6 @@ from vlmkit.errors import VlmkitError
 from vlmkit.sampling._grammar_config import (
     Grammar,
     ThinkingBlock,
-    check_grammar,
     describe_grammar,
     explain,
     to_lark,
@@ -110,9 +109,9 @@ def grammar(config: Grammar, vocabulary: Vocabulary) -> SamplerStage:
 
 
 def _resolve(config: Grammar, vocabulary: Vocabulary) -> _Rules:
-    check_grammar(config)
+    compile_grammar = vocabulary.compile
     try:
-        first = vocabulary.compile(to_lark(config))
+        first = compile_grammar(to_lark(config))
     except VlmkitError as error:
         raise VlmkitError(explain(config, str(error))) from error
     found = _markers(config.thinking, vocabulary)
@@ -128,8 +127,7 @@ def _resolve(config: Grammar, vocabulary: Vocabulary) -> _Rules:
         markers=[ids[0] for ids in found or () if len(ids) == 1],
         free=free,
     )
-    if not _mask(rules, first).any():
-        raise VlmkitError(f"{rules.name}: no token of this model can begin a match")
+    _mask(rules, first)  # raises where no token can begin a match
     return rules
 
 
@@ -191,8 +189,9 @@ def _step(rules: _Rules, state: GrammarState, token_id: int) -> GrammarState:
     if after is None:
         text = rules.vocabulary.tokens[token_id].decode(errors="replace")
         raise VlmkitError(
-            f"{rules.name}: token {token_id} {text!r} was forced, but is not allowed there; "
-            "leave out what forces it, or the grammar"
+            f"{rules.name}: token {token_id} {text!r} cannot come there"
+            f"{_reason(state.matcher, token_id)}; only a forced token gets here, so leave out what "
+            "forces it, or the grammar"
         )
     return GrammarState(False, 0, False, state.closed, after)
 
@@ -201,6 +200,14 @@ def _consume(matcher: LLMatcher, token_id: int) -> LLMatcher | None:
     """Return the matcher after one more token, None where that is not allowed."""
     after = matcher.deep_copy()
     return after if after.consume_token(token_id) else None
+
+
+def _reason(matcher: LLMatcher | None, token_id: int) -> str:
+    if matcher is None:
+        return ""
+    refused = matcher.deep_copy()
+    refused.consume_token(token_id)
+    return f" ({first_message(refused.get_error())})"
 
 
 def _allowed(rules: _Rules, state: GrammarState) -> NDArray[np.bool_]:
@@ -219,6 +226,9 @@ def _mask(rules: _Rules, matcher: LLMatcher) -> NDArray[np.bool_]:
     scratch = matcher.deep_copy()  # running out of a limit is remembered in the matcher
     words = np.frombuffer(scratch.compute_bitmask(), np.uint8)
     if scratch.is_error():
-        raise VlmkitError(f"{rules.name}: llguidance gave up: {first_message(scratch.get_error())}")
+        error = first_message(scratch.get_error())
+        if error.startswith("NoExtension"):
+            raise VlmkitError(f"{rules.name}: no token of this model can lead to a match")
+        raise VlmkitError(f"{rules.name}: llguidance gave up: {error}; make the grammar simpler")
     bits = np.unpackbits(words, count=len(rules.free), bitorder="little")
     return bits.view(np.bool_)

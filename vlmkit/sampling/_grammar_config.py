@@ -89,7 +89,8 @@ def to_lark(config: Grammar) -> str:
     if config.json_schema is not None:
         text = f"start: %json {json.dumps(config.json_schema)}"
     elif config.regex is not None:
-        text = f"start: /{require_llguidance().regex_to_lark(config.regex)}/"
+        regex = require_llguidance().regex_to_lark(config.regex, "d")  # d: \d is [0-9]
+        text = f"start: /{regex}/"
     else:
         text = config.lark or ""
     # otherwise a text that can only go on in one way would have to be split in one way

@@ -1,0 +1,82 @@
+"""The grammar stage: one clear error for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+from tests.sampling.languages import (
+    BYTES,
+    EOS,
+    TOKENS,
+    host_of,
+    spell,
+)
+from vlmkit.errors import VlmkitError
+from vlmkit.sampling import Grammar, ThinkingBlock, build_chain, check_grammar
+from vlmkit.vocabulary import Vocabulary
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"regex": "[a-z"}, r'^grammar: regex "\[a-z": unclosed character class$'),
+        ({"regex": "(?=a)b"}, r"look-ahead and look-behind, is not supported$"),
+        ({"json_schema": {"type": "bla"}}, r'^grammar: json_schema {"type": "bla"}: Invalid type'),
+        ({"json_schema": {"type": "array", "uniqueItems": True}}, r"Unimplemented.*uniqueItems"),
+        ({"lark": "start: a"}, r'^grammar: lark "start: a": at 1\(8\): unknown name: "a"$'),
+    ],
+    ids=str,
+)
+def test_a_bad_grammar_is_one_line(config, message):
+    with pytest.raises(VlmkitError, match=message) as early:
+        check_grammar(Grammar(**config))
+    with pytest.raises(VlmkitError, match=message):
+        host_of(**config)
+    assert "\n" not in str(early.value)
+
+
+def test_other_mistakes(monkeypatch):
+    with pytest.raises(VlmkitError, match=r"unknown special token: \"<\|im_foo\|>\""):
+        host_of(lark="start: <|im_foo|>")
+    with pytest.raises(VlmkitError, match="no token of this model can lead to a match"):
+        host_of(regex=r"[^\s\S]")
+    with pytest.raises(VlmkitError, match=r"pass vocabulary=processor\.vocabulary"):
+        build_chain([Grammar(regex="a")])
+    with pytest.raises(VlmkitError, match=r"no token '</think>'; set start and end"):
+        host_of(BYTES, regex="a", thinking=ThinkingBlock(start="x"))
+    endless = Vocabulary(lambda: TOKENS, len(TOKENS), frozenset(), frozenset(), spell)
+    with pytest.raises(VlmkitError, match="no end-of-sequence token"):
+        host_of(endless, regex="a")
+    for forms in ({}, {"regex": "a", "lark": "start: /a/"}):
+        with pytest.raises(ValueError, match="needs one of json_schema, regex and lark"):
+            Grammar(**forms)
+
+
+def test_limits_of_the_parser_are_an_error_and_no_early_end(monkeypatch):
+    import llguidance
+
+    limits = llguidance.LLParserLimits(step_max_items=8)
+    monkeypatch.setattr(llguidance, "LLMatcher", partial(llguidance.LLMatcher, limits=limits))
+    small = Vocabulary(lambda: TOKENS, len(TOKENS), frozenset(), frozenset({EOS}), spell)
+    with pytest.raises(VlmkitError, match=r"llguidance gave up: .*; make the grammar simpler"):
+        host_of(small, lark='start: x\nx: x x | "a" | "b" | "c" x | "d" x "e"')
+
+
+def test_without_llguidance(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    config = Grammar(regex="a")
+    with pytest.raises(VlmkitError, match=r"^grammar needs llguidance: pip install 'vlmkit\["):
+        check_grammar(config)
+    fresh = Vocabulary(lambda: TOKENS, len(TOKENS), frozenset(), frozenset({EOS}), spell)
+    with pytest.raises(VlmkitError, match="grammar needs llguidance"):
+        build_chain([config], vocabulary=fresh)
+
+
+def test_llguidance_is_loaded_only_for_a_grammar():
+    modules = "sys, vlmkit, vlmkit.sampling, vlmkit.config.run"
+    script = f"import {modules}; assert 'llguidance' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
