@@ -5,12 +5,22 @@ Needs torch and transformers 4.49: later versions have DoLa only as code downloa
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-GOLDEN = Path(__file__).parent / "goldens" / "dola_transformers_4_49.npz"
+import vlmkit
+from vlmkit.preprocess import PreprocessConfig, prepare
+from vlmkit.processors import load_processor
+from vlmkit.prompt_utils import apply_chat_template
+
+FOLDER = Path(__file__).parent / "goldens"
+GOLDEN = FOLDER / "dola_transformers_4_49.npz"
+GOLDEN_TOKENS = FOLDER / "dola_generate_transformers_4_49.json"
+SHAPES = Path(vlmkit.__file__).parent / "assets" / "shapes"
+QUESTION = "Describe this image."
 
 
 def compute() -> dict[str, np.ndarray]:
@@ -39,6 +49,36 @@ def compute() -> dict[str, np.ndarray]:
     return arrays
 
 
+def generate() -> list[dict[str, Any]]:
+    """Return the greedy tokens of the embedded model with ``generate(dola_layers=...)``."""
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration
+
+    processor = load_processor(SHAPES)
+    model: Any = Qwen2VLForConditionalGeneration.from_pretrained(SHAPES, torch_dtype=torch.float32)
+    prompt = apply_chat_template(processor, None, QUESTION, num_images=1)
+    found = []
+    for image in ("describe.png", "describe_2.png", "chain.png", "chain_2.png"):
+        path = str(SHAPES / "samples" / image)
+        inputs = prepare(processor, prompt, [path], config=PreprocessConfig())
+        ids = torch.tensor(inputs.token_ids[None].astype(np.int64))
+        for layers in ("high", [0, 1, 3]):
+            tokens = model.eval().generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=torch.tensor(inputs.patches),
+                image_grid_thw=torch.tensor([list(grid) for grid in inputs.image_grids]),
+                dola_layers=layers,
+                do_sample=False,
+                max_new_tokens=24,
+            )
+            answer = tokens[0, ids.shape[1] :].tolist()
+            found.append({"image": image, "layers": layers, "token_ids": answer})
+    return found
+
+
 if __name__ == "__main__":
-    GOLDEN.parent.mkdir(exist_ok=True)
+    FOLDER.mkdir(exist_ok=True)
     np.savez_compressed(GOLDEN, **compute())
+    lines = ",\n".join(json.dumps(one) for one in generate())
+    GOLDEN_TOKENS.write_text(f"[\n{lines}\n]\n")
