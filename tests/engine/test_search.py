@@ -283,3 +283,40 @@ def test_the_end_of_the_context_ends_every_row(
     for one in (result, *result.alternatives):
         assert len(ids) + len(one.token_ids) == 16
         assert one.finish_kind == "context"
+
+
+@each_search
+def test_the_size_of_prefill_steps_changes_nothing(
+    shapes: tuple[Any, Any], search: dict[str, Any]
+) -> None:
+    config = {"search": search, "stopping": stops(6)}
+    whole = generate(*shapes, question(shapes), **config)
+    parts = generate(*shapes, question(shapes), prefill={"step_size": 5}, **config)
+    assert_found(parts, answers(whole))
+
+
+@each_search
+def test_mirostat_follows_each_row(tiny: tuple[LmModel, Any], search: dict[str, Any]) -> None:
+    model, processor = tiny
+    stages = [{"kind": "mirostat_v2", "tau": 1.5, "eta": 0.6}]
+    chain = build_chain(PipelineConfig(search=BEAM, sampling=stages).sampling)
+    ids = tuple(prompt(2))
+    forward = without_cache(model)
+
+    def process(rows: Sequence[Tokens], logprobs: mx.array) -> mx.array:
+        kept = []
+        for row in rows:
+            state = chain.init([np.array(ids, np.int32)], 40)
+            for place in range(len(ids), len(row)):
+                logits, _ = forward([row[:place]])
+                state, _ = chain.sample(state, logits, mx.array([[0.5]]))
+                state = chain.update(state, mx.array([row[place]], mx.int32))
+            kept.append(chain.apply(state, forward([row])[0], mx.array([[0.5]])))
+        logits = mx.concatenate(kept)
+        return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+    pipeline = PipelineConfig(search=search, sampling=stages, stopping=stops(8))
+    expected = run(
+        build_search(pipeline.search), forward, ids, max_tokens=8, eos=(5, 9), process=process
+    )
+    assert_found(collect(stream_pipeline(model, processor, Request(ids), pipeline)), expected.best)
