@@ -25,30 +25,33 @@ from vlmkit.types import HostReducer
 
 def test_the_answer_begins_after_the_thinking_block():
     host = host_of(regex="[0-9]")
-    digits = brute_force(("bytes", frozenset(b"0123456789")), SHAPES)
-    start = np.array(digits)
-    start[START] = True
-    for prompt in ([], [5, START, 9, END], [END], [START, END, 7]):
-        np.testing.assert_array_equal(host.value(host.init(prompt)), start)
+    digits = np.array(brute_force(("bytes", frozenset(b"0123456789")), SHAPES))
     for prompt in ([START], [START, END, 3, START, 7]):
         state = host.init(prompt)
         for token_id in (17, START, SHAPES_EOS, 639):  # whatever comes
             assert host.value(state).all()
             state = host.step(state, token_id)
-        np.testing.assert_array_equal(host.value(host.step(state, END)), start)
+        np.testing.assert_array_equal(host.value(host.step(state, END)), digits)
 
 
-def test_a_block_opens_before_the_answer_and_never_in_it():
+def test_a_prompt_that_ends_with_a_block_has_had_its_thinking():
+    host = host_of(regex="[0-9]")
+    spaces = SHAPES.encode("\n\n ")
+    for prompt in ([], [5, START, 9, END, 3], [END], [START, END, 626]):
+        assert host.value(host.init(prompt))[START]
+    for prompt in ([START, END], [3, START, 7, END, *spaces]):
+        assert not host.value(host.init(prompt))[START]
+
+
+def test_one_block_opens_before_the_answer_and_never_in_it():
     host = host_of(regex="(?s:.*)")
     state = host.init([])
     assert host.value(state)[START]
     assert not host.value(state)[END]
     inside = host.step(state, START)
     assert host.value(inside).all()
-    again = host.step(host.step(inside, END), START)
-    assert host.value(again).all()
-    answer = host.step(state, 64)
-    assert not host.value(answer)[[START, END]].any()
+    for later in (host.step(inside, END), host.step(state, 64)):
+        assert not host.value(later)[[START, END]].any()
 
 
 def test_null_constrains_thinking_too():

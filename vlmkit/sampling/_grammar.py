@@ -32,8 +32,8 @@ class GrammarState(NamedTuple):
 
     inside: bool  # in a thinking block
     matched: int  # ids of the marker that may come next, which the tokens end with
-    opening: bool  # no token of the answer yet, so a thinking block may begin
-    closed: bool  # a thinking block was closed since the prompt
+    opening: bool  # the model may still begin its thinking block
+    fresh: bool  # that block has just ended, and no token of the answer has come
     matcher: LLMatcher | None  # after the answer so far; None: only the start marker can go on
 
 
@@ -55,11 +55,14 @@ def grammar(config: Grammar, vocabulary: Vocabulary) -> SamplerStage:
     beside what may go on, and alone when nothing may. Put this stage first in a chain: what an
     earlier stage removes cannot come back.
 
-    A thinking block is free: one that the prompt leaves open, or that the model opens before the
-    first token of its answer. There the start marker is allowed beside the grammar's tokens; later
-    it is not. A single-token marker is never part of an answer. The answer begins after the end
-    marker; tokens forced between that marker and the answer, which the grammar would not allow, do
-    not count (a thinking budget's transition may bring them).
+    One thinking block is free: the one that the prompt leaves open, or else one that the model
+    opens at once, before its answer. There the start marker is allowed beside the grammar's tokens;
+    after a block, also one that ends the prompt, it is not: a model would rather think again than
+    write what it is not used to. A single-token marker is never part of an answer. The answer
+    begins after the end marker; tokens forced between that marker and the answer, which the
+    grammar would not allow, do not count (a thinking budget's transition may bring them). An
+    end-of-sequence token inside the block ends the row without an answer; see ``eos_inside`` of
+    the thinking budget.
 
     The state on the device is bool ``[B, V]``, the tokens allowed next; ``host`` keeps it.
 
@@ -154,21 +157,23 @@ def _markers(
 
 
 def _start(rules: _Rules, prompt_ids: Sequence[int]) -> GrammarState:
-    """Find out whether the prompt ends inside a thinking block."""
+    """Find out whether the prompt ends inside a thinking block, or with one."""
     if rules.start is None or rules.end is None:
         return GrammarState(False, 0, False, False, rules.first)
-    inside, opening, ending = False, 0, 0
-    for token_id in prompt_ids:
+    inside, opening, ending, after = False, 0, 0, 0
+    for place, token_id in enumerate(prompt_ids):
         ending = advance(rules.end, ending, token_id) if inside else 0
         if ending == len(rules.end.ids):
-            inside, opening, ending = False, 0, 0
+            inside, opening, ending, after = False, 0, 0, place + 1
             continue
         opening = advance(rules.start, opening, token_id)
         if opening == len(rules.start.ids):
             inside, opening, ending = True, 0, 0
     if inside:
         return GrammarState(True, ending, False, False, None)
-    return GrammarState(False, 0, True, False, rules.first)
+    tokens = rules.vocabulary.tokens
+    is_done = after > 0 and not any(tokens[token_id].strip() for token_id in prompt_ids[after:])
+    return GrammarState(False, 0, not is_done, False, rules.first)
 
 
 def _step(rules: _Rules, state: GrammarState, token_id: int) -> GrammarState:
@@ -177,14 +182,14 @@ def _step(rules: _Rules, state: GrammarState, token_id: int) -> GrammarState:
         matched = advance(rules.end, state.matched, token_id)
         if matched < len(rules.end.ids):
             return state._replace(matched=matched)
-        return GrammarState(False, 0, True, True, rules.first)
+        return GrammarState(False, 0, False, True, rules.first)
     after = None if state.matcher is None else _consume(state.matcher, token_id)
     if state.opening and rules.start is not None and token_id == rules.start.ids[state.matched]:
         matched = state.matched + 1
         if matched == len(rules.start.ids):
-            return GrammarState(True, 0, False, state.closed, None)
+            return GrammarState(True, 0, False, False, None)
         return state._replace(matched=matched, matcher=after)
-    if after is None and state.opening and state.closed and state.matched == 0:
+    if after is None and state.fresh:
         return state
     if after is None:
         text = rules.vocabulary.tokens[token_id].decode(errors="replace")
@@ -193,7 +198,7 @@ def _step(rules: _Rules, state: GrammarState, token_id: int) -> GrammarState:
             f"{_reason(state.matcher, token_id)}; only a forced token gets here, so leave out what "
             "forces it, or the grammar"
         )
-    return GrammarState(False, 0, False, state.closed, after)
+    return GrammarState(False, 0, False, False, after)
 
 
 def _consume(matcher: LLMatcher, token_id: int) -> LLMatcher | None:
