@@ -56,7 +56,9 @@ def mirostat_v2(config: MirostatV2) -> SamplerStage:
 
     def bound(state: MirostatState, logits: mx.array) -> mx.array:
         top = logits == mx.max(logits, axis=-1, keepdims=True)
-        return keep_where(logits, top | (log_softmax(logits) * -_BITS <= mx.expand_dims(state.mu, -1)))
+        return keep_where(
+            logits, top | (log_softmax(logits) * -_BITS <= mx.expand_dims(state.mu, -1))
+        )
 
     return steer("mirostat_v2", bound, tau=config.tau, eta=config.eta)
 

@@ -13,7 +13,6 @@ from vlmkit.sampling._mirostat import MirostatState, steer
 from vlmkit.sampling._numerics import keep_ranks, keep_where
 from vlmkit.types import SamplerStage
 
-
 _NATS = math.log(2.0)
 
 
