@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
+from vlmkit.cli.run import load_request, read_question
 from vlmkit.cli.terminal import dim_thinking, is_inside
-from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
     from vlmkit.results import GenerationResult
@@ -25,33 +25,19 @@ def run_generate(args: argparse.Namespace) -> None:
     from vlmkit.config.run import load_run
 
     config = load_run(args.config, overrides=args.overrides, flags=given_flags(args)).config
-    question = sys.stdin.read() if config.prompt == "-" else config.prompt
-    if not question:
-        raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
+    question = read_question(config)
 
-    from vlmkit.api import load, stream_pipeline
-    from vlmkit.engine import Request, collect
-    from vlmkit.prompt_utils import apply_chat_template
+    from vlmkit.api import stream_pipeline
+    from vlmkit.engine import collect
 
-    model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
-    prompt = question
-    if config.template.apply:
-        prompt = apply_chat_template(
-            processor,
-            model.config,
-            question,
-            num_images=len(config.images),
-            num_audios=len(config.audio),
-            enable_thinking=config.template.enable_thinking,
-        )
-    request = Request(prompt, config.images, config.audio)
+    model, processor, request = load_request(config, question)
     results = stream_pipeline(model, processor, request, config.pipeline)
     if args.json:
         print(_to_json(collect(results), with_logprobs=args.logprobs))
     elif args.no_stream:
-        _write([collect(results).text], prompt)
+        _write([collect(results).text], str(request.prompt))
     else:
-        _write((result.text for result in results), prompt)
+        _write((result.text for result in results), str(request.prompt))
 
 
 def _write(segments: Iterable[str], prompt: str) -> None:

@@ -23,6 +23,8 @@ class _Distribution(NamedTuple):
     name: str
     logprobs: NDArray[np.float64]  # [V], −inf where removed
     kept: NDArray[np.bool_]  # [V]
+    ids: NDArray[np.intp]  # [K], those kept, ascending
+    probs: NDArray[np.float64]  # [K], of those
     entropy_nats: float
 
 
@@ -76,7 +78,7 @@ def measure_step(
         StageRecord(
             name=after.name,
             entropy_nats=after.entropy_nats,
-            num_kept=int(after.kept.sum()),
+            num_kept=len(after.ids),
             top=[Candidate(i, text_of(i), float(after.logprobs[i])) for i in top.tolist()],
             token_logprob=_finite(after.logprobs[token_id]),
             tracked=[_finite(after.logprobs[token.id]) for token in tokens],
@@ -104,21 +106,28 @@ def leading(values: NDArray[np.float64], n: int) -> NDArray[np.intp]:
     found = np.flatnonzero(values > -np.inf)
     if len(found) > n:
         place = len(found) - n
-        found = found[values[found] >= np.partition(values[found], place)[place]]
+        smallest = np.partition(values[found], place)[place]
+        found = np.flatnonzero(values >= smallest)
     return found[np.argsort(-values[found], kind="stable")[:n]]
 
 
 def _normalise(name: str, logits: mx.array) -> _Distribution:
-    logprobs = np.array(logits, np.float64)
-    kept = logprobs > -np.inf
-    if np.isnan(logprobs).any() or np.isposinf(logprobs).any():
+    values = np.array(logits)
+    kept = values > -np.inf
+    ids = np.flatnonzero(kept)  # often few: what follows looks at no others
+    logprobs = np.full(len(values), -np.inf)
+    if np.isnan(values).any() or (len(ids) and values.max() == np.inf):
         raise VlmkitError(f"trace: the logits after stage {name!r} hold NaN or +inf")
-    if not kept.any():
-        return _Distribution(name, logprobs, kept, 0.0)
-    logprobs -= logprobs.max()
-    logprobs -= np.log(np.exp(logprobs).sum())
-    finite = logprobs[kept]
-    return _Distribution(name, logprobs, kept, max(0.0, -float(np.exp(finite) @ finite)))
+    if not len(ids):
+        return _Distribution(name, logprobs, kept, ids, ids.astype(np.float64), 0.0)
+    own = values[ids].astype(np.float64)
+    own -= own.max()
+    weights = np.exp(own)
+    total = weights.sum()
+    own -= np.log(total)
+    probs = weights / total
+    logprobs[ids] = own
+    return _Distribution(name, logprobs, kept, ids, probs, max(0.0, -float(probs @ own)))
 
 
 def _track(
@@ -147,14 +156,13 @@ def _removal(
     before: _Distribution, after: _Distribution, top_n: int, text_of: Callable[[int], str]
 ) -> _Removal:
     """What one stage took away, by its probability on entering the stage."""
-    gone = before.kept & ~after.kept
-    logprobs = np.where(gone, before.logprobs, -np.inf)
-    probs = np.exp(logprobs)
-    listed = leading(logprobs, min(top_n, _NUM_REMOVED)).tolist()
+    is_gone = ~after.kept[before.ids]
+    ids, probs = before.ids[is_gone], before.probs[is_gone]
+    most = leading(before.logprobs[ids], min(top_n, _NUM_REMOVED)).tolist()
     return _Removal(
         removed_mass=min(1.0, float(probs.sum())),
-        num_removed=int(gone.sum()),
-        removed=[Removed(i, text_of(i), float(probs[i])) for i in listed],
+        num_removed=len(ids),
+        removed=[Removed(int(ids[i]), text_of(int(ids[i])), float(probs[i])) for i in most],
     )
 
 
