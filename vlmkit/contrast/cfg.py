@@ -56,7 +56,7 @@ def cfg(config: CfgConfig) -> Contrast:
 
     Reference:
         Sanchez et al., "Stay on topic with classifier-free guidance", ICML 2024,
-        arXiv:2306.17806, equation 7; ``UnbatchedClassifierFreeGuidanceLogitsProcessor`` of
+        arXiv:2306.17806; ``UnbatchedClassifierFreeGuidanceLogitsProcessor`` of
         transformers.
     """
 

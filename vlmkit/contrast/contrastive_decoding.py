@@ -48,9 +48,9 @@ def contrastive_decoding(config: ContrastiveDecodingConfig) -> Contrast:
 
     Reference:
         Li et al., "Contrastive decoding: open-ended text generation as optimization", ACL 2023,
-        arXiv:2210.15097, equations 1 to 3 (α = 0.1; the amateur's temperature is 0.5 for GPT-2
-        and 1 for OPT). O'Brien and Lewis, "Contrastive decoding improves reasoning in large
-        language models", 2023, arXiv:2309.09117, section 2 (α = 0.1, β = 0.5).
+        arXiv:2210.15097 (the authors' scripts sharpen the amateur to a temperature of 0.5).
+        O'Brien and Lewis, "Contrastive decoding improves reasoning in large
+        language models", 2023, arXiv:2309.09117 (β = 0.5).
     """
 
     def combine(logits: mx.array, others: mx.array, num_tokens: mx.array) -> mx.array:

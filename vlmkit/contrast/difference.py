@@ -61,7 +61,7 @@ def keep_plausible(scores: mx.array, logits: mx.array, fraction: float) -> mx.ar
 
     Reference:
         Li et al., "Contrastive decoding: open-ended text generation as optimization", ACL 2023,
-        arXiv:2210.15097, equation 2 (the adaptive plausibility constraint).
+        arXiv:2210.15097 (the adaptive plausibility constraint).
     """
     if fraction == 0.0:
         return keep_support(scores, logits)

@@ -65,7 +65,7 @@ def dola(config: DolaConfig, *, num_layers: int, tied_embeddings: bool) -> Contr
 
     Reference:
         Chuang et al., "DoLa: decoding by contrasting layers improves factuality in large language
-        models", ICLR 2024, arXiv:2309.03883, equations 1 to 5; layer choice as in
+        models", ICLR 2024, arXiv:2309.03883; candidate layers as in
         ``_dola_decoding`` of transformers 4.49. What enters a layer is put through the head
         without the final norm, as both do.
     """

@@ -48,8 +48,9 @@ def m3id(config: M3idConfig) -> Contrast:
 
     Reference:
         Favero et al., "Multi-modal hallucination control by visual information grounding",
-        CVPR 2024, arXiv:2403.14003, section 4. λ = 0.02 and a plausibility cut are those of the
-        re-implementation in AvisC (sangminwoo/AvisC, ``avisc_sample.py``).
+        CVPR 2024, arXiv:2403.14003. Counting from t = 1, λ = 0.02 and the plausibility cut (0.1
+        there) follow the re-implementation in AvisC (sangminwoo/AvisC, ``avisc_sample.py``),
+        which has no confidence threshold.
     """
 
     def combine(logits: mx.array, others: mx.array, num_tokens: mx.array) -> mx.array:
