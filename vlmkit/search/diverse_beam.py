@@ -54,7 +54,9 @@ def diverse_beam_search(config: DiverseBeamSearch) -> Search:
     A group loses ``diversity_penalty`` on the logprob of a token for every beam of an earlier
     group that goes on with this token in the same step (Hamming diversity). The penalties stay in
     the scores, also in those of the result. Groups stop by themselves; two groups may return the
-    same answer.
+    same answer. What ends a group is as in :func:`beam_search`, which differs from the reference
+    only where a hypothesis ends in the very step that reaches the length limit or fills a group's
+    places: the better one is kept there, and an end-of-sequence token counts as taken.
 
     Example:
         >>> config = DiverseBeamSearch(num_beams=6, num_groups=3, diversity_penalty=0.5)
