@@ -43,7 +43,16 @@ LAYERS = (
     {"__main__"},
 )
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
-HEAVY = ("torch", "transformers", "mlx_lm", "mlx_vlm", "huggingface_hub", "tokenizers", "requests")
+HEAVY = (
+    "torch",
+    "transformers",
+    "mlx_lm",
+    "mlx_vlm",
+    "huggingface_hub",
+    "tokenizers",
+    "requests",
+    "llguidance",
+)
 
 
 def part_of(module: str) -> str:

@@ -15,6 +15,7 @@ from tests.sampling.languages import (
     host_of,
     spell,
 )
+from vlmkit.config.run import load_run
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Grammar, ThinkingBlock, build_chain, check_grammar
 from vlmkit.vocabulary import Vocabulary
@@ -64,6 +65,19 @@ def test_limits_of_the_parser_are_an_error_and_no_early_end(monkeypatch):
     small = Vocabulary(lambda: TOKENS, len(TOKENS), frozenset(), frozenset({EOS}), spell)
     with pytest.raises(VlmkitError, match=r"llguidance gave up: .*; make the grammar simpler"):
         host_of(small, lark='start: x\nx: x x | "a" | "b" | "c" x | "d" x "e"')
+
+
+def test_a_run_file_says_where(tmp_path):
+    path = tmp_path / "run.yaml"
+    for written, message in (
+        ('regex: "[a"', r'run\.yaml:3: sampling\.0: grammar: regex "\[a": unclosed'),
+        ("json_schema: 3", r"run\.yaml:3: sampling\.0\.json_schema: needs a mapping, got 3$"),
+        ("thinking: on", r"thinking: needs a mapping with keys such as start, end, got True"),
+        ("regexp: a", r"unknown key; did you mean 'regex'\?"),
+    ):
+        path.write_text(f"sampling:\n  - kind: grammar\n    {written}\n")
+        with pytest.raises(VlmkitError, match=message):
+            load_run(path)
 
 
 def test_without_llguidance(monkeypatch):

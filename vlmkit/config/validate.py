@@ -137,8 +137,10 @@ def _unknown_kind(details: ErrorDetails, spot: _Spot) -> str:
 def _mapping_message(details: ErrorDetails, spot: _Spot) -> str:
     kinds = list(spot.schema.get("discriminator", {}).get("mapping", {}))
     keys = list(spot.schema.get("properties", {}))
-    content = f"a 'kind' ({', '.join(kinds)})" if kinds else f"keys such as {', '.join(keys[:3])}"
-    return f"needs a mapping with {content}, got {_show(details['input'])}"
+    content = f" with a 'kind' ({', '.join(kinds)})" if kinds else ""
+    if keys and not kinds:
+        content = f" with keys such as {', '.join(keys[:3])}"
+    return f"needs a mapping{content}, got {_show(details['input'])}"
 
 
 def _text_message(details: ErrorDetails, spot: _Spot) -> str:
