@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
@@ -55,21 +56,14 @@ def measure_step(
         >>> from types import SimpleNamespace as StepTrace
         >>> own = mx.log(mx.array([0.5, 0.3, 0.2]))
         >>> cut = mx.where(own > -1.5, own, -mx.inf)
-        >>> step = measure_step(
+        >>> stage = measure_step(
         ...     StepTrace(names=("model", "cut"), logits=(own, cut), sampled_id=1),
         ...     position=0, token_id=1, forced=False, decode=lambda ids: "abc"[ids[0]], top_n=2,
-        ... )
-        >>> stage = step.stages[1]
+        ... ).stages[1]
         >>> stage.num_kept, round(stage.removed_mass, 6), [token.text for token in stage.removed]
         (2, 0.2, ['c'])
     """
-    texts: dict[int, str] = {}
-
-    def text_of(index: int) -> str:
-        if index not in texts:
-            texts[index] = decode([index])
-        return texts[index]
-
+    text_of = cache(lambda index: decode([index]))
     chain = [_normalise(*entry) for entry in zip(trace.names, trace.logits, strict=True)]
     tops = [leading(item.logprobs, top_n) for item in chain]
     ids = {token_id, trace.sampled_id}.union(*(top.tolist() for top in tops))

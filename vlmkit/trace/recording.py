@@ -9,7 +9,7 @@ from vlmkit import __version__
 from vlmkit.errors import VlmkitError
 from vlmkit.results import GenerationResult
 from vlmkit.trace.measure import measure_step
-from vlmkit.trace.records import Record, TraceEnd, TraceHeader
+from vlmkit.trace.records import Record, TraceEnd, TraceHeader, TraceStep
 
 
 def trace_records(
@@ -55,16 +55,7 @@ def trace_records(
         text += result.text
         if result.token is None:
             continue  # the row ended before its first token
-        if result.trace is None:
-            raise VlmkitError("these results carry no trace: ask for it with trace=True")
-        yield measure_step(
-            result.trace,
-            position=num_steps,
-            token_id=result.token,
-            forced=result.forced[-1],
-            decode=decode,
-            top_n=top_n,
-        )
+        yield _measure(result, num_steps, decode, top_n)
         num_steps += 1
     if last is not None:
         yield TraceEnd(
@@ -73,3 +64,18 @@ def trace_records(
             finish_kind=last.finish_kind,
             matched_stop=last.matched_stop,
         )
+
+
+def _measure(
+    result: GenerationResult, position: int, decode: Callable[[Sequence[int]], str], top_n: int
+) -> TraceStep:
+    if result.trace is None or result.token is None:
+        raise VlmkitError("these results carry no trace: ask for it with trace=True")
+    return measure_step(
+        result.trace,
+        position=position,
+        token_id=result.token,
+        forced=result.forced[-1],
+        decode=decode,
+        top_n=top_n,
+    )
