@@ -124,7 +124,7 @@ def test_logprobs_take_a_list_and_give_it_back() -> None:
     ("given", "suggested"),
     [("temp", "temperature"), ("max_token", "max_tokens"), ("topp", "top_p")],
 )
-def test_unknown_keyword_names_the_nearest(
+def test_defect_8_an_unknown_keyword_is_refused_and_the_nearest_named(
     shapes: tuple[Any, Any], given: str, suggested: str
 ) -> None:
     for function in (vlmkit.generate, vlmkit.stream_generate):

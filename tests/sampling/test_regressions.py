@@ -107,3 +107,11 @@ def test_15_penalties_leave_the_callers_logits_alone(kind):
         out = stage.apply(state, values, None)
         assert (np.array(out) != before).any()
         np.testing.assert_array_equal(np.array(values), before)
+
+
+@pytest.mark.parametrize("kind", sorted(CONTRACT))
+def test_8_an_unknown_key_of_a_stage_is_never_swallowed(kind):
+    """`temp=0.7` on a sampler that doesn't know it would silently be greedy."""
+    config = CONTRACT[kind].configs[0]
+    with pytest.raises(ValidationError, match=r"temp\n\s+Extra inputs are not permitted"):
+        type(config)(**config.model_dump(), temp=0.7)
