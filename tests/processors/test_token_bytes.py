@@ -47,6 +47,12 @@ def test_every_byte_has_a_character():
     assert sorted(byte_alphabet().values()) == list(range(256))
 
 
+def test_added_tokens_outside_the_alphabet_are_written_as_they_are():
+    texts = ["Ġ", " ", "a b", "\xa0", "日", "Ġé", "\x7f", "¡"]
+    expected = [b" ", b" ", b"a b", b"\xc2\xa0", "日".encode(), b" \xe9", b"\x7f", b"\xa1"]
+    assert list(token_bytes(texts, {"type": "ByteLevel"})) == expected
+
+
 def test_a_processor_keeps_its_vocabulary(tmp_path: Path):
     folder = copy_shapes(tmp_path / "shapes")
     change_json(folder / "config.json", vocab_size=700)

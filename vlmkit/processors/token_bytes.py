@@ -44,8 +44,8 @@ def token_bytes(
     steps = tuple(_steps(decoder))
     kinds = {step["type"] for step in steps}
     if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"}:
-        alphabet = byte_alphabet()
-        return tuple(_from_alphabet(text or "", alphabet) for text in texts)
+        table = _translation()
+        return tuple(_from_alphabet(text or "", table) for text in texts)
     if not kinds or not kinds <= _PIECEWISE:
         names = ", ".join(sorted(kinds)) or "none"
         raise VlmkitError(
@@ -77,10 +77,17 @@ def _steps(decoder: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
         yield decoder
 
 
-def _from_alphabet(text: str, alphabet: Mapping[str, int]) -> bytes:
+def _translation() -> dict[int, str]:
+    """Each character of the alphabet to the Latin-1 character of its byte, others to none of it."""
+    alphabet = byte_alphabet()
+    others = {byte: "\uffff" for byte in range(256) if chr(byte) not in alphabet}
+    return {ord(character): chr(byte) for character, byte in alphabet.items()} | others
+
+
+def _from_alphabet(text: str, table: Mapping[int, str]) -> bytes:
     try:
-        return bytes([alphabet[character] for character in text])
-    except KeyError:  # an added token, written as it is
+        return text.translate(table).encode("latin-1")
+    except UnicodeEncodeError:  # an added token, written as it is
         return text.encode()
 
 

@@ -71,8 +71,10 @@ def from_backend(backend: Backend) -> Tokenizer:
         return backend.id_to_token(token_id) if 0 <= token_id <= MAX_ID else None
 
     def read_token_bytes() -> tuple[bytes, ...]:
-        ids = backend.get_vocab(with_added_tokens=True).values()
-        texts = [backend.id_to_token(token_id) for token_id in range(max(ids, default=-1) + 1)]
+        ids = backend.get_vocab(with_added_tokens=True)
+        texts: list[str | None] = [None] * (max(ids.values(), default=-1) + 1)
+        for text, token_id in ids.items():
+            texts[token_id] = text
         decoder = backend.decoder
         return token_bytes(texts, None if decoder is None else json.loads(decoder.__getstate__()))
 
