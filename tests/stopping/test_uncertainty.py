@@ -158,3 +158,30 @@ def test_the_clock_ends_a_row_at_the_token_that_passes_the_limit() -> None:
     for seconds in (0, -1.0, True, float("inf")):
         with pytest.raises(ValidationError):
             TimeLimitConfig(seconds=seconds)
+
+
+@given(
+    draws=st.lists(st.integers(0, 7), max_size=24),
+    window=st.integers(1, 3),
+    min_tokens=st.integers(0, 4),
+    transition=st.sampled_from([None, "so ", "</think>so "]),
+    begins=st.booleans(),
+)
+def test_thinking_is_closed_exactly_where_the_definition_says(
+    draws: list[int], window: int, min_tokens: int, transition: str | None, begins: bool
+) -> None:
+    stop = closer(window=window, min_tokens=min_tokens, transition=transition)
+    run = run_configs([stop], draws, *([THINK] if begins else []))
+    message = {None: [CLOSE], "so ": [6, CLOSE], "</think>so ": [CLOSE, 6]}[transition]
+    inside, values, queue = begins, [], []
+    for token_id, forced, drawn in zip(run.token_ids, run.forced, draws, strict=False):
+        assert forced == bool(queue)
+        assert token_id == (queue.pop(0) if forced else drawn)
+        # a start marker inside a block is one of its tokens
+        if forced or token_id == CLOSE or (token_id == THINK and not inside):
+            inside, values = not forced and token_id == THINK, []
+        elif inside:
+            values.append(token_id / 2)
+            mean = sum(values[-window:]) / window
+            if len(values) >= max(window, min_tokens) and mean < 0.75:
+                queue = list(message)
