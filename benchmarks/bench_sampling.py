@@ -23,6 +23,7 @@ import pytest
 
 from tests.sampling.contract import CONTRACT
 from vlmkit.engine.sampler_groups import RowSampler, draw_tokens, init_groups, update_groups
+from vlmkit.random import uniforms
 from vlmkit.sampling import (
     MinP,
     RepetitionPenalty,
@@ -31,7 +32,10 @@ from vlmkit.sampling import (
     TopK,
     TopP,
     build_chain,
+    build_row_chain,
     build_stage,
+    join_states,
+    row_chain_key,
 )
 
 VOCAB_SIZE = 151_936
@@ -75,6 +79,23 @@ def ours(logits: mx.array, prompts: Sequence[Any], temperatures: Sequence[float]
         draws = draw_tokens(groups, logits, samplers, [7] * len(samplers))
         after = update_groups(draws.groups, draws.sampled)
         mx.eval(draws.sampled, [group.state for group in after])
+
+    return step
+
+
+def shared(logits: mx.array, prompts: Sequence[Any], temperatures: Sequence[float]) -> Step:
+    """The same for rows that share a chain, with each row's temperature in its state."""
+    chains = [build_row_chain(configs(value)) for value in temperatures]
+    assert len({row_chain_key(configs(value)) for value in temperatures}) == 1
+    state = join_states(
+        [chain.init([ids], VOCAB_SIZE) for chain, ids in zip(chains, prompts, strict=True)]
+    )
+    mx.eval(state)
+
+    def step() -> None:
+        numbers = mx.array([uniforms(0, row, 7, 1) for row in range(len(chains))])
+        after, tokens = chains[0].sample(state, logits, numbers)
+        mx.eval(tokens, chains[0].update(after, tokens))
 
     return step
 
@@ -130,9 +151,13 @@ def test_chain(benchmark: Any, capsys: Any, name: str, rows: int) -> None:
 @pytest.mark.benchmark(group="rows with other values")
 def test_rows_with_sixteen_chains(benchmark: Any, capsys: Any) -> None:
     logits, prompts = data(16)
-    different = ours(logits, prompts, [0.5 + row / 32 for row in range(16)])
-    equal = ours(logits, prompts, [0.7] * 16)
-    compare(benchmark, capsys, "16 rows, 16 chains", different, {"16 rows, one chain": equal})
+    temperatures = [0.5 + row / 36 for row in range(16)]
+    others = {
+        "16 equal rows, one chain": ours(logits, prompts, [0.7] * 16),
+        "16 temperatures, one chain": shared(logits, prompts, temperatures),
+    }
+    different = ours(logits, prompts, temperatures)
+    compare(benchmark, capsys, "16 temperatures, 16 chains", different, others)
 
 
 STAGES = [

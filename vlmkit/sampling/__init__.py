@@ -30,6 +30,7 @@ from vlmkit.sampling._p_less import PLess, p_less
 from vlmkit.sampling._presence_penalty import PresencePenalty, presence_penalty
 from vlmkit.sampling._quadratic import Quadratic, quadratic
 from vlmkit.sampling._repetition_penalty import RepetitionPenalty, repetition_penalty
+from vlmkit.sampling._row_chain import row_chain_key, row_stage
 from vlmkit.sampling._tail_free import TailFree, tail_free
 from vlmkit.sampling._temperature import Temperature, temperature
 from vlmkit.sampling._token_sets import (
@@ -187,6 +188,22 @@ def build_chain(
     return chain([build_stage(config, vocabulary=vocabulary) for config in configs])
 
 
+def build_row_chain(configs: Sequence[SamplerConfig]) -> SamplerChain:
+    """Make a chain of the same tokens that rows with other temperatures and penalties can share.
+
+    Chains with equal `row_chain_key` are one and the same, but for the numbers that their ``init``
+    puts into the state: start each row with its own, join the states, and go on with any of them.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> chains = [build_row_chain([Temperature(temperature=t)]) for t in (2.0, 4.0)]
+        >>> state = join_states([chain.init([[]], 2) for chain in chains])
+        >>> chains[0].apply(state, mx.array([[0.0, 8.0], [0.0, 8.0]]), None).tolist()
+        [[0.0, 4.0], [0.0, 2.0]]
+    """
+    return chain([row_stage(config) or build_stage(config) for config in configs])
+
+
 def exclude_ids(
     configs: Sequence[SamplerConfig], token_ids: Sequence[int]
 ) -> tuple[SamplerConfig, ...]:
@@ -240,6 +257,7 @@ __all__ = [
     "Xtc",
     "allowed_tokens",
     "build_chain",
+    "build_row_chain",
     "build_stage",
     "chain",
     "check_grammar",
@@ -263,6 +281,7 @@ __all__ = [
     "presence_penalty",
     "quadratic",
     "repetition_penalty",
+    "row_chain_key",
     "suppress_tokens",
     "tail_free",
     "temperature",

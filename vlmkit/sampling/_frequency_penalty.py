@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float
 from vlmkit.sampling._counts import CountingConfig, counting_stage
+from vlmkit.sampling._per_row import Number
 from vlmkit.types import SamplerStage
 
 
@@ -35,8 +37,16 @@ def frequency_penalty(config: FrequencyPenalty) -> SamplerStage:
     Reference:
         OpenAI API reference, "Frequency and presence penalties".
     """
+    return frequency_penalty_of(config)(config.penalty)
 
-    def penalise(logits: mx.array, counts: mx.array) -> mx.array:
-        return logits - counts * config.penalty
 
-    return counting_stage("frequency_penalty", config, penalise)
+def frequency_penalty_of(config: FrequencyPenalty) -> Callable[[Number], SamplerStage]:
+    """Return the stage as a function of its penalty."""
+
+    def make(value: Number) -> SamplerStage:
+        def penalise(logits: mx.array, counts: mx.array) -> mx.array:
+            return logits - counts * value
+
+        return counting_stage("frequency_penalty", config, penalise)
+
+    return make

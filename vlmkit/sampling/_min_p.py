@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.sampling._numerics import keep_where
+from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 
@@ -32,12 +34,24 @@ def min_p(config: MinP) -> SamplerStage:
     Reference:
         Nguyen et al., "Turning up the heat: min-p sampling", ICLR 2025, arXiv:2407.01082.
     """
-    bound = math.log(config.p) if config.p > 0.0 else -math.inf
+    return min_p_of(config)(bound(config))
 
-    def truncate(logits: mx.array) -> mx.array:
-        if config.p == 0.0:
-            return logits
-        top = mx.max(logits, axis=-1, keepdims=True)
-        return keep_where(logits, logits - top >= bound)
 
-    return by_value("min_p", truncate)
+def bound(config: MinP) -> float:
+    """Return ``ln m``."""
+    return math.log(config.p) if config.p > 0.0 else -math.inf
+
+
+def min_p_of(config: MinP) -> Callable[[Number], SamplerStage]:
+    """Return the stage as a function of its bound; off where the config's is."""
+
+    def make(value: Number) -> SamplerStage:
+        def truncate(logits: mx.array) -> mx.array:
+            if config.p == 0.0:
+                return logits
+            top = mx.max(logits, axis=-1, keepdims=True)
+            return keep_where(logits, logits - top >= value)
+
+        return by_value("min_p", truncate)
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float
 from vlmkit.sampling._counts import CountingConfig, counting_stage
+from vlmkit.sampling._per_row import Number
 from vlmkit.types import SamplerStage
 
 
@@ -33,8 +35,16 @@ def presence_penalty(config: PresencePenalty) -> SamplerStage:
     Reference:
         OpenAI API reference, "Frequency and presence penalties".
     """
+    return presence_penalty_of(config)(config.penalty)
 
-    def penalise(logits: mx.array, counts: mx.array) -> mx.array:
-        return logits - mx.minimum(counts, 1.0) * config.penalty
 
-    return counting_stage("presence_penalty", config, penalise)
+def presence_penalty_of(config: PresencePenalty) -> Callable[[Number], SamplerStage]:
+    """Return the stage as a function of its penalty."""
+
+    def make(value: Number) -> SamplerStage:
+        def penalise(logits: mx.array, counts: mx.array) -> mx.array:
+            return logits - mx.minimum(counts, 1.0) * value
+
+        return counting_stage("presence_penalty", config, penalise)
+
+    return make

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import mlx.core as mx
@@ -18,6 +18,7 @@ from vlmkit.sampling._history import (
     init_window,
     window_ids,
 )
+from vlmkit.sampling._per_row import Number
 from vlmkit.types import SamplerStage
 
 
@@ -58,31 +59,39 @@ def repetition_penalty(config: RepetitionPenalty) -> SamplerStage:
     Reference:
         Keskar et al., "CTRL: a conditional transformer language model", 2019, arXiv:1909.05858.
     """
-    factor, size, excluded_ids = config.penalty, config.context_size, config.excluded_ids
+    return repetition_penalty_of(config)(config.penalty)
+
+
+def repetition_penalty_of(config: RepetitionPenalty) -> Callable[[Number], SamplerStage]:
+    """Return the stage as a function of its factor; off where the config's is."""
+    size, excluded_ids = config.context_size, config.excluded_ids
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> RepetitionPenaltyState:
         if size is None:
             return RepetitionPenaltyState(init_counts(prompts, vocab_size, excluded_ids))
         return RepetitionPenaltyState(init_window(prompts, size, vocab_size, excluded_ids))
 
-    def apply(
-        state: RepetitionPenaltyState, logits: mx.array, uniform: mx.array | None
-    ) -> mx.array:
-        if factor == 1.0:
-            return logits
-        if size is None:
-            return mx.where(state.seen > 0, _weaken(logits, factor), logits)
-        ids, has_any = window_ids(state.seen)
-        old = mx.take_along_axis(logits, ids, axis=-1)
-        new = mx.where(has_any, _weaken(old, factor), old)
-        return mx.put_along_axis(logits, ids, new, axis=-1)
-
     def update(state: RepetitionPenaltyState, token_ids: mx.array) -> RepetitionPenaltyState:
         append = append_counts if size is None else append_window
         return RepetitionPenaltyState(append(state.seen, token_ids, excluded_ids))
 
-    return SamplerStage("repetition_penalty", init, apply, update)
+    def make(factor: Number) -> SamplerStage:
+        def apply(
+            state: RepetitionPenaltyState, logits: mx.array, uniform: mx.array | None
+        ) -> mx.array:
+            if config.penalty == 1.0:
+                return logits
+            if size is None:
+                return mx.where(state.seen > 0, _weaken(logits, factor), logits)
+            ids, has_any = window_ids(state.seen)
+            old = mx.take_along_axis(logits, ids, axis=-1)
+            new = mx.where(has_any, _weaken(old, factor), old)
+            return mx.put_along_axis(logits, ids, new, axis=-1)
+
+        return SamplerStage("repetition_penalty", init, apply, update)
+
+    return make
 
 
-def _weaken(logits: mx.array, factor: float) -> mx.array:
+def _weaken(logits: mx.array, factor: Number) -> mx.array:
     return mx.where(logits > 0, logits / factor, logits * factor)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
+from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 
@@ -32,13 +34,26 @@ def temperature(config: Temperature) -> SamplerStage:
     Reference:
         Ackley, Hinton, Sejnowski, "A learning algorithm for Boltzmann machines", 1985.
     """
-    divisor = max(config.temperature, _TINY)
+    return temperature_of(config)(divisor(config))
 
-    def divide(logits: mx.array) -> mx.array:
-        if divisor == 1.0:
-            return logits
-        if divisor > 1.0:
-            return logits / divisor
-        return (logits - mx.max(logits, axis=-1, keepdims=True)) / divisor
 
-    return by_value("temperature", divide)
+def divisor(config: Temperature) -> float:
+    """Return what the logits are divided by."""
+    return max(config.temperature, _TINY)
+
+
+def temperature_of(config: Temperature) -> Callable[[Number], SamplerStage]:
+    """Return the stage as a function of its divisor, on the same side of 1 as the config's."""
+    shared = divisor(config)
+
+    def make(value: Number) -> SamplerStage:
+        def divide(logits: mx.array) -> mx.array:
+            if shared == 1.0:
+                return logits
+            if shared > 1.0:
+                return logits / value
+            return (logits - mx.max(logits, axis=-1, keepdims=True)) / value
+
+        return by_value("temperature", divide)
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import mlx.core as mx
@@ -18,6 +19,7 @@ from vlmkit.sampling._numerics import (
     scatter,
     total_mass,
 )
+from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage
 
@@ -56,14 +58,18 @@ def top_p(config: TopP) -> SamplerStage:
         Holtzman et al., "The curious case of neural text degeneration", ICLR 2020,
         arXiv:1904.09751.
     """
+    return top_p_of(config)(config.p)
 
+
+def top_p_of(config: TopP) -> Callable[[Number], SamplerStage]:
+    """Return the stage as a function of its share; off where the config's is."""
     with_ties = config.ties == "all"
 
-    def shortlist(state: Pytree, logits: mx.array) -> tuple[mx.array, mx.array] | None:
+    def select(logits: mx.array, share: Number) -> tuple[mx.array, mx.array] | None:
         sizes = [size for size in _CANDIDATES if size * _SHORT <= logits.shape[-1]]
         if config.p == 1.0 or not sizes or mx.default_device().type == mx.DeviceType.gpu:
             return None  # a GPU sorts a vocabulary faster than it waits for the host
-        wanted = _total(logits) * config.p
+        wanted = _total(logits) * share
         for size in sizes:
             ids = largest(logits, size)
             chosen = mx.take_along_axis(logits, ids, axis=-1)
@@ -75,15 +81,23 @@ def top_p(config: TopP) -> SamplerStage:
                 return ids, keep_where(chosen, keep) + poison(logits)
         return None
 
-    def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
-        if config.p == 1.0:
-            return logits
-        if (short := shortlist(state, logits)) is not None:
-            return scatter(*short, logits.shape[-1])
-        keep, _ = _nucleus(logits, _total(logits) * config.p, with_ties)
-        return keep_where(logits, keep)
+    def make(share: Number) -> SamplerStage:
+        def shortlist(state: Pytree, logits: mx.array) -> tuple[mx.array, mx.array] | None:
+            return select(logits, share)
 
-    return SamplerStage("top_p", no_state, apply, keep_state, by_value=True, shortlist=shortlist)
+        def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
+            if config.p == 1.0:
+                return logits
+            if (short := select(logits, share)) is not None:
+                return scatter(*short, logits.shape[-1])
+            keep, _ = _nucleus(logits, _total(logits) * share, with_ties)
+            return keep_where(logits, keep)
+
+        return SamplerStage(
+            "top_p", no_state, apply, keep_state, by_value=True, shortlist=shortlist
+        )
+
+    return make
 
 
 def _total(logits: mx.array) -> mx.array:
