@@ -188,11 +188,17 @@ def build_chain(
     return chain([build_stage(config, vocabulary=vocabulary) for config in configs])
 
 
-def build_row_chain(configs: Sequence[SamplerConfig]) -> SamplerChain:
+def build_row_chain(
+    configs: Sequence[SamplerConfig], *, vocabulary: Vocabulary | None = None
+) -> SamplerChain:
     """Make a chain of the same tokens that rows with other temperatures and penalties can share.
 
     Chains with equal `row_chain_key` are one and the same, but for the numbers that their ``init``
     puts into the state: start each row with its own, join the states, and go on with any of them.
+
+    Args:
+        configs: the stages.
+        vocabulary: as in `build_chain`.
 
     Example:
         >>> import mlx.core as mx
@@ -201,7 +207,9 @@ def build_row_chain(configs: Sequence[SamplerConfig]) -> SamplerChain:
         >>> chains[0].apply(state, mx.array([[0.0, 8.0], [0.0, 8.0]]), None).tolist()
         [[0.0, 4.0], [0.0, 2.0]]
     """
-    return chain([row_stage(config) or build_stage(config) for config in configs])
+    return chain(
+        [row_stage(config) or build_stage(config, vocabulary=vocabulary) for config in configs]
+    )
 
 
 def exclude_ids(
