@@ -281,8 +281,9 @@ def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
         digest = hashlib.blake2b()
         for image in row.images:
             digest.update(repr(image.size).encode() + image.tobytes())
+        prompt = row.request.prompt
         key = (
-            row.request.prompt,
+            prompt if isinstance(prompt, str) else tuple(prompt),
             digest.digest(),
             row.pipeline.model_dump_json(),
             row.request.sample,

@@ -14,11 +14,12 @@ import pytest
 import vlmkit
 from tests.search.cases import ALL, NUM_PROMPTS, PAD, config_of, golden, ours, prompt
 from tests.search.test_transformers import LAST_STEP
-from tests.search.toy import Found, Process, Tokens, qwen2, run, without_cache
+from tests.search.toy import VOCABULARY, Found, Process, Tokens, qwen2, run, without_cache
 from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.engine import Request, collect, prepare_inputs
+from vlmkit.errors import VlmkitError
 from vlmkit.models.lm_adapter import LmModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
@@ -76,21 +77,33 @@ PLAIN = [
     (kind, name)
     for kind, cases in ALL.items()
     for name, case in cases.items()
-    if "repetition_penalty" not in case  # transformers applies it to logprobs, see below
+    if "repetition_penalty" not in case or "renormalize_logits" in case  # as ours always does
 ]
 
 
 @pytest.mark.parametrize(("kind", "name"), PLAIN, ids=[": ".join(each) for each in PLAIN])
-def test_same_as_transformers(shapes: tuple[Any, Any], kind: str, name: str) -> None:
+def test_same_as_transformers(
+    shapes: tuple[Any, Any], kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case, eos = ALL[kind][name], ALL[kind][name]["eos_token_id"]
     processor = dataclasses.replace(shapes[1], eos_token_ids=frozenset(eos))
     pipeline = PipelineConfig(
         search=config_of(kind, case),
-        sampling=[{"kind": "suppress_tokens", "token_ids": [PAD]}],
+        sampling=[
+            {
+                "kind": "repetition_penalty",
+                "penalty": case.get("repetition_penalty", 1.0),
+                "context_size": None,
+            },
+        ],
         stopping=stops(case["max_new_tokens"]),
     )
-    rows = [(Request(tuple(prompt(seed))), pipeline) for seed in range(NUM_PROMPTS)]
-    results = batch_pipeline(qwen2(case["scale"]), processor, rows, batch_size=4).results
+    rows = [(Request(prompt(seed)), pipeline) for seed in range(NUM_PROMPTS)]
+    model = qwen2(case["scale"])
+    project = model.logits
+    is_pad = mx.arange(VOCABULARY) == PAD
+    monkeypatch.setattr(model, "logits", lambda h: mx.where(is_pad, -1e4, project(h)))
+    results = batch_pipeline(model, processor, rows, batch_size=4).results
     for seed, result in enumerate(results):
         if kind != "diverse_beam":
             assert_found(result, golden(kind)[name][seed])
@@ -320,3 +333,34 @@ def test_mirostat_follows_each_row(tiny: tuple[LmModel, Any], search: dict[str, 
         build_search(pipeline.search), forward, ids, max_tokens=8, eos=(5, 9), process=process
     )
     assert_found(collect(stream_pipeline(model, processor, Request(ids), pipeline)), expected.best)
+
+
+def test_a_search_without_any_token_left_is_one_clear_error(tiny: tuple[LmModel, Any]) -> None:
+    pipeline = PipelineConfig(
+        search=BEAM,
+        sampling=[
+            {"kind": "allowed_tokens", "token_ids": [3, 4]},
+            {"kind": "no_repeat_ngram", "n": 2},
+        ],
+        stopping=stops(14),
+    )
+    with pytest.raises(VlmkitError, match=r"no token can be drawn after \d tokens"):
+        collect(stream_pipeline(*tiny, Request([1, 2]), pipeline))
+
+
+def test_a_row_without_any_token_left_ends_and_the_others_go_on(
+    tiny: tuple[LmModel, Any],
+) -> None:
+    # After token 3 nothing may follow: the n-gram rule knows all pairs that begin with it.
+    pairs = [token for other in range(VOCABULARY) for token in (3, other)]
+    pipeline = PipelineConfig(
+        search=BEAM,
+        sampling=[
+            {"kind": "logit_bias", "bias": {3: 3.0, 5: -100.0, 9: -100.0}},
+            {"kind": "no_repeat_ngram", "n": 2},
+        ],
+        stopping=stops(4),
+    )
+    result = collect(stream_pipeline(*tiny, Request([*pairs, 1, 2]), pipeline))
+    assert result.generation_tokens == 4
+    assert 3 not in result.token_ids[:-1]

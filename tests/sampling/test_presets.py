@@ -136,12 +136,19 @@ def test_vllm(case):
 
 @EXAMPLES
 @given(case=cases("llama_cpp"))
-def test_llama_cpp(case):
-    """Against a numpy reference: its Python package builds all of llama.cpp first.
-
-    The reference leaves out defect 3: llama.cpp's typical takes 0 · ln 0 for NaN.
-    """
+def test_llama_cpp_reference(case):
+    """Against a numpy reference, which leaves out defect 3: typical takes 0 · ln 0 for NaN."""
     assert_same(case, run_llama_cpp(case), ids_on_ties=False)
+
+
+@pytest.mark.llama_cpp
+@EXAMPLES
+@given(case=cases("llama_cpp"))
+def test_llama_cpp(case):
+    """Against llama.cpp's own samplers, called through its C interface."""
+    from tests.sampling import llama_cpp
+
+    assert_same(case, llama_cpp.run_llama_cpp(case), ids_on_ties=False)
 
 
 @pytest.mark.mlx_vlm

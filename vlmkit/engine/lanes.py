@@ -158,17 +158,19 @@ def select_lanes(lanes: Sequence[Lane], rows: Sequence[int]) -> tuple[Lane, ...]
 
 def join_lanes(first: Sequence[Lane], second: Sequence[Lane], offset: int) -> tuple[Lane, ...]:
     """Append the rows of ``second``, numbered from ``offset``."""
-    joined = {id(lane.model): lane for lane in first}
-    for lane in second:
+    # A second model may be the rows' own model once more; its lane is another one.
+    joined = {(place > 0, id(lane.model)): lane for place, lane in enumerate(first)}
+    for place, lane in enumerate(second):
         owners = tuple(owner + offset for owner in lane.owners)
-        if (earlier := joined.get(id(lane.model))) is None:
-            joined[id(lane.model)] = lane._replace(owners=owners)
+        key = place > 0, id(lane.model)
+        if (earlier := joined.get(key)) is None:
+            joined[key] = lane._replace(owners=owners)
             continue
         state = DecodeState(
             cache=join_rows([earlier.state.cache, lane.state.cache]),
             next_positions=earlier.state.next_positions + lane.state.next_positions,
         )
-        joined[id(lane.model)] = Lane(lane.model, state, earlier.owners + owners)
+        joined[key] = Lane(lane.model, state, earlier.owners + owners)
     return tuple(joined.values())
 
 
@@ -251,11 +253,10 @@ def _row_logits(
         one.model.logits(output.final).astype(mx.float32)
         for one, output in zip(lanes, outputs, strict=True)
     ]
-    if len(lane.owners) == batch:
-        own = logits[0]
-    else:
-        mains = mx.array([lane.owners.index(row) for row in range(batch)])
-        own, hidden = logits[0][mains], hidden[mains]
+    mains = [lane.owners.index(row) for row in range(batch)]
+    own = logits[0]
+    if len(lane.owners) > batch:
+        own, hidden = own[mx.array(mains)], hidden[mx.array(mains)]
     groups: dict[Hashable, list[int]] = {}
     for row, contrast in enumerate(contrasts):
         groups.setdefault(None if contrast is None else contrast.key, []).append(row)
@@ -271,7 +272,8 @@ def _row_logits(
             continue
         method = contrast.method
         if method.early_layers:
-            tapped = [early[layer][mx.array(rows)] for layer in method.early_layers]
+            places = mx.array([mains[row] for row in rows])
+            tapped = [early[layer][places] for layer in method.early_layers]
             others = lane.model.logits(mx.stack(tapped, axis=1)).astype(mx.float32)
         else:
             others = _others(lanes, logits, contrast, rows)
@@ -287,13 +289,13 @@ def _others(
     lanes: Sequence[Lane], logits: Sequence[mx.array], contrast: RowContrast, rows: Sequence[int]
 ) -> mx.array:
     """The logits ``[len(rows), N, V]`` of the rows' other streams."""
-    second = contrast.model is not None
-    place = next(i for i, lane in enumerate(lanes) if lane.model is contrast.model) if second else 0
-    owners = lanes[place].owners
-    index = [
-        [p for p, owner in enumerate(owners) if owner == row][0 if second else 1 :] for row in rows
-    ]
-    return logits[place][mx.array(index)]
+    if contrast.model is None:
+        number, num_own = 0, 1
+    else:
+        number, num_own = 1 + [lane.model for lane in lanes[1:]].index(contrast.model), 0
+    owners = lanes[number].owners
+    index = [[p for p, owner in enumerate(owners) if owner == row][num_own:] for row in rows]
+    return logits[number][mx.array(index)]
 
 
 def _same_vocabulary(own: mx.array, others: mx.array) -> tuple[mx.array, mx.array]:

@@ -22,7 +22,7 @@ from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.sampling import build_chain, exclude_ids
 from vlmkit.search import build_search
-from vlmkit.stopping import build_stopping, clock_kinds, token_limit
+from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
 from vlmkit.types import Cache, Inputs, Model
 
 
@@ -76,9 +76,20 @@ def build_row(
         token_limit=min(limits, default=None),
         contrast=row_contrast(model, processor, request, inputs, pipeline, amateur),
         search=None if pipeline.search is None else build_search(pipeline.search),
-        num_eos=max(len(processor.eos_token_ids), 1),
+        num_eos=_num_eos(processor, pipeline),
         trace=trace,
     )
+
+
+def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
+    """How many token ids end a row wherever they come."""
+    own = {
+        token_id
+        for _, config in each_config(pipeline.stopping)
+        if isinstance(config, EosConfig)
+        for token_id in config.token_ids
+    }
+    return len(processor.eos_token_ids | own)
 
 
 def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = False) -> None:

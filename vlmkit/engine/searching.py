@@ -6,6 +6,7 @@ What it decides on the host is which row continues which, and with what token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -72,14 +73,18 @@ def advance_search(
         The search, the rows to go on with (none: it has ended), and the steps that are certain.
 
     Raises:
-        VlmkitError: a row has no token that can be taken.
+        VlmkitError: no row has a token that can be taken, or logits are NaN.
     """
     search = paths[0].row.spec.search
     assert search is not None
-    logprobs = decided(log_softmax(chained), [path.row.decision for path in paths])
-    drawable = cast("list[bool]", mx.isfinite(mx.max(logprobs, axis=-1)).tolist())
-    if not all(drawable):
-        raise nothing_to_draw(paths[drawable.index(False)].row)
+    largest = cast("list[float]", mx.max(chained, axis=-1).tolist())
+    broken = [not math.isfinite(value) and value != -math.inf for value in largest]
+    if any(broken) or max(largest) == -math.inf:
+        raise nothing_to_draw(paths[broken.index(True) if any(broken) else 0].row)
+    # A row without any token left goes no further; the others do.
+    dead = mx.array(largest)[:, None] == -mx.inf
+    logprobs = mx.where(dead, -mx.inf, log_softmax(chained))
+    logprobs = decided(logprobs, [path.row.decision for path in paths])
     hidden = logits.hidden[mx.array(list(sources))] if search.needs_hidden else None
 
     def extend(row: int, token_id: int) -> Extended:

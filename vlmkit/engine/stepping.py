@@ -164,9 +164,10 @@ def _moves(
         if row.row in searches:
             continue
         sources = [other for other, one in enumerate(rows) if one.row == row.row]
+        logits = flight.logits.combined
         chained = apply_chain(
             flight.groups,
-            flight.logits.combined,
+            log_softmax(logits) if row.spec.search.from_logprobs else logits,
             [one.spec.sampler for one in rows],
             [one.num_tokens for one in rows],
             sources,

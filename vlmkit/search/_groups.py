@@ -93,7 +93,7 @@ def group_search(name: str, rules: Rules) -> Search:
         best = () if live else _best(rules, state)
         return state, Outcome(rows, token_ids, tuple(paths), done=not live, best=best)
 
-    return Search(name, rules.num_beams, rules.num_return, False, init, advance)
+    return Search(name, rules.num_beams, rules.num_return, False, True, init, advance)
 
 
 def _group_size(rules: Rules) -> int:

@@ -64,6 +64,7 @@ class Search(NamedTuple):
     width: int  # most rows in flight
     num_return: int  # most hypotheses in the result
     needs_hidden: bool
+    from_logprobs: bool  # the sampler chain gets log-probabilities in place of logits
     init: Callable[[SearchStart], Any]  # -> state
     advance: Callable[[Any, SearchStep, Extend], tuple[Any, Outcome]]
     # (state, step, extend) -> (state, outcome); waits for the device

@@ -86,7 +86,7 @@ def contrastive_search(config: ContrastiveSearch) -> Search:
         state, outcome = _propose(config.top_k, state, step, winner, score, extend)
         return state, outcome._replace(committed=(path,))
 
-    return Search("contrastive_search", config.top_k, 1, True, init, advance)
+    return Search("contrastive_search", config.top_k, 1, True, False, init, advance)
 
 
 def _unit(hidden: mx.array) -> mx.array:
