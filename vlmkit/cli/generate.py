@@ -30,14 +30,15 @@ def run_generate(args: argparse.Namespace) -> None:
     from vlmkit.api import stream_pipeline
     from vlmkit.engine import collect
 
-    model, processor, request = load_request(config, question)
-    results = stream_pipeline(model, processor, request, config.pipeline)
+    run = load_request(config, question)
+    results = stream_pipeline(*run)
+    prompt = str(run.request.prompt)
     if args.json:
         print(_to_json(collect(results), with_logprobs=args.logprobs))
     elif args.no_stream:
-        _write([collect(results).text], str(request.prompt))
+        _write([collect(results).text], prompt)
     else:
-        _write((result.text for result in results), str(request.prompt))
+        _write((result.text for result in results), prompt)
 
 
 def _write(segments: Iterable[str], prompt: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
     from vlmkit.config.run import RunConfig
     from vlmkit.engine import Request
+    from vlmkit.pipeline import PipelineConfig
     from vlmkit.processors import Processor
     from vlmkit.types import Model
 
@@ -26,21 +27,43 @@ def read_question(config: RunConfig) -> str:
     return question
 
 
-def load_request(config: RunConfig, question: str) -> tuple[Model, Processor, Request]:
-    """Load the model and format the prompt."""
+class LoadedRun(NamedTuple):
+    """All that generation needs."""
+
+    model: Model
+    processor: Processor
+    request: Request
+    pipeline: PipelineConfig
+
+
+def load_request(config: RunConfig, question: str) -> LoadedRun:
+    """Load the model and format the prompt, and a negative prompt likewise."""
     from vlmkit.api import load
+    from vlmkit.contrast import CfgConfig
     from vlmkit.engine import Request
     from vlmkit.prompt_utils import apply_chat_template
 
     model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
-    prompt = question
-    if config.template.apply:
-        prompt = apply_chat_template(
+    pipeline = config.pipeline
+
+    def formatted(text: str, num_images: int) -> str:
+        if not config.template.apply:
+            return text
+        return apply_chat_template(
             processor,
             model.config,
-            question,
-            num_images=len(config.images),
+            text,
+            num_images=num_images,
             num_audios=len(config.audio),
             enable_thinking=config.template.enable_thinking,
         )
-    return model, processor, Request(prompt, config.images, config.audio)
+
+    contrast, num_images = pipeline.contrast, len(config.images)
+    if isinstance(contrast, CfgConfig) and contrast.negative_prompt is not None:
+        negative = formatted(
+            contrast.negative_prompt, num_images if contrast.negative_images else 0
+        )
+        contrast = contrast.model_copy(update={"negative_prompt": negative})
+        pipeline = pipeline.model_copy(update={"contrast": contrast})
+    prompt = formatted(question, num_images)
+    return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)

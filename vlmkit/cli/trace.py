@@ -90,15 +90,15 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
     from vlmkit.trace.recording import trace_records
 
     config = load_run(args.config, overrides=args.overrides, flags=given_flags(args)).config
-    model, processor, request = load_request(config, read_question(config))
+    run = load_request(config, read_question(config))
     records = trace_records(
-        stream_pipeline(model, processor, request, config.pipeline, trace=True),
+        stream_pipeline(*run, trace=True),
         model=config.model,
-        prompt=str(request.prompt),
+        prompt=str(run.request.prompt),
         images=config.images,
         seed=config.seed,
         config=config.model_dump(mode="json"),
-        decode=processor.decode,
+        decode=run.processor.decode,
         top_n=_DEFAULT_TOP if args.top is None else args.top,
     )
     with nullcontext(None) if args.out is None else open_trace(args.out) as write:

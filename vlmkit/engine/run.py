@@ -96,7 +96,7 @@ def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = Fals
     """Refuse what cannot work on this model, before anything is computed.
 
     Raises:
-        VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, or a
+        VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, a
             search that is to be traced.
     """
     build_cache(pipeline.cache, model.layer_shapes, 0, model.dtype)
