@@ -20,7 +20,7 @@ from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
-from vlmkit.sampling import build_chain, exclude_ids
+from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
 from vlmkit.search import build_search
 from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
 from vlmkit.types import Cache, Inputs, Model
@@ -57,8 +57,8 @@ def build_row(
     return RowSpec(
         inputs=inputs,
         sampler=RowSampler(
-            chain=build_chain(sampling, vocabulary=processor.vocabulary),
-            key=tuple(stage.model_dump_json() for stage in sampling),
+            chain=build_row_chain(sampling, vocabulary=processor.vocabulary),
+            key=row_chain_key(sampling),
             seed=pipeline.seed,
             sample=request.sample,
         ),

@@ -11,7 +11,7 @@ from mlx.utils import tree_map
 from numpy.typing import NDArray
 
 from vlmkit.random import uniforms
-from vlmkit.sampling import SamplerChain
+from vlmkit.sampling import SamplerChain, join_states
 from vlmkit.types import Pytree
 
 
@@ -19,7 +19,7 @@ class RowSampler(NamedTuple):
     """How the tokens of one row are drawn."""
 
     chain: SamplerChain
-    key: Hashable  # rows with equal keys have equal chains
+    key: Hashable  # rows with equal keys have equal chains, but for numbers that init puts in
     seed: int
     sample: int
 
@@ -36,7 +36,7 @@ class SamplerGroup(NamedTuple):
 def init_groups(
     samplers: Sequence[RowSampler], prompts: Sequence[NDArray[np.int32]], vocab_size: int
 ) -> tuple[SamplerGroup, ...]:
-    """Group rows by chain and start each chain's state from the prompts of its rows."""
+    """Group rows by chain and start the state of each row by its own chain, from its prompt."""
     members: dict[Hashable, list[int]] = {}
     for row, sampler in enumerate(samplers):
         members.setdefault(sampler.key, []).append(row)
@@ -45,7 +45,9 @@ def init_groups(
             chain=samplers[rows[0]].chain,
             key=key,
             rows=tuple(rows),
-            state=samplers[rows[0]].chain.init([prompts[row] for row in rows], vocab_size),
+            state=join_states(
+                [samplers[row].chain.init([prompts[row]], vocab_size) for row in rows]
+            ),
         )
         for key, rows in members.items()
     )
@@ -75,7 +77,7 @@ def join_groups(
         if (earlier := joined.get(group.key)) is None:
             joined[group.key] = group._replace(rows=rows)
             continue
-        state = tree_map(lambda a, b: mx.concatenate([a, b], axis=0), earlier.state, group.state)
+        state = join_states([earlier.state, group.state])
         joined[group.key] = earlier._replace(rows=earlier.rows + rows, state=state)
     return tuple(joined.values())
 
