@@ -207,6 +207,24 @@ def test_rows_with_other_methods_do_not_matter(shapes, amateur, batch_size):
         assert found.finish_reason == alone.finish_reason
 
 
+def test_a_batch_may_have_several_amateurs(shapes, amateur, tmp_path):
+    shutil.copytree(amateur, tmp_path, dirs_exist_ok=True)
+    weights = mx.load(str(tmp_path / "model.safetensors"))
+    changed = {name: weight * 0.7 if "mlp" in name else weight for name, weight in weights.items()}
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), changed, {"format": "mlx"})
+    method = METHODS["contrastive decoding"]
+    rows = [
+        (
+            question(shapes[1], "describe.png", "Describe this image.", sample=sample),
+            pipeline_of(method, folder, sampling=SAMPLING, max_tokens=6 + sample),
+        )
+        for sample, folder in enumerate([amateur, tmp_path, ASSETS, tmp_path])
+    ]
+    found = batch_pipeline(*shapes, rows, batch_size=3).results
+    alone = [generate(shapes, *row) for row in rows]
+    assert [one.token_ids for one in found] == [one.token_ids for one in alone]
+
+
 def test_a_text_is_guided_from_its_last_token(shapes, amateur):
     request = Request(apply_chat_template(shapes[1], None, "Hi", num_images=0))
     pipeline = pipeline_of({"kind": "cfg", "scale": 1.5}, amateur)

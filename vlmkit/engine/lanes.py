@@ -292,7 +292,8 @@ def _others(
     if contrast.model is None:
         number, num_own = 0, 1
     else:
-        number, num_own = 1 + [lane.model for lane in lanes[1:]].index(contrast.model), 0
+        same = (place for place, lane in enumerate(lanes) if lane.model is contrast.model)
+        number, num_own = next(place for place in same if place > 0), 0
     owners = lanes[number].owners
     index = [[p for p, owner in enumerate(owners) if owner == row][num_own:] for row in rows]
     return logits[number][mx.array(index)]

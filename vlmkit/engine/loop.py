@@ -61,7 +61,9 @@ def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) ->
     batch: Batch | None = None
     while True:
         free = options.batch_size - (batch.num_requests if batch else 0)
+        arrived = False
         for arrival in _take_arrivals(source, waiting, free, options):
+            arrived = True
             if isinstance(arrival, Step):
                 yield arrival
                 continue
@@ -70,9 +72,9 @@ def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) ->
             if joiner is not None:
                 batch = joiner if batch is None else join_batches(batch, joiner)
         if batch is None:
-            if not waiting:
+            if not arrived:
                 return
-            continue
+            continue  # a search can end with its first token, and leave its place to another
         paths, drawn = batch.paths, batch.drawn
         # Nothing may hold the old state when the pass is launched: the caches would be copied.
         flight = launch(batch) if any(may_continue(path.row) for path in paths) else None
