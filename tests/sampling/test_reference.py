@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.sampling.contract import VOCAB_SIZE, histories, logits
 from tests.sampling.test_laws import log_softmax, run
+from vlmkit.numerics import mass_above
 from vlmkit.sampling import (
     FrequencyPenalty,
     LogitBias,
@@ -20,7 +21,7 @@ from vlmkit.sampling import (
     TopK,
     TopP,
 )
-from vlmkit.sampling._numerics import keep_ranks, largest, mass_above
+from vlmkit.sampling._numerics import keep_ranks, largest
 
 LAW = settings(max_examples=30)
 

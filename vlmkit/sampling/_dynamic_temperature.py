@@ -8,7 +8,7 @@ import mlx.core as mx
 from pydantic import Field, model_validator
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import entropy, log_softmax
+from vlmkit.numerics import entropy, log_softmax
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 

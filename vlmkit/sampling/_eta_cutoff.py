@@ -9,7 +9,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import entropy, keep_where, log_softmax
+from vlmkit.numerics import entropy, keep_where, log_softmax
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 

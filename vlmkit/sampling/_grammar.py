@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError
+from vlmkit.numerics import keep_where
 from vlmkit.sampling._grammar_config import (
     Grammar,
     ThinkingBlock,
@@ -17,7 +18,6 @@ from vlmkit.sampling._grammar_config import (
     explain,
     to_lark,
 )
-from vlmkit.sampling._numerics import keep_where
 from vlmkit.sampling._stateless import keep_state
 from vlmkit.sequences import TokenSequence, advance, token_sequence
 from vlmkit.types import HostReducer, SamplerStage

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import keep_where, log_softmax
+from vlmkit.numerics import keep_where, log_softmax
 from vlmkit.types import SamplerStage
 
 _BITS = 1.0 / math.log(2.0)

@@ -9,8 +9,9 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.numerics import keep_where
 from vlmkit.sampling._mirostat import MirostatState, steer
-from vlmkit.sampling._numerics import keep_ranks, keep_where
+from vlmkit.sampling._numerics import keep_ranks
 from vlmkit.types import SamplerStage
 
 _NATS = math.log(2.0)

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from vlmkit.numerics import entropy as entropy
-from vlmkit.numerics import keep_where as keep_where
-from vlmkit.numerics import log_softmax as log_softmax
-from vlmkit.numerics import mass_above as mass_above
-from vlmkit.numerics import surprise_mass as surprise_mass
-from vlmkit.numerics import total_mass as total_mass
-
 
 def poison(logits: mx.array) -> mx.array:
     """Return ``[B, 1]``: 0 for a row with a finite maximum, NaN for one that can't be drawn from.

@@ -8,7 +8,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import keep_where, log_softmax, total_mass
+from vlmkit.numerics import keep_where, log_softmax, total_mass
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
+from vlmkit.numerics import keep_where
 from vlmkit.sampling._logit_bias import check_ids
-from vlmkit.sampling._numerics import keep_where
 from vlmkit.sampling._stateless import keep_state
 from vlmkit.types import Pytree, SamplerStage
 

@@ -8,7 +8,8 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
-from vlmkit.sampling._numerics import keep_where, largest, poison, scatter
+from vlmkit.numerics import keep_where
+from vlmkit.sampling._numerics import largest, poison, scatter
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage
 

@@ -9,16 +9,8 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import (
-    keep_ranks,
-    keep_ties,
-    keep_where,
-    largest,
-    mass_above,
-    poison,
-    scatter,
-    total_mass,
-)
+from vlmkit.numerics import keep_where, mass_above, total_mass
+from vlmkit.sampling._numerics import keep_ranks, keep_ties, largest, poison, scatter
 from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage

@@ -8,14 +8,8 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
-from vlmkit.sampling._numerics import (
-    entropy,
-    keep_ranks,
-    keep_ties,
-    keep_where,
-    log_softmax,
-    mass_above,
-)
+from vlmkit.numerics import entropy, keep_where, log_softmax, mass_above
+from vlmkit.sampling._numerics import keep_ranks, keep_ties
 from vlmkit.sampling._stateless import by_value
 from vlmkit.types import SamplerStage
 

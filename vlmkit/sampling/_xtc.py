@@ -8,7 +8,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, Int, StageConfig
-from vlmkit.sampling._numerics import keep_where, log_softmax
+from vlmkit.numerics import keep_where, log_softmax
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage
 
