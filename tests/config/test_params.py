@@ -149,7 +149,7 @@ def test_numpy_numbers_are_numbers() -> None:
         ("eos_tokens", [1], "eos_tokens.0 must be text, got 1"),
         ("eos_tokens", [""], "eos_tokens.0 must have at least 1 character, got ''"),
         ("stop", [""], "stop.0 must have at least 1 character, got ''"),
-        ("skip_special_tokens", 1, "skip_special_tokens must be a valid boolean, got 1"),
+        ("skip_special_tokens", 1, "skip_special_tokens must be true or false, got 1"),
         ("thinking_budget", -1, "thinking_budget must be at least 0, got -1"),
         ("thinking_budget", 1.5, "thinking_budget must be a whole number, got 1.5"),
     ],

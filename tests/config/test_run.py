@@ -146,12 +146,38 @@ def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
         ),
         ("sampling:\n- kind: topp", ":2: sampling.0: unknown kind 'topp'; did you mean 'top_p'?"),
         ("sampling:\n- p: 1", ":2: sampling.0: needs a mapping with a 'kind' ("),
-        ("sampling:\n- greedy", ":2: sampling.0: needs a mapping with a 'kind' ("),
+        ("sampling:\n- greedy", ":2: sampling.0: needs a mapping: write {kind: greedy}"),
         ("sampling:\n- kind: top_p", ":2: sampling.0.p: is required"),
         ("sampling:\n- kind: top_p\n  p: 2", ":3: sampling.0.p: must be greater than 0.0 and at m"),
         ("sampling: greedy", ":1: sampling: must be a list, got 'greedy'"),
         ("cache:\n  kind: rotating", ":2: cache.max_size: is required"),
-        ("cache: dense", ":1: cache: needs a mapping with a 'kind' ("),
+        ("cache: dense", ":1: cache: needs a mapping: write {kind: dense}"),
+        ("cache: thick", ":1: cache: needs a mapping with a 'kind' ("),
+        ("search:\n  kind: beam\n  beams: 2", ":3: search.beams: unknown key; did you mean 'num_b"),
+        ("contrast:\n  kind: contrastive_decoding", ":2: contrast.amateur: is required: "),
+        ("contrast:\n  kind: vcd\n  alpha: x", ":3: contrast.alpha: must be a number, got 'x'"),
+        (
+            "contrast:\n  kind: dola\n  layers: middle",
+            ":3: contrast.layers: must be 'low', 'high' or a list of whole numbers, got 'middle'",
+        ),
+        (
+            "search:\n  kind: beam\n  num_beams: 2\n  early_stopping: perhaps",
+            ":4: search.early_stopping: must be true, false or 'never', got 'perhaps'",
+        ),
+        (
+            "seed: 1\nsampling: [{kind: greedy}]\nsearch: {kind: beam, num_beams: 2}",
+            ":2: sampling has a greedy stage",
+        ),
+        (
+            "stopping:\n- kind: all_of\n  criteria: []",
+            ":3: stopping.0.criteria: needs at least 1 item, got []",
+        ),
+        (
+            "sampling:\n- kind: presence_penalty\n  penalty: 1\n  context_size: -1",
+            ":4: sampling.0.context_size: must be at least 1 or null, got -1",
+        ),
+        ("reproducible: perhaps", ":1: reproducible: must be true or false, got 'perhaps'"),
+        ("seed: x", ":1: seed: must be a whole number, got 'x'"),
         (
             "stopping:\n- kind: max_tokens\n  max_tokens: off",
             ":3: stopping.0.max_tokens: needs a n",
@@ -189,3 +215,17 @@ def test_several_mistakes_are_counted(tmp_path: Path) -> None:
 
 def test_a_dump_is_plain_json() -> None:
     json.dumps(load_run(flags={"kv_bits": 8}).config.model_dump(mode="json"))
+
+
+def test_models_with_a_relative_path_lie_beside_their_file(tmp_path: Path) -> None:
+    text = "model: ./a\ncontrast: {kind: contrastive_decoding, amateur: ./b}\n"
+    config = load_run(write(tmp_path, text)).config
+    assert config.contrast is not None
+    assert config.contrast.kind == "contrastive_decoding"
+    assert (config.model, config.contrast.amateur) == (str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+def test_describe_names_the_kind_first(tmp_path: Path) -> None:
+    run = load_run(write(tmp_path, "stopping: [{kind: confidence_stop, above: 0.5}]\n"))
+    paths = [item.path for item in describe_run(run) if item.stage == "stopping"]
+    assert paths[0] == ("stopping", 0, "kind")

@@ -79,7 +79,10 @@ def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
     [
         ("- 1\n", "a config is a mapping"),
         ("include: 3\n", "include: needs file names, not 3"),
-        ("include: [gone.yaml]\n", "gone.yaml: no such config file"),
+        ("a: 1\ninclude: [gone.yaml]\n", "gone.yaml: no such config file"),
+        ("a: 1\ninclude: [gone.yaml]\n", "main.yaml:2: include: "),
+        ("include: main.yaml\n", "main.yaml:1: include: "),
+        ("a: 1\nb: \x07\n", "main.yaml:2: not valid YAML: it holds the character U+0007"),
     ],
 )
 def test_mistakes_in_a_file(tmp_path: Path, text: str, message: str) -> None:
@@ -92,6 +95,9 @@ def test_mistakes_in_a_path(tmp_path: Path) -> None:
     write(tmp_path, present="a: 1")
     with pytest.raises(VlmkitError, match=r"no such config file; .* has present\.yaml"):
         load_yaml(tmp_path / "absent.yaml")
+    write(tmp_path, **{f"a{number}": "a: 1" for number in range(9)})
+    with pytest.raises(VlmkitError, match=r"no such config file; .* has present\.yaml, "):
+        load_yaml(tmp_path / "presence.yaml")  # the likeliest first
     with pytest.raises(VlmkitError, match="is a folder"):
         load_yaml(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")

@@ -51,7 +51,7 @@ def describe_run(run: ResolvedRun) -> list[Setting]:
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(value, dict) and value:
-        for key, item in value.items():
+        for key, item in sorted(value.items(), key=lambda pair: pair[0] != "kind"):
             yield from _leaves((*path, key), item)
     elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         for index, item in enumerate(value):

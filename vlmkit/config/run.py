@@ -124,16 +124,17 @@ def _free_chain_for_search(tree: Node) -> Node:
 
 
 def _resolve_paths(tree: Node) -> Node:
-    """Make relative media paths, and a model written as ``./…``, relative to their file."""
-    for name in ("images", "audio", "model"):
-        node = find(tree, (name,))
+    """Make relative media paths, and models written as ``./…``, relative to their file."""
+    for path in (("images",), ("audio",), ("model",), ("contrast", "amateur")):
+        node = find(tree, path)
         if node is None:
             continue
         if isinstance(node.value, list):
             items = [_resolve_path(item, always=True) for item in node.value]
-            tree = replace_at(tree, (name,), node._replace(value=items))
+            tree = replace_at(tree, path, node._replace(value=items))
         else:
-            tree = replace_at(tree, (name,), _resolve_path(node, always=name != "model"))
+            is_media = path in (("images",), ("audio",))
+            tree = replace_at(tree, path, _resolve_path(node, always=is_media))
     return tree
 
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from vlmkit.config.jsonschema import BOUNDS, Schema, json_schema
+from vlmkit.config.jsonschema import Schema, json_schema
+from vlmkit.config.messages import Spot, write_message
 from vlmkit.config.tree import KeyPath, Node, Origin, find, format_path, to_plain
-from vlmkit.errors import VlmkitError, nearest
+from vlmkit.errors import VlmkitError
 
 Config = TypeVar("Config", bound=BaseModel)
-
-
-class _Spot(NamedTuple):
-    """Where in a schema an error is."""
-
-    path: KeyPath  # without tags
-    around: Schema  # of the innermost mapping with fixed keys
-    schema: Schema  # of the value itself; empty for an unknown key
 
 
 class Mistake(NamedTuple):
@@ -42,13 +35,14 @@ def validate(model: type[Config], tree: Node) -> Config:
         mistakes = explain(model, error)
     first, rest = mistakes[0], len(mistakes) - 1
     more = f" (and {rest} more)" if rest else ""
-    place = nearest_origin(tree, first.path)
+    # A message about the whole begins with the section it speaks of.
+    place = nearest_origin(tree, first.path or (first.message.split()[0],))
     where = f"{format_path(first.path)}: " if first.path else ""
     raise VlmkitError(f"{place}: {where}{first.message}{more}")
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> list[Mistake]:
-    """Translate pydantic's errors.
+    """Translate pydantic's errors; a missing key comes last, since a misspelt one explains it.
 
     >>> from vlmkit.configbase import Float, StageConfig
     >>> class Stage(StageConfig):
@@ -60,7 +54,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[Mistake]:
     unknown key; did you mean 'scale'? (known here: scale)
     """
     schema = json_schema(model)
-    return [_mistake(schema, details) for details in error.errors(include_url=False)]
+    found = sorted(error.errors(include_url=False), key=lambda item: item["type"] == "missing")
+    return list(dict.fromkeys(_mistake(schema, details) for details in found))
 
 
 def nearest_origin(tree: Node, path: KeyPath) -> Origin:
@@ -74,29 +69,35 @@ def nearest_origin(tree: Node, path: KeyPath) -> Origin:
 
 def _mistake(schema: Schema, details: ErrorDetails) -> Mistake:
     spot = _follow(schema, details["loc"])
-    write = _MESSAGES.get(details["type"], _value_message)
-    return Mistake(spot.path, write(details, spot))
+    return Mistake(spot.path, write_message(details, spot))
 
 
-def _follow(root: Schema, loc: Sequence[int | str]) -> _Spot:
+def _follow(root: Schema, loc: Sequence[int | str]) -> Spot:
     """Walk a JSON Schema along an error's location.
 
-    pydantic puts a union's tag into the location; only the schema tells a tag from a key.
+    pydantic puts a union's tag into the location; only the schema tells a tag from a key. Where a
+    value has several forms it reports one error per form; the walk ends there.
     """
     path: KeyPath = ()
     around = schema = _resolve(root, root)
+    says_null = False
     for part in loc:
+        if "anyOf" in schema:
+            break
         tags = schema.get("discriminator", {}).get("mapping", {})
         if part in tags:
             schema = around = _resolve(root, {"$ref": tags[part]})
         elif "properties" in schema:
             path, around = (*path, part), schema
-            schema = _resolve(root, schema["properties"].get(part, {}))
+            own = schema["properties"].get(part, {})
+            can_be_null = {"type": "null"} in own.get("anyOf", ())
+            says_null = can_be_null and "null" in own.get("description", "")
+            schema = _resolve(root, own)
         elif isinstance(schema.get("additionalProperties"), dict):
             path, schema = (*path, part), _resolve(root, schema["additionalProperties"])
         elif isinstance(part, int):
             path, schema = (*path, part), _resolve(root, _item_schema(schema, part))
-    return _Spot(path, around, schema)
+    return Spot(path, around, schema, says_null)
 
 
 def _item_schema(schema: Schema, index: int) -> Schema:
@@ -115,94 +116,3 @@ def _resolve(root: Schema, schema: Schema) -> Schema:
             schema = options[0]
         else:
             return schema
-
-
-def _unknown_key(details: ErrorDetails, spot: _Spot) -> str:
-    known = list(spot.around.get("properties", {}))
-    name = str(details["loc"][-1])
-    return f"unknown key{nearest(name, known)} (known here: {', '.join(known)})"
-
-
-def _missing(details: ErrorDetails, spot: _Spot) -> str:
-    return "is required"
-
-
-def _unknown_kind(details: ErrorDetails, spot: _Spot) -> str:
-    context = details.get("ctx", {})
-    known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-    tag = str(context["tag"])
-    return f"unknown kind {tag!r}{nearest(tag, known)} (one of {', '.join(known)})"
-
-
-def _mapping_message(details: ErrorDetails, spot: _Spot) -> str:
-    kinds = list(spot.schema.get("discriminator", {}).get("mapping", {}))
-    keys = list(spot.schema.get("properties", {}))
-    content = f" with a 'kind' ({', '.join(kinds)})" if kinds else ""
-    if keys and not kinds:
-        content = f" with keys such as {', '.join(keys[:3])}"
-    return f"needs a mapping{content}, got {_show(details['input'])}"
-
-
-def _text_message(details: ErrorDetails, spot: _Spot) -> str:
-    value = details["input"]
-    # YAML reads `no`, `off`, `1234` and `1.0` as something else than text.
-    hint = "; in YAML, put it in quotes" if isinstance(value, (bool, int, float)) else ""
-    return f"must be text, got {_show(value)}{hint}"
-
-
-def _list_message(details: ErrorDetails, spot: _Spot) -> str:
-    return f"must be a list, got {_show(details['input'])}"
-
-
-def _range_message(details: ErrorDetails, spot: _Spot) -> str:
-    broken = {BOUNDS[key]: value for key, value in details["ctx"].items() if key in BOUNDS}
-    return f"must be {_show_range({**broken, **spot.schema})}, got {_show(details['input'])}"
-
-
-def _show_range(schema: Schema) -> str:
-    low, open_low = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, open_high = schema.get("maximum"), schema.get("exclusiveMaximum")
-    lower = f"at least {low}" if low is not None else f"greater than {open_low}"
-    upper = f"at most {high}" if high is not None else f"less than {open_high}"
-    has_lower = low is not None or open_low is not None
-    has_upper = high is not None or open_high is not None
-    return " and ".join([lower] * has_lower + [upper] * has_upper)
-
-
-def _value_message(details: ErrorDetails, spot: _Spot) -> str:
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if details["type"] in ("value_error", "assertion_error"):
-        return message
-    for wording in ("Input should be", "String should", "Tuple should", "Dictionary should"):
-        message = message.replace(wording, "must be" if wording.endswith("be") else "must")
-    expected = details.get("ctx", {}).get("expected")
-    hint = ""
-    if expected is not None and isinstance(details["input"], str):
-        hint = nearest(details["input"], [name.strip(" '") for name in _alternatives(expected)])
-    return f"{message}, got {_show(details['input'])}{hint}"
-
-
-def _alternatives(expected: str) -> list[str]:
-    return expected.replace(" or ", ", ").split(", ")
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-_MESSAGES: dict[str, Callable[[ErrorDetails, _Spot], str]] = {
-    "extra_forbidden": _unknown_key,
-    "missing": _missing,
-    "union_tag_invalid": _unknown_kind,
-    "union_tag_not_found": _mapping_message,
-    "model_attributes_type": _mapping_message,
-    "model_type": _mapping_message,
-    "dict_type": _mapping_message,
-    "string_type": _text_message,
-    "greater_than": _range_message,
-    "greater_than_equal": _range_message,
-    "less_than": _range_message,
-    "less_than_equal": _range_message,
-    "tuple_type": _list_message,
-}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def load_yaml(path: str | os.PathLike[str]) -> Node:
     Raises:
         VlmkitError: no such file, no valid YAML, a repeated key, no mapping, an include cycle.
     """
-    return _load(Path(path), ())
+    return _load(Path(path), (), None)
 
 
 def parse_overrides(arguments: Sequence[str]) -> Node:
@@ -46,12 +47,14 @@ def parse_overrides(arguments: Sequence[str]) -> Node:
     return merge_all([root, *(_parse_override(argument) for argument in arguments)])
 
 
-def _load(path: Path, including: tuple[Path, ...]) -> Node:
+def _load(path: Path, including: tuple[Path, ...], named: Origin | None) -> Node:
+    """Read a file and what it includes; ``named`` is the line that includes it."""
+    where = "" if named is None else f"{named}: include: "
     identity = path.resolve()
     if identity in including:
         chain = " -> ".join(str(step.name) for step in (*including, identity))
-        raise VlmkitError(f"{path}: includes itself: {chain}")
-    node = parse_yaml(_read_text(path), str(path))
+        raise VlmkitError(f"{where}{path}: includes itself: {chain}")
+    node = parse_yaml(_read_text(path, where), str(path))
     if node.value is None:
         node = node._replace(value={})
     if not isinstance(node.value, dict):
@@ -59,33 +62,44 @@ def _load(path: Path, including: tuple[Path, ...]) -> Node:
     own = dict(node.value)
     include = own.pop(INCLUDE, None)
     parts = [
-        _load(Path(os.path.normpath(path.parent / name)), (*including, identity))
-        for name in _include_paths(include)
+        _load(
+            Path(os.path.normpath(path.parent / entry.value)),
+            (*including, identity),
+            entry.origin,
+        )
+        for entry in _include_entries(include)
     ]
     return merge_all([*parts, node._replace(value=own)])
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = sorted(file.name for file in path.parent.glob("*.yaml"))[:5]
+        there = sorted(path.parent.glob("*.yaml"), key=lambda file: _likeness(file, path))
+        near = [file.name for file in there[-1:-6:-1]]
         hint = f"; {path.parent} has {', '.join(near)}" if near else ""
-        raise VlmkitError(f"{path}: no such config file{hint}") from None
+        raise VlmkitError(f"{where}{path}: no such config file{hint}") from None
     except IsADirectoryError:
-        raise VlmkitError(f"{path}: is a folder; a config is a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise VlmkitError(f"{path}: cannot be read: {error}") from None
+        raise VlmkitError(f"{where}{path}: is a folder; a config is a YAML file") from None
+    except OSError as error:
+        raise VlmkitError(f"{where}{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise VlmkitError(f"{where}{path}: cannot be read: {error}") from None
 
 
-def _include_paths(include: Node | None) -> list[str]:
+def _likeness(file: Path, other: Path) -> float:
+    return SequenceMatcher(None, file.stem, other.stem).ratio()
+
+
+def _include_entries(include: Node | None) -> list[Node]:
     if include is None:
         return []
     entries = include.value if isinstance(include.value, list) else [include]
     for entry in entries:
         if not isinstance(entry.value, str):
             raise VlmkitError(f"{entry.origin}: include: needs file names, not {entry.value!r}")
-    return [entry.value for entry in entries]
+    return entries
 
 
 def parse_yaml(text: str, source: str) -> Node:
@@ -94,7 +108,13 @@ def parse_yaml(text: str, source: str) -> Node:
     Raises:
         VlmkitError: no valid YAML, or a key given twice in one mapping.
     """
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise VlmkitError(
+            f"{source}:{number}: not valid YAML: it holds the character U+{error.character:04X}"
+        ) from None
     try:
         root = loader.get_single_node()
         if root is None:
