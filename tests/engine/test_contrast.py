@@ -225,6 +225,40 @@ def test_a_batch_may_have_several_amateurs(shapes, amateur, tmp_path):
     assert [one.token_ids for one in found] == [one.token_ids for one in alone]
 
 
+def with_context(folder: Path, source: Path, length: int) -> Path:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    values = json.loads((folder / "config.json").read_text())
+    values["max_position_embeddings"] = length
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_the_amateurs_context_ends_the_row(shapes, amateur, tmp_path):
+    request = question(shapes[1], "describe.png", "Describe this image.")
+    length = len(prepare_inputs(*shapes, request, PipelineConfig()).token_ids)
+    method = METHODS["contrastive decoding"]
+    short = with_context(tmp_path / "short", amateur, length + 4)
+    result = generate(shapes, request, pipeline_of(method, short))
+    assert (result.generation_tokens, result.finish_kind) == (4, "context")
+    long = generate(shapes, request, pipeline_of(method, amateur))
+    assert result.token_ids == long.token_ids[:4]
+    none = with_context(tmp_path / "none", amateur, 5)
+    with pytest.raises(VlmkitError, match=r"contrast.amateur: prompt: .* context is 5"):
+        stream_pipeline(*shapes, request, pipeline_of(method, none))
+
+
+def test_the_longest_stream_ends_the_row(shapes, amateur, tmp_path):
+    request = question(shapes[1], "describe.png", "Describe this image.")
+    length = len(prepare_inputs(*shapes, request, PipelineConfig()).token_ids)
+    method = {"kind": "icd", "disturbance": "a b"}
+    longer = len(shapes[1].tokenizer.encode("a b"))
+    short = load(str(with_context(tmp_path, ASSETS, length + longer + 3)))
+    result = generate(short, request, pipeline_of(method, amateur))
+    assert (result.generation_tokens, result.finish_kind) == (3, "context")
+    with pytest.raises(VlmkitError, match=r"contrast: icd makes a prompt of .* tokens, but"):
+        stream_pipeline(*short, request, pipeline_of({"kind": "icd"}, amateur))
+
+
 def test_a_text_is_guided_from_its_last_token(shapes, amateur):
     request = Request(apply_chat_template(shapes[1], None, "Hi", num_images=0))
     pipeline = pipeline_of({"kind": "cfg", "scale": 1.5}, amateur)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vlmkit.contrast import (
@@ -86,7 +87,10 @@ def row_contrast(
     if isinstance(config, ContrastiveDecodingConfig):
         if amateur is None:
             raise VlmkitError("contrast: contrastive_decoding needs the amateur's model")
-        own = prepare_inputs(amateur.model, amateur.processor, request, pipeline)
+        try:
+            own = prepare_inputs(amateur.model, amateur.processor, request, pipeline)
+        except VlmkitError as error:
+            raise VlmkitError(f"contrast.amateur: {error}") from error
         return RowContrast(method, key, (own,), amateur.model)
     others = other_inputs(
         config,
@@ -96,7 +100,18 @@ def row_contrast(
         sample=request.sample,
         negative=_negative(model, processor, request, pipeline, config),
     )
+    _check_context(model, config, others)
     return RowContrast(method, key, others)
+
+
+def _check_context(model: Model, config: ContrastConfig, streams: Sequence[Inputs]) -> None:
+    context = model.config.max_position_embeddings
+    longest = max((len(inputs.token_ids) for inputs in streams), default=0)
+    if context is not None and longest > context:
+        raise VlmkitError(
+            f"contrast: {config.kind} makes a prompt of {longest} tokens, but the model's context "
+            f"is {context}; shorten the text or set a smaller resize_shape"
+        )
 
 
 def _negative(

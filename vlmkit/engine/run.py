@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,10 +50,10 @@ def build_row(
     tokenizer = processor.tokenizer
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     sampling = exclude_ids(pipeline.sampling, sorted(processor.placeholder_ids))
-    limits = [limit for limit in (token_limit(pipeline.stopping),) if limit is not None]
-    context_length = model.config.max_position_embeddings
-    if context_length is not None:
-        limits.append(max(context_length - len(inputs.token_ids), 0))
+    contrast = row_contrast(model, processor, request, inputs, pipeline, amateur)
+    limits = [token_limit(pipeline.stopping), context_left(model, [inputs])]
+    if contrast is not None:
+        limits.append(context_left(contrast.model or model, contrast.inputs))
     return RowSpec(
         inputs=inputs,
         sampler=RowSampler(
@@ -73,12 +73,20 @@ def build_row(
             special_ids=tokenizer.special_ids,
             skip_special_tokens=pipeline.skip_special_tokens,
         ),
-        token_limit=min(limits, default=None),
-        contrast=row_contrast(model, processor, request, inputs, pipeline, amateur),
+        token_limit=min((limit for limit in limits if limit is not None), default=None),
+        contrast=contrast,
         search=None if pipeline.search is None else build_search(pipeline.search),
         num_eos=_num_eos(processor, pipeline),
         trace=trace,
     )
+
+
+def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
+    """How many tokens can follow all of these prompts; None where nothing limits them."""
+    length: int | None = model.config.max_position_embeddings
+    if length is None or not streams:
+        return None
+    return max(length - max(len(inputs.token_ids) for inputs in streams), 0)
 
 
 def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
