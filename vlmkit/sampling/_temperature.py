@@ -26,6 +26,9 @@ class Temperature(StageConfig):
 def temperature(config: Temperature) -> SamplerStage:
     """Divide the logits: ``z / T``; below 1 ``(z − max z) / T``, which can't overflow.
 
+    Below 1 no logit is left above 0. A ``repetition_penalty`` looks at the sign, so it belongs
+    before this stage; no other stage tells the difference.
+
     Example:
         >>> stage = temperature(Temperature(temperature=2.0))
         >>> stage.apply((), mx.array([[0.0, 4.0]]), None).tolist()

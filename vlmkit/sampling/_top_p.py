@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.numerics import keep_where, mass_above, total_mass
-from vlmkit.sampling._numerics import keep_ranks, keep_ties, largest, poison, scatter
+from vlmkit.sampling._numerics import keep_ranks, keep_ties, largest, scatter
 from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.types import Pytree, SamplerStage
@@ -61,7 +61,7 @@ def top_p_of(config: TopP) -> Callable[[Number], SamplerStage]:
         sizes = [size for size in _CANDIDATES if size * _SHORT <= logits.shape[-1]]
         if config.p == 1.0 or not sizes or mx.default_device().type == mx.DeviceType.gpu:
             return None  # a GPU sorts a vocabulary faster than it waits for the host
-        wanted = _total(logits) * share
+        wanted = _total(logits) * share  # NaN where nothing can be drawn: no list is enough
         for size in sizes:
             ids = largest(logits, size)
             chosen = mx.take_along_axis(logits, ids, axis=-1)
@@ -70,7 +70,7 @@ def top_p_of(config: TopP) -> Callable[[Number], SamplerStage]:
             if with_ties:  # what ties with the last candidate may lie outside the list
                 enough = enough & ~mx.all(keep, axis=-1, keepdims=True)
             if mx.all(enough).item():
-                return ids, keep_where(chosen, keep) + poison(logits)
+                return ids, keep_where(chosen, keep)
         return None
 
     def make(share: Number) -> SamplerStage:
