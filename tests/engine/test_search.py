@@ -284,22 +284,6 @@ def test_few_tokens(tiny: tuple[LmModel, Any], search: dict[str, Any], max_token
 
 
 @each_search
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_searches_of_one_token_leave_their_places_to_others(
-    tiny: tuple[LmModel, Any], search: dict[str, Any], batch_size: int
-) -> None:
-    rows = [
-        (Request(prompt(place)), PipelineConfig(search=search, stopping=stops(max_tokens)))
-        for place, max_tokens in enumerate([1, 1, 3])
-    ]
-    together = batch_pipeline(*tiny, rows, batch_size=batch_size).results
-    assert [len(result.token_ids) for result in together[:2]] == [1, 1]
-    for (request, pipeline), result in zip(rows, together, strict=True):
-        alone = collect(stream_pipeline(*tiny, request, pipeline))
-        assert answers(result) == answers(alone)
-
-
-@each_search
 def test_the_end_of_the_context_ends_every_row(
     shapes: tuple[Any, Any], search: dict[str, Any]
 ) -> None:

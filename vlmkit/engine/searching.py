@@ -79,7 +79,11 @@ def advance_search(
     assert search is not None
     largest = cast("list[float]", mx.max(chained, axis=-1).tolist())
     broken = [not math.isfinite(value) and value != -math.inf for value in largest]
-    if any(broken) or max(largest) == -math.inf:
+    goes_on = [
+        value > -math.inf or _needs_none(path.row.decision)
+        for value, path in zip(largest, paths, strict=True)
+    ]
+    if any(broken) or not any(goes_on):
         raise nothing_to_draw(paths[broken.index(True) if any(broken) else 0].row)
     # A row without any token left goes no further; the others do.
     dead = mx.array(largest)[:, None] == -mx.inf
@@ -103,6 +107,11 @@ def advance_search(
         for row, token_id, path in zip(outcome.rows, outcome.token_ids, outcome.paths, strict=True)
     ]
     return Searching(state, searching.num_emitted + len(steps)), moves, steps
+
+
+def _needs_none(decision: Decision) -> bool:
+    """Whether a row can do without a token of the chain's: it has finished, or one is forced."""
+    return decision.finish is not None or decision.forced_id is not None
 
 
 def decided(logprobs: mx.array, decisions: Sequence[Decision]) -> mx.array:
