@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ import pytest
 
 import vlmkit
 from vlmkit.cli.main import main
+from vlmkit.errors import VlmkitError
+from vlmkit.results import GenerationResult
 
 ROOT = Path(vlmkit.__file__).parent.parent
 PICTURE = ROOT / "vlmkit" / "assets" / "shapes" / "samples" / "count_all.png"
@@ -104,10 +106,10 @@ def test_no_command_prints_help(command: Command) -> None:
         (["generate"], "no prompt: give --prompt TEXT"),
         (["generate", "--prompt", "x", "--temperature", "-1"], "temperature must be at least 0"),
         (["generate", "--prompt", "x", "--model", "no/such/folder"], "no/such/folder"),
-        (["generate", "--prompt", "x", "--image", "none.png"], "none.png"),
+        (["generate", "--prompt", "x", "--image", "none.png"], "--image: images.0: image none.png"),
         (["generate", "--prompt", "x", "--audio", "none.wav"], "audio"),
         (["generate", "absent.yaml"], "absent.yaml: no such config file"),
-        (["describe", "seed=x"], "seed=x: seed: must be a valid integer"),
+        (["describe", "seed=x"], "seed=x: seed: must be a whole number"),
         (["describe", "--tempature", "1"], "did you mean '--temperature'?"),
         (["schema", "--out", "README.md"], "README.md/schema.json: cannot be written"),
     ],
@@ -160,3 +162,70 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
             words, stdout=pipe, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
         )
     assert (reply.returncode, reply.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: ./none\n", "run.yaml:2: model: no checkpoint folder "),
+        ("images: [none.png]\n", "run.yaml:2: images.0: image "),
+        (
+            "contrast:\n  kind: contrastive_decoding\n  amateur: ./none\n",
+            "run.yaml:4: contrast.amateur: no checkpoint folder ",
+        ),
+        (
+            "contrast:\n  kind: dola\n  layers: [0, 99]\n",
+            "run.yaml:3: contrast: dola: layers has 99",
+        ),
+        (
+            "sampling:\n  - kind: greedy\n  - kind: logit_bias\n    bias: {99999: 1}\n",
+            "run.yaml:4: sampling.1: logit_bias: token id 99999",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["generate", "trace"])
+def test_what_only_the_model_refuses_is_named_by_its_line(
+    command: Command, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("prompt: How many?\n" + text)
+    reply = command(name, str(path))
+    assert (reply.code, reply.stdout) == (2, "")
+    assert message in reply.stderr
+    assert reply.stderr.count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    """A standard output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("error", [VlmkitError("no token can be drawn"), KeyboardInterrupt()])
+def test_a_terminal_is_not_left_dimmed(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*run: object, trace: bool) -> Iterator[GenerationResult]:
+        yield GenerationResult(text="first")
+        raise error
+
+    terminal = Terminal()
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("vlmkit.api.stream_pipeline", broken)
+    monkeypatch.setattr("sys.stdout", terminal)
+    main(["generate", "configs/runs/shapes_thinking.yaml"])
+    shown = terminal.getvalue()
+    assert shown.startswith("\x1b[2mfirst\x1b[22m")
+    assert shown.endswith("\n") == isinstance(error, VlmkitError)
+
+
+def test_what_an_encoding_lacks_is_written_out() -> None:
+    words = [sys.executable, "-m", "vlmkit", "describe", "prompt=\u00e9\U0001f600", "--json"]
+    reply = subprocess.run(
+        words, capture_output=True, cwd=ROOT, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert (reply.returncode, reply.stderr) == (0, b"")
+    assert json.loads(reply.stdout)["config"]["prompt"] == "\u00e9\U0001f600"

@@ -36,6 +36,10 @@ def test_every_flag_has_a_place_in_the_config() -> None:
     [
         (["generate", "--temprature", "1"], "unknown option --temprature; did you mean '--temper"),
         (["generate", "--temp", "1"], "unknown option --temp"),
+        (["generate", "--picture", "x"], "--picture is an option of 'vlmkit trace', not of 'vlmki"),
+        (["models", "--seed", "1"], "--seed is an option of 'vlmkit generate' and 'vlmkit trace'"),
+        (["trace", "--pictur", "x"], "unknown option --pictur; did you mean '--picture'?"),
+        (["--sede"], "unknown option --sede; did you mean '--seed'?"),
         (["generate", "a.yaml", "b.yaml"], "two configs given, 'a.yaml' and 'b.yaml'"),
         (["generate", "--seed", "x"], "invalid int value: 'x'"),
         (["generate", "--dtype", "float"], "invalid choice: 'float'"),

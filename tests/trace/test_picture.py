@@ -109,3 +109,21 @@ def test_names_and_places_that_do_not_work(tmp_path: Path) -> None:
             save_picture(trace, 0, tmp_path / name)
     with pytest.raises(VlmkitError, match=r"chain\.png: cannot be written: No such file"):
         save_picture(trace, 0, tmp_path / "none" / "chain.png")
+
+
+def test_a_full_disk_leaves_the_old_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chain.png"
+    path.write_bytes(b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(VlmkitError, match=r"chain\.png: cannot be written: No space left"):
+        save_picture(small_trace(CHAIN), 0, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

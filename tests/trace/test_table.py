@@ -27,12 +27,12 @@ def printed(text: Text, *, color: bool = False) -> str:
 
 def whole_run(trace: Trace, width: int) -> str:
     rows = [step_row(step, width) for step in trace.steps]
-    foot = run_foot(trace.end, num_steps=len(trace.steps), any_forced=True)
+    foot = run_foot(trace.end, width, num_steps=len(trace.steps), any_forced=True)
     head = [run_head(trace.header, width), run_columns(width)]
     return "".join(map(printed, [*head, *rows, foot]))
 
 
-@pytest.mark.parametrize("width", [70, 80, 120])
+@pytest.mark.parametrize("width", [60, 70, 80, 120])
 def test_lines_fit(width: int) -> None:
     for num_stages in (0, 1, 3, 12):
         configs = tuple(itertools.islice(itertools.cycle(CHAIN), num_stages))
@@ -62,10 +62,11 @@ def test_the_rows_of_a_run() -> None:
         assert cells[-1] in ("top_k", "top_p")
     assert [" ! " in line for line in lines[3:6]] == [False, False, True]
     assert lines[6] == "3 tokens; finish reason: stop (eos, 4)"
-    assert "interrupted" in printed(run_foot(None, num_steps=0, any_forced=False))
+    assert "interrupted" in printed(run_foot(None, 80, num_steps=0, any_forced=False))
     assert "reason: length (max_tokens)" in printed(
         run_foot(
             TraceEnd(text="", finish_reason="length", finish_kind="max_tokens"),
+            80,
             num_steps=1,
             any_forced=False,
         )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
-from vlmkit.cli.run import load_request, read_question
-from vlmkit.cli.terminal import dim_thinking, is_inside
+from vlmkit.cli.run import read_question, start_run
+from vlmkit.cli.terminal import NORMAL, dim_thinking, is_inside
+from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
     from vlmkit.results import GenerationResult
@@ -24,14 +25,12 @@ def run_generate(args: argparse.Namespace) -> None:
     require_mlx()
     from vlmkit.config.run import load_run
 
-    config = load_run(args.config, overrides=args.overrides, flags=given_flags(args)).config
-    question = read_question(config)
+    resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
+    question = read_question(resolved.config)
 
-    from vlmkit.api import stream_pipeline
     from vlmkit.engine import collect
 
-    run = load_request(config, question)
-    results = stream_pipeline(*run)
+    run, results = start_run(resolved, question)
     prompt = str(run.request.prompt)
     if args.json:
         print(_to_json(collect(results), with_logprobs=args.logprobs))
@@ -42,11 +41,20 @@ def run_generate(args: argparse.Namespace) -> None:
 
 
 def _write(segments: Iterable[str], prompt: str) -> None:
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    is_dimmed = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if is_dimmed:
         segments = dim_thinking(segments, inside=is_inside(prompt))
-    for segment in segments:
-        sys.stdout.write(segment)
+    num_written = 0
+    try:
+        for segment in segments:
+            num_written += sys.stdout.write(segment)
+            sys.stdout.flush()
+    except (VlmkitError, KeyboardInterrupt) as error:
+        sys.stdout.write(NORMAL if is_dimmed else "")
+        if num_written and isinstance(error, VlmkitError):
+            print()  # the message gets a line of its own
         sys.stdout.flush()
+        raise
     print()
 
 

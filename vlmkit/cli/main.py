@@ -7,6 +7,9 @@ output went away; 1 with a traceback: a bug.
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +26,9 @@ EXIT_BROKEN_PIPE = 128 + 13  # SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = build_parser()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error("vlmkit.escape", _escape)
+        sys.stdout.reconfigure(errors="vlmkit.escape")
     try:
         args = parse(parser, sys.argv[1:] if argv is None else argv)
         _run(args, parser)
@@ -68,3 +74,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def _one_line(message: str) -> str:
     return " ".join(message.split())
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding lacks as JSON does."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return json.dumps(text)[1:-1], error.end

@@ -11,6 +11,13 @@ from vlmkit import __version__
 from vlmkit.errors import VlmkitError, nearest
 
 _REQUEST_FLAGS = ("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking")
+_OWN_FLAGS = {
+    "generate": ("json", "logprobs", "no_stream"),
+    "trace": ("top", "step", "picture", "out", "from"),
+    "describe": ("json",),
+    "schema": ("out",),
+    "models": ("json",),
+}
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 
 
@@ -96,8 +103,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     args, rest = parser.parse_known_args(argv)
     unknown = [item for item in rest if item.startswith("-")]
     if unknown:
-        flag = unknown[0].partition("=")[0]
-        raise VlmkitError(f"unknown option {flag}{nearest(flag, _all_flags())}")
+        raise VlmkitError(_unknown_flag(unknown[0].partition("=")[0], args.command))
     if "words" not in args:
         if rest:
             raise VlmkitError(f"unexpected argument {rest[0]!r}")
@@ -200,10 +206,19 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         )
 
 
-def _all_flags() -> list[str]:
-    names = [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
-    names += ["json", "logprobs", "no_stream", "out", "help", "version"]
-    names += ["top", "step", "picture", "from"]
+def _unknown_flag(flag: str, command: str | None) -> str:
+    takers = [name for name in _OWN_FLAGS if flag in _flags_of(name)]
+    if takers and command is not None:
+        where = " and ".join(f"'vlmkit {name}'" for name in takers)
+        return f"{flag} is an option of {where}, not of 'vlmkit {command}'"
+    known = _OWN_FLAGS if command is None else (command,)
+    return f"unknown option {flag}{nearest(flag, {f for name in known for f in _flags_of(name)})}"
+
+
+def _flags_of(command: str) -> list[str]:
+    names = [*_OWN_FLAGS[command], "help"]
+    if command in ("generate", "trace", "describe"):
+        names += [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
     return ["--" + name.replace("_", "-") for name in names]
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
-    from vlmkit.config.run import RunConfig
+    from vlmkit.config.run import ResolvedRun, RunConfig
     from vlmkit.engine import Request
     from vlmkit.pipeline import PipelineConfig
     from vlmkit.processors import Processor
+    from vlmkit.results import GenerationResult
     from vlmkit.types import Model
 
 
@@ -34,6 +36,25 @@ class LoadedRun(NamedTuple):
     processor: Processor
     request: Request
     pipeline: PipelineConfig
+
+
+def start_run(
+    run: ResolvedRun, question: str, *, trace: bool = False
+) -> tuple[LoadedRun, Iterator[GenerationResult]]:
+    """Load what a run names, and begin to generate; mistakes are named by their line."""
+    from vlmkit.api import stream_pipeline
+    from vlmkit.config.locate import located
+
+    with located(run.tree, ("model",)):
+        loaded = load_request(run.config, question)
+    with located(run.tree):
+        results = stream_pipeline(*loaded, trace=trace)
+
+    def checked() -> Iterator[GenerationResult]:
+        with located(run.tree):
+            yield from results
+
+    return loaded, checked()
 
 
 def load_request(config: RunConfig, question: str) -> LoadedRun:

@@ -13,6 +13,7 @@ from vlmkit.errors import VlmkitError
 def run_schema(args: argparse.Namespace) -> None:
     """Write ``schema.json`` into a folder, or print it."""
     require_mlx()
+    from vlmkit.config.files import write_file
     from vlmkit.config.schema import schema_text
 
     if args.out == "-":
@@ -21,7 +22,7 @@ def run_schema(args: argparse.Namespace) -> None:
     path = Path(args.out) / "schema.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(schema_text(), encoding="utf-8")
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
+    write_file(path, schema_text().encode())
     print(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-_DIM, _NORMAL = "\x1b[2m", "\x1b[22m"
+_DIM, NORMAL = "\x1b[2m", "\x1b[22m"
 
 
 def dim_thinking(
@@ -29,7 +29,7 @@ def dim_thinking(
         pending += segment
         while (place := pending.find(end if inside else start)) >= 0:
             if inside:
-                yield pending[: place + len(end)] + _NORMAL
+                yield pending[: place + len(end)] + NORMAL
                 pending = pending[place + len(end) :]
             else:
                 yield pending[:place] + _DIM + start
@@ -38,7 +38,7 @@ def dim_thinking(
         keep = _partial_match(pending, end if inside else start)
         yield pending[: len(pending) - keep]
         pending = pending[len(pending) - keep :]
-    yield pending + (_NORMAL if inside else "")
+    yield pending + (NORMAL if inside else "")
 
 
 def is_inside(prompt: str, *, start: str = "<think>", end: str = "</think>") -> bool:

@@ -22,7 +22,7 @@ from vlmkit.trace.summary import most_cut_step, removed_share
 from vlmkit.trace.table import percent, run_columns, run_foot, run_head, step_row, step_view
 
 _DEFAULT_TOP = 10
-_PIPED_WIDTH, _MIN_WIDTH, _MAX_WIDTH = 80, 70, 120  # columns
+_PIPED_WIDTH, _MIN_WIDTH, _MAX_WIDTH = 80, 60, 120  # columns
 
 Show = Callable[[Callable[[int], Text]], None]
 """Prints what a function makes of the number of columns there are."""
@@ -84,15 +84,15 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
     from vlmkit.backend import require_mlx
 
     require_mlx()
-    from vlmkit.api import stream_pipeline
-    from vlmkit.cli.run import load_request, read_question
+    from vlmkit.cli.run import read_question, start_run
     from vlmkit.config.run import load_run
     from vlmkit.trace.recording import trace_records
 
-    config = load_run(args.config, overrides=args.overrides, flags=given_flags(args)).config
-    run = load_request(config, read_question(config))
+    resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
+    config = resolved.config
+    run, results = start_run(resolved, read_question(config), trace=True)
     records = trace_records(
-        stream_pipeline(*run, trace=True),
+        results,
         model=config.model,
         prompt=str(run.request.prompt),
         images=config.images,
@@ -125,7 +125,7 @@ def _collect(records: Iterable[Record], show: Show | None) -> Trace:
     assert header is not None  # every run has at least one result
     if show is not None:
         any_forced = any(step.forced for step in steps)
-        show(lambda width: run_foot(end, num_steps=len(steps), any_forced=any_forced))
+        show(lambda width: run_foot(end, width, num_steps=len(steps), any_forced=any_forced))
     return Trace(header=header, steps=steps, end=end)
 
 

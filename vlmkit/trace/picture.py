@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
 from vlmkit.trace.fonts import Fonts, drawable, find_fonts
 from vlmkit.trace.labels import plain, shorten, shorten_left, token_label, visible
@@ -72,10 +73,7 @@ def save_picture(trace: Trace, position: int, path: str | os.PathLike[str]) -> N
         mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vlmkit"})
         figure = draw_step(trace, position)
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=dates.get(kind))
-    try:
-        Path(path).write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
+    write_file(path, buffer.getvalue())
 
 
 def draw_step(trace: Trace, position: int) -> Figure:

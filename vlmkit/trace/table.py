@@ -6,6 +6,7 @@ Everything is a ``rich`` text: a console prints it with colours or without.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,9 +22,10 @@ _MAX_NAME = 11  # columns of a stage's name above its numbers
 _MAX_BY = 15
 _MAX_TOKEN = 20
 _MIN_TOKEN = 8
+_NARROW = 70  # columns; with fewer, what stands beside the token is packed closer
 LEGEND = (
-    "logprob: the model's own. H: entropy in nats, own and after the chain.\n"
-    "kept: tokens left. cut: probability removed, mostly by this stage."
+    "logprob: the model's own. H: entropy in nats, own and after the chain.",
+    "kept: tokens left. cut: probability removed, mostly by this stage.",
 )
 
 
@@ -72,7 +74,7 @@ def run_head(header: TraceHeader, width: int) -> Text:
 def run_columns(width: int) -> Text:
     """The line above the rows."""
     names = ("step", "token", "logprob", "H own", "H end", "kept", "cut", "mostly by")
-    return _line([Cell(name, _HEAD) for name in names], _run_widths(width), "rlrrrrrl")
+    return _run_line([Cell(name, _HEAD) for name in names], width)
 
 
 def step_row(step: TraceStep, width: int) -> Text:
@@ -91,10 +93,10 @@ def step_row(step: TraceStep, width: int) -> Text:
         Cell("–" if stage is None else percent(removed_share(step)), _REMOVED if stage else _FAINT),
         Cell("" if stage is None else shorten(visible(stage), widths[-1])),
     ]
-    return _line(cells, widths, "rlrrrrrl")
+    return _run_line(cells, width)
 
 
-def run_foot(end: TraceEnd | None, *, num_steps: int, any_forced: bool) -> Text:
+def run_foot(end: TraceEnd | None, width: int, *, num_steps: int, any_forced: bool) -> Text:
     """How the run ended, and what the columns mean."""
     text = Text()
     tokens = f"{num_steps} token{'' if num_steps == 1 else 's'}"
@@ -104,7 +106,9 @@ def run_foot(end: TraceEnd | None, *, num_steps: int, any_forced: bool) -> Text:
         matched = "" if end.matched_stop is None else f", {end.matched_stop!r}"
         kind = "" if end.finish_kind is None else f" ({end.finish_kind}{matched})"
         text.append(f"{tokens}; finish reason: {end.finish_reason}{kind}\n")
-    text.append(LEGEND + ("\n!: forced by a stopping criterion." if any_forced else ""), _FAINT)
+    forced = ("!: forced by a stopping criterion.",) if any_forced else ()
+    lines = [line for sentence in (*LEGEND, *forced) for line in textwrap.wrap(sentence, width)]
+    text.append("\n".join(lines), _FAINT)
     return text
 
 
@@ -139,20 +143,29 @@ def step_view(trace: Trace, position: int, width: int) -> Text:
 
 
 def _run_widths(width: int) -> list[int]:
-    fixed = [4, 7, 5, 5, 6, 6, _MAX_BY]
-    room = width - sum(fixed) - len(_GAP) * len(fixed)
+    fixed = [4, 7, 5, 5, 6, 6, _MAX_NAME if width < _NARROW else _MAX_BY]
+    room = width - sum(fixed) - len(_run_gap(width)) * len(fixed)
     return [fixed[0], max(_MIN_TOKEN, min(room, 2 * _MAX_TOKEN)), *fixed[1:]]
+
+
+def _run_gap(width: int) -> str:
+    return " " if width < _NARROW else _GAP
+
+
+def _run_line(cells: Sequence[Cell], width: int) -> Text:
+    return _line(cells, _run_widths(width), "rlrrrrrl", _run_gap(width))
 
 
 def _step_head(trace: Trace, step: TraceStep, width: int) -> Text:
     text = Text()
+    room = max(_MIN_TOKEN, min(_MAX_TOKEN, width - 52))
     text.append(f"step {step.position}: ")
-    text.append(token_label(step.token_id, step.text, _MAX_TOKEN), _TAKEN)
+    text.append(token_label(step.token_id, step.text, room), _TAKEN)
     own = log_number(step.stages[0].token_logprob)
     text.append(f", token {step.token_id}, the model's own logprob {own}\n")
     if step.forced:
         drawn = next(token for token in step.tokens if token.id == step.sampled_id)
-        label = token_label(drawn.id, drawn.text, _MAX_TOKEN)
+        label = token_label(drawn.id, drawn.text, room)
         text.append("! forced by a stopping criterion", _FORCED)
         text.append(f"; the sampler drew {label}\n")
     before = plain(context_text(trace.steps, step.position))
@@ -228,12 +241,12 @@ def _width_of(column: Sequence[Cell]) -> int:
     return max(columns(cell.text) for cell in column)
 
 
-def _line(cells: Sequence[Cell], widths: Sequence[int], kinds: str) -> Text:
+def _line(cells: Sequence[Cell], widths: Sequence[int], kinds: str, gap: str = _GAP) -> Text:
     """Lay cells side by side; a kind is ``r`` for right, ``l`` for left."""
     line = Text()
     for place, (cell, width, kind) in enumerate(zip(cells, widths, kinds, strict=True)):
         padding = " " * (width - columns(cell.text))
-        line.append(_GAP if place else "")
+        line.append(gap if place else "")
         line.append(padding if kind == "r" else "")
         line.append(cell.text, cell.style)
         line.append(padding if kind == "l" else "")
