@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.engine import Request, collect
+from vlmkit.engine.rows import RowState
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.results import GenerationResult
@@ -80,3 +82,13 @@ def test_a_finished_row_needs_nothing_of_the_chain(shapes: tuple[Any, Any]) -> N
     grammar = {"kind": "grammar", "regex": "[a-z]+ of them"}
     config = pipeline(1, search=SEARCHES[2], sampling=[{"kind": "min_p", "p": 0.3}, grammar])
     assert generate(shapes, question(shapes), config).text == "purple"
+
+
+def test_a_search_keeps_no_more_than_the_steps_of_what_is_behind_it(
+    shapes: tuple[Any, Any],
+) -> None:
+    config = pipeline(80, search=SEARCHES[2])
+    config = config.model_copy(update={"stopping": config.stopping[:1]})
+    for number, _ in enumerate(stream_pipeline(*shapes, question(shapes), config)):
+        if number == 60:
+            assert sum(type(one) is RowState for one in gc.get_objects()) < 20

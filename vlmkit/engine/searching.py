@@ -19,12 +19,18 @@ from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
 from vlmkit.types import Decision
 
 
+class Trail(NamedTuple):
+    """The steps of a path, from the newest back to the first; paths share what they have alike."""
+
+    step: Step
+    before: Trail | None
+
+
 class Path(NamedTuple):
     """A row of a search and the steps that led to it."""
 
     row: RowState
-    step: Step | None = None  # of its newest token; None before the first
-    before: Path | None = None  # the path without that token
+    trail: Trail | None = None  # None before the first token
 
 
 class Searching(NamedTuple):
@@ -96,9 +102,10 @@ def advance_search(
         entropy, confidence = (None, None) if doubts is None else doubts[row]
         taken = Taken(token_id, token_id, logits.own[source], entropy, confidence)
         state, step = observe_token(path.row, taken)
-        if path.step is not None:  # only the newest step holds on to its logits
-            path = path._replace(step=path.step._replace(logits=None))
-        return Extended(Path(state, step, path), step.finish is not None)
+        before = path.trail
+        if before is not None:  # only the newest step holds on to its logits
+            before = before._replace(step=before.step._replace(logits=None))
+        return Extended(Path(state, Trail(step, before)), step.finish is not None)
 
     state, outcome = search.advance(searching.state, SearchStep(logprobs, hidden), extend)
     steps = _certain_steps(outcome, searching.num_emitted)
@@ -154,8 +161,8 @@ def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
 def _last_steps(path: Path, num_before: int) -> list[Step]:
     """The steps of a path behind its first ``num_before``, in order."""
     steps: list[Step] = []
-    here: Path | None = path
-    while here is not None and here.step is not None and here.row.num_tokens > num_before:
+    here = path.trail
+    while here is not None and here.step.num_tokens > num_before:
         steps.append(here.step)
         here = here.before
     return steps[::-1]
