@@ -11,6 +11,7 @@ import pytest
 import vlmkit
 from vlmkit.cli.main import main
 from vlmkit.config.run import load_run
+from vlmkit.config.schema import run_schema
 
 ROOT = Path(vlmkit.__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -20,10 +21,22 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 
-def test_the_python_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_examples_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     assert len(blocks("python")) >= 2
     exec("\n".join(blocks("python")), {})
+    right = dict(re.findall(r"^(.*): (\d) of 8 right$", capsys.readouterr().out, re.MULTILINE))
+    assert int(right.pop("heat, then cut")) < 4
+    assert right == {"greedy": "8", "cut, then heat": "8", "vcd": "8"}
+
+
+def test_every_kind_is_in_the_table() -> None:
+    table = "\n".join(line for line in TEXT.splitlines() if line.startswith("|"))
+    for definition in run_schema()["$defs"].values():
+        kind = definition.get("properties", {}).get("kind", {}).get("const")
+        assert kind is None or re.search(rf"\b{kind}\b", table), f"README does not name {kind}"
 
 
 COMMANDS = re.findall(
