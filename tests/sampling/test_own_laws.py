@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from tests.sampling.contract import VOCAB_SIZE, build_chain, build_stage, logits
 from tests.sampling.test_laws import assert_same_distribution, log_softmax, no_knife_edge, run
 from vlmkit.sampling import (
+    Dry,
     DynamicTemperature,
+    FrequencyPenalty,
     Greedy,
     MinP,
+    MirostatV1,
     MirostatV2,
     PLess,
     Quadratic,
@@ -179,3 +182,43 @@ def test_a_token_that_was_impossible_leaves_the_bound_of_mirostat_alone() -> Non
     values = mx.array([[0.0, -mx.inf, 0.0], [0.0, -mx.inf, 0.0]])
     state = stage.update(stage.observe(state, values), mx.array([1, 0]))  # 1 can only be forced
     assert state.mu.tolist() == [4.0, 4.5]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-5])
+@pytest.mark.parametrize("size", [1, 2, 24, 300])
+def test_mirostat_v1_cuts_nothing_where_the_tokens_are_as_good_as_equal(
+    spread: float, size: int
+) -> None:
+    values = (np.linspace(0, spread, size)[None] - 3.0).astype(np.float32)
+    assert kept(MirostatV1(tau=0.5 if spread == 0.0 else 8.0), values).all()
+
+
+def test_frequency_penalty_counts_every_time() -> None:
+    for config in (
+        FrequencyPenalty(penalty=0.5, include_prompt=True),
+        FrequencyPenalty(penalty=0.5, include_prompt=True, context_size=9),
+    ):
+        prompt = [np.array([7, 7, 1, 7], np.int32)]
+        out = run(config, np.zeros((1, VOCAB_SIZE), np.float32), prompt, [[7], [7], [1]])
+        assert (out[0, 7], out[0, 1], out[0, 0]) == (-2.5, -1.0, 0.0)
+
+
+@pytest.mark.parametrize("context_size", [1, 20, None])
+def test_repetition_penalty_counts_id_zero(context_size: int | None) -> None:
+    config = RepetitionPenalty(penalty=2.0, context_size=context_size)
+    out = run(config, np.ones((1, VOCAB_SIZE), np.float32), [np.array([0], np.int32)])
+    assert np.flatnonzero(out[0] < 1).tolist() == [0]
+
+
+def test_dry_looks_across_no_breaker_of_the_prompt() -> None:
+    prompt = [np.array([5, 2, 6, 9, 5, 2, 6], np.int32)]
+    for breaker_ids, penalty in (((), -8.0), ((2,), -2.0), ((6,), 0.0)):
+        config = Dry(multiplier=2.0, base=2.0, allowed_length=1, breaker_ids=breaker_ids)
+        assert run(config, np.zeros((1, VOCAB_SIZE), np.float32), prompt)[0, 9] == penalty
+
+
+def test_dry_leaves_every_row_its_tokens_however_long_the_repetition() -> None:
+    config = Dry(multiplier=2.0, base=4.0, allowed_length=1, context_size=None)
+    out = run(config, np.zeros((1, VOCAB_SIZE), np.float32), [np.full(600, 7, np.int32)])
+    assert np.isfinite(out).all()
+    assert out[0, 7] < -1e29

@@ -20,15 +20,16 @@ from vlmkit.sampling import (
     build_stage,
 )
 
-LAW = settings(max_examples=40)
+LAW = settings(max_examples=100)
 
 
 @st.composite
 def repetitive(draw):
     """Draw one row's prompt and answer over few ids, so that sequences do repeat."""
     ids = st.integers(0, 3)
-    prompt = draw(st.lists(ids, max_size=25))
-    answer = draw(st.lists(ids, max_size=12))
+    num_prompt, num_answer = draw(st.integers(0, 25)), draw(st.integers(0, 12))
+    prompt = draw(st.lists(ids, min_size=num_prompt, max_size=num_prompt))
+    answer = draw(st.lists(ids, min_size=num_answer, max_size=num_answer))
     return np.array(prompt, np.int32).reshape(-1), np.array(answer, np.int32).reshape(-1, 1)
 
 

@@ -21,11 +21,12 @@ from vlmkit.stopping import (
     build_stopping,
 )
 from vlmkit.stopping.any_of import combine_decisions
-from vlmkit.types import Decision, Finish, StoppingCriterion
+from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 NOTHING: frozenset[str] = frozenset()
 PIECES = ["a", "b", "\n", "</", "think>", "<eos>", "<think>", "</think>", "Wait", "x\n"]
 EOS_ID = 5
+ENDS = Decision(finish=Finish("stop", "eos", 2, 1))
 
 
 def encode(text: str) -> list[int]:
@@ -61,6 +62,7 @@ def test_substitutions_are_merged_in_order() -> None:
         Decision(substitute=((1, 2), 9)),
         Decision(substitute=((1,), 8)),
         Decision(substitute=((2, 3), 9)),
+        Decision(substitute=((4,), 8)),
     ]
     assert combine_decisions(decisions, NOTHING).substitute == ((1, 2, 3), 9)
 
@@ -79,6 +81,19 @@ def test_the_finish_that_leaves_the_least_text_wins() -> None:
         vetoed |= {finish.kind}
     assert kinds == ["eos", "stop_sequences", "other", "max_tokens"]
     assert combine_decisions(decisions, NOTHING).hold_from == 6
+    assert combine_decisions(decisions[-1:], frozenset({"eos"})).finish is None
+
+
+def test_a_veto_from_outside_counts_in_a_group() -> None:
+    """Also for a criterion that does not look at ``vetoed`` itself."""
+    deaf = StoppingCriterion(
+        "deaf", lambda prompt_ids: ((), Decision()), lambda state, event: ((), ENDS)
+    )
+    group = any_of([deaf])
+    state, _ = group.init([])
+    assert group.step(state, TokenEvent(1, "a", 1))[1].finish == ENDS.finish
+    vetoed = TokenEvent(1, "a", 1, vetoed=frozenset({"eos"}))
+    assert group.step(state, vetoed)[1].finish is None
 
 
 def test_eos_as_the_last_allowed_token_is_a_stop() -> None:
@@ -115,6 +130,8 @@ def test_a_stop_may_be_a_marker() -> None:
     assert run_configs([stop("<think>"), thinking()], ["a", "<think>", "b"]).text == "a"
     closed = run_configs([stop("</think>"), thinking(budget=1)], ["a", "b", "a"], "<think>")
     assert closed.text == "a"
+    message = thinking(budget=1, transition="</think>\n")
+    assert run_configs([stop("</think>"), message], ["a", "b", "a"], "<think>").text == "a"
 
 
 def test_a_stop_that_could_never_count_is_refused() -> None:
@@ -135,6 +152,19 @@ def test_eos_inside_thinking() -> None:
     two = run_configs([EosConfig(tokens=("ab",)), thinking()], ["a", "b", "a", "a"], "<think>")
     assert two.full_text == "ab</think>a"
     assert two.finish is None
+
+
+def test_an_eos_text_may_not_begin_inside_thinking_and_is_not_held_back_there() -> None:
+    configs = [EosConfig(tokens=("ab",)), thinking(end="b")]
+    run = run_configs(configs, ["a", "b", "x\n", "a", "b", "a"], "<think>")
+    assert run.segments[0] == "a"
+    assert run.text == "abx\n"
+
+
+def test_a_stop_in_the_closing_message_is_ignored() -> None:
+    configs = [stop("\n"), thinking(budget=1, transition="b\na")]
+    run = run_configs(configs, ["a"] * 7, "<think>")
+    assert run.text == "ab\na</think>aa"
 
 
 def test_the_limit_counts_inside_thinking() -> None:

@@ -146,6 +146,16 @@ def test_a_third_party_may_read_what_there_is() -> None:
         build(External(factory=f"{here}:reads_the_weather"))
 
 
+def test_all_of_ends_no_row_with_a_stop_that_thinking_ignores() -> None:
+    stop, late = StopSequencesConfig(sequences=("\n",)), MaxTokensConfig(max_tokens=2)
+    budget = ThinkingBudgetConfig(budget=None)
+    beside = [AllOfConfig(criteria=(stop, late)), budget]
+    within = [AllOfConfig(criteria=(AnyOfConfig(criteria=(stop, budget)), late))]
+    for configs in (beside, beside[::-1], within):
+        run = simulate(build(*configs), [0, 2, 2, 5, 0, 2, 0], PIECES.__getitem__, [4])
+        assert run.text == "a\n\n</think>a"
+
+
 MISTAKES = {
     "unknown key": (
         "- {kind: stop_sequences, sequences: [a], includ: true}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stopping.simulate import simulate
@@ -25,8 +25,11 @@ def test_all_of_ends_where_every_criterion_would() -> None:
         all_of([])
 
 
+@settings(max_examples=300)
 @given(
-    tokens=st.lists(st.integers(0, 2), max_size=40),
+    tokens=st.integers(0, 40).flatmap(
+        lambda n: st.lists(st.integers(0, 2), min_size=n, max_size=n)
+    ),
     max_period=st.integers(1, 5),
     num_repeats=st.integers(2, 4),
     min_tokens=st.integers(1, 12),

@@ -178,6 +178,10 @@ def test_thinking_tokens_in_the_prompt() -> None:
     assert counted.token_ids == (C, C, 60, C, C, C)
     total = think([C] * 6, prompt, budget=3, count_prompt=True, scope="total")
     assert total.token_ids == (60, C, C, C, C, C)
+    over = think([C] * 5, [50, A, A, A], budget=2, count_prompt=True, before=(70,))
+    assert over.token_ids == (70, 60, C, C, C)
+    left = think([C] * 6, prompt, budget=4, count_prompt=True, scope="total")
+    assert left.token_ids == (C, 60, C, C, C, C)  # the end marker in the prompt is no thinking
 
 
 def test_a_marker_may_begin_in_the_prompt() -> None:
@@ -207,6 +211,14 @@ def test_eos_inside_may_stop() -> None:
     assert run.token_ids == (A, EOS_ID, B)  # the eos criterion's business
 
 
+def test_an_end_marker_that_ends_sequences_too_is_left_alone() -> None:
+    assert think([A, EOS_ID, B], [50], budget=9, end=(EOS_ID,), before=(70,)).token_ids == (
+        A,
+        EOS_ID,
+        B,
+    )
+
+
 def test_an_eos_text_inside_closes_the_block() -> None:
     run = think([A, 7, 8, B, B, B], [50], budget=9, eos_texts=("7 8",), before=(70,))
     assert run.token_ids == (A, 7, 8, 70, 60, B)
@@ -221,6 +233,10 @@ def test_an_eos_that_slipped_in_closes_the_block() -> None:
     )
     run = simulate(forcing, [A, EOS_ID, B, B], str, [50])
     assert run.token_ids == (A, EOS_ID, 60, B)
+    rules = criterion(3, min_tokens=3)
+    early = forcing._replace(init=rules.init)
+    run = simulate(early, [A, EOS_ID, B, B, B], str, [50])
+    assert run.token_ids == (A, EOS_ID, 80, 60, B)  # what waits is thinking too
 
 
 def _without_offer(rules: StoppingCriterion, state: Any, event: Any) -> Any:
@@ -332,6 +348,11 @@ def test_presets_hold_the_end_marker_once(transition: str | None, closing: tuple
 def test_markers_that_the_tokenizer_does_not_know(values: dict[str, str]) -> None:
     with pytest.raises(VlmkitError, match=r"has no token .* set `start` and `end`"):
         markers(**values)
+
+
+def test_a_wait_that_the_tokenizer_does_not_know() -> None:
+    with pytest.raises(VlmkitError, match="turns wait 'Hm' into no token; set `wait`"):
+        markers(start="[T]", min_tokens=1, wait="Hm")
 
 
 def test_a_marker_that_becomes_the_unknown_token() -> None:

@@ -155,6 +155,7 @@ def test_the_clock_ends_a_row_at_the_token_that_passes_the_limit() -> None:
     run = simulate(time_limit(TimeLimitConfig(seconds=1.2)), [0] * 9)  # half a second each
     assert len(run.token_ids) == 3
     assert run.finish == Finish("length", "time_limit")
+    assert len(simulate(time_limit(TimeLimitConfig(seconds=1.5)), [0] * 9).token_ids) == 3
     for seconds in (0, -1.0, True, float("inf")):
         with pytest.raises(ValidationError):
             TimeLimitConfig(seconds=seconds)

@@ -55,8 +55,6 @@ def mirostat_v1(config: MirostatV1) -> SamplerStage:
 
     def truncate(state: MirostatState, logits: mx.array) -> mx.array:
         size = logits.shape[-1]
-        if size < 2:
-            return logits
         log_size = math.log(size)
         ordered = -mx.sort(-logits, axis=-1)
         exponent = _zipf_exponent(ordered, steps, squares)

@@ -27,7 +27,8 @@ class SuffixMatchState(NamedTuple):
     """The last W tokens and their matches; all of them, where W grows with each token."""
 
     window: mx.array  # int32 [B, W]; the newest last, -1 where there is none yet
-    match: mx.array  # int32 [B, W]; the newest token's own place holds 0, an empty one -1
+    match: mx.array  # int32 [B, W], inside the window; the newest token's own place holds 0, an
+    # empty one -1
 
 
 def init_suffix_match(
@@ -83,6 +84,8 @@ def append_suffix_match(
     for breaker_id in breaker_ids:
         repeated = repeated & (new_ids != breaker_id)
     grown = mx.where(repeated, mx.maximum(state.match[:, :-1], 0) + 1, 0)
+    if size is not None:  # what has left the window matches no more
+        grown = mx.minimum(grown, mx.arange(1, size))
     match = mx.concatenate([grown, mx.zeros((len(grown), 1), mx.int32)], axis=-1)
     moved = is_counted(token_ids, excluded_ids)[:, None]
     return SuffixMatchState(window, mx.where(moved, match, state.match))
