@@ -104,10 +104,14 @@ def test_no_command_prints_help(command: Command) -> None:
     ("argv", "message"),
     [
         (["generate"], "no prompt: give --prompt TEXT"),
-        (["generate", "--prompt", "x", "--temperature", "-1"], "temperature must be at least 0"),
+        (
+            ["generate", "--prompt", "x", "--temperature", "-1"],
+            "--temperature: temperature must be at",
+        ),
         (["generate", "--prompt", "x", "--model", "no/such/folder"], "no/such/folder"),
         (["generate", "--prompt", "x", "--image", "none.png"], "--image: images.0: image none.png"),
         (["generate", "--prompt", "x", "--audio", "none.wav"], "audio"),
+        (["generate", "include=a.yaml"], "include=a.yaml: include: is for files"),
         (["generate", "absent.yaml"], "absent.yaml: no such config file"),
         (["describe", "seed=x"], "seed=x: seed: must be a whole number"),
         (["describe", "--tempature", "1"], "did you mean '--temperature'?"),

@@ -139,6 +139,8 @@ def test_a_cut_off_trace_is_shown_with_a_warning(
         (["--from", "README.md"], "README.md: not a trace: its first line is no header"),
         ([CONFIG, "--picture", "none/a.png"], "--picture none/a.png: there is no folder 'none'"),
         ([CONFIG, "--out", "none/a.jsonl"], "--out none/a.jsonl: there is no folder 'none'"),
+        ([CONFIG, "--out", CONFIG], f"--out {CONFIG}: would write over {CONFIG}; give another"),
+        ([CONFIG, "--out", "a.png", "--picture", "./a.png"], "would write over --out a.png"),
         ([CONFIG, "--out", "tests"], "--out tests: is a folder, not a file"),
         ([CONFIG, "--step", "-1"], "--step must be at least 0, got -1"),
         ([CONFIG, "--top", "0"], "--top must be at least 1, got 0"),
@@ -179,7 +181,12 @@ def test_a_saved_trace_needs_no_mlx(saved: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "colours"),
-    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": ""}, True),
+    ],
 )
 def test_colours_and_encodings(saved: Path, settings: dict[str, str], colours: bool) -> None:
     words = [sys.executable, "-m", "vlmkit", "trace", "--from", str(saved), "--step", "1"]

@@ -79,6 +79,7 @@ def test_the_same_file_may_be_included_twice(tmp_path: Path) -> None:
     [
         ("- 1\n", "a config is a mapping"),
         ("include: 3\n", "include: needs file names, not 3"),
+        ("include: {a: 1}\n", "include: needs file names, not {'a': 1}"),
         ("a: 1\ninclude: [gone.yaml]\n", "gone.yaml: no such config file"),
         ("a: 1\ninclude: [gone.yaml]\n", "main.yaml:2: include: "),
         ("include: main.yaml\n", "main.yaml:1: include: "),

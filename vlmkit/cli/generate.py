@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
 from vlmkit.cli.run import read_question, start_run
-from vlmkit.cli.terminal import NORMAL, dim_thinking, is_inside
+from vlmkit.cli.terminal import NORMAL, dim_thinking, is_inside, wants_colors
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def run_generate(args: argparse.Namespace) -> None:
 
 
 def _write(segments: Iterable[str], prompt: str) -> None:
-    is_dimmed = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    is_dimmed = sys.stdout.isatty() and wants_colors()
     if is_dimmed:
         segments = dim_thinking(segments, inside=is_inside(prompt))
     num_written = 0

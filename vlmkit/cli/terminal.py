@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 _DIM, NORMAL = "\x1b[2m", "\x1b[22m"
+
+
+def wants_colors() -> bool:
+    """Whether output to a terminal may be coloured: see https://no-color.org."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def dim_thinking(

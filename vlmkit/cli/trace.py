@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vlmkit.cli.parser import given_flags
+from vlmkit.cli.terminal import wants_colors
 from vlmkit.errors import VlmkitError
 from vlmkit.trace.jsonl import open_trace, read_trace
 from vlmkit.trace.picture import check_ending, save_picture
@@ -54,12 +55,25 @@ def _check_arguments(args: argparse.Namespace) -> None:
             raise VlmkitError(f"{flag} {name}: there is no folder {str(Path(name).parent)!r}")
         if name is not None and Path(name).is_dir():
             raise VlmkitError(f"{flag} {name}: is a folder, not a file")
+    _check_not_overwritten(args)
     if args.source is not None:
         given = [word for word in (args.config, *args.overrides) if word is not None]
         given += ["--" + name.replace("_", "-") for name in given_flags(args)]
         given += ["--out"] if args.out is not None else []
         if given:
             raise VlmkitError(f"--from shows a saved run as it was: leave out {given[0]!r}")
+
+
+def _check_not_overwritten(args: argparse.Namespace) -> None:
+    """Refuse to write over what is read, or over the other output."""
+    taken = {os.path.realpath(name): name for name in (args.config, args.source) if name}
+    for flag, name in (("--out", args.out), ("--picture", args.picture)):
+        if name is None:
+            continue
+        place = os.path.realpath(name)
+        if place in taken:
+            raise VlmkitError(f"{flag} {name}: would write over {taken[place]}; give another name")
+        taken[place] = f"{flag} {name}"
 
 
 def _saved_records(args: argparse.Namespace) -> Iterator[Record]:
@@ -157,9 +171,7 @@ def _draw(trace: Trace, args: argparse.Namespace) -> str:
 
 def _printer() -> Show:
     """Print with colours on a terminal, and with none where NO_COLOR is set."""
-    console = Console(
-        color_system=None if "NO_COLOR" in os.environ else "auto", highlight=False, emoji=False
-    )
+    console = Console(color_system="auto" if wants_colors() else None, highlight=False, emoji=False)
     width = console.width if console.is_terminal or "COLUMNS" in os.environ else _PIPED_WIDTH
     width = min(max(width, _MIN_WIDTH), _MAX_WIDTH)
 

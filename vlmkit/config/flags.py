@@ -65,7 +65,13 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
         VlmkitError: a value out of range; a sampling flag whose stage the file's chain lacks.
     """
     params = {name: value for name, value in given.items() if name in GenerationParams.model_fields}
-    pipeline = written(pipeline_from_params(**params))
+    try:
+        pipeline = written(pipeline_from_params(**params))
+    except VlmkitError as error:
+        name = str(error).split()[0].partition(".")[0]
+        if name not in params:
+            raise
+        raise VlmkitError(f"{_flag(name)}: {error}") from None
     tree = merge_all([defaults, to_node(pipeline, DEFAULT), file])
     cache_flags = sorted(CACHE_FLAGS & params.keys())
     if cache_flags:

@@ -46,7 +46,7 @@ def _spoken_of(message: str, tree: Node) -> KeyPath:
     for index, image in enumerate(
         images.value if images and isinstance(images.value, list) else ()
     ):
-        if message.startswith(f"image {image.value}"):
+        if message.startswith((f"image {image.value}", f"{image.value}: ")):
             return ("images", index)
     name = message.partition(":")[0]
     keys = parse_path(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from vlmkit.config.tree import Key, KeyPath, Node, Origin, merge_all
+from vlmkit.config.tree import Key, KeyPath, Node, Origin, merge_all, to_plain
 from vlmkit.errors import VlmkitError
 
 INCLUDE = "include"
@@ -98,7 +98,7 @@ def _include_entries(include: Node | None) -> list[Node]:
     entries = include.value if isinstance(include.value, list) else [include]
     for entry in entries:
         if not isinstance(entry.value, str):
-            raise VlmkitError(f"{entry.origin}: include: needs file names, not {entry.value!r}")
+            raise VlmkitError(f"{entry.origin}: include: needs file names, not {to_plain(entry)!r}")
     return entries
 
 
@@ -178,6 +178,10 @@ def _parse_override(argument: str) -> Node:
         raise VlmkitError(
             f"{argument!r} is no override; write key=value, for example seed=3 or "
             f"sampling.0.temperature=0.5"
+        )
+    if keys[0] == INCLUDE:
+        raise VlmkitError(
+            f"{argument}: include: is for files; write one that includes what you need"
         )
     origin = Origin(argument)
     node = _with_origin(parse_yaml(text, argument), origin)
