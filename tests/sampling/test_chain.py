@@ -176,6 +176,14 @@ def test_half_precision_logits_are_widened():
     state = sampler.init([[]], 3)
     shaped = sampler.apply(state, mx.array([[1.0, 2.0, 3.0]], dtype=mx.bfloat16), None)
     assert shaped.dtype == mx.float32
+    rng = np.random.default_rng(0)
+    half = mx.array(rng.normal(size=(200, 400)).astype(np.float32)).astype(mx.bfloat16)
+    u = mx.array(rng.random((200, 1)).astype(np.float32))
+    for configs in ([], [Temperature(temperature=0.9)], [TopK(k=40)]):
+        sampler = build_chain(configs)
+        state = sampler.init([[]] * 200, 400)
+        both = [sampler.sample(state, z, u)[1].tolist() for z in (half, half.astype(mx.float32))]
+        assert both[0] == both[1]
 
 
 def test_a_state_of_another_chain_is_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -40,8 +40,15 @@ def closer(**values: Any) -> EntropyStop:
     return EntropyStop.model_validate({"below": 0.75, "action": "close_thinking", **values})
 
 
+def rows(size: int, largest: int) -> st.SearchStrategy[list[int]]:
+    """Token rows of all lengths up to a size alike."""
+    ids = st.integers(0, largest)
+    return st.integers(0, size).flatmap(lambda n: st.lists(ids, min_size=n, max_size=n))
+
+
+@settings(max_examples=200)
 @given(
-    tokens=st.lists(st.integers(0, 6), max_size=20),
+    tokens=rows(20, 6),
     bound=st.sampled_from([0.4, 1.0, 1.1, 2.6]),
     side=st.sampled_from(["above", "below"]),
     window=st.integers(1, 4),
@@ -111,6 +118,8 @@ def test_thinking_is_closed_with_the_whole_message_and_every_block_starts_afresh
     stop = closer(transition="so ", window=2)
     run = run_configs([stop], [0, 1, 9, 9, 0, THINK, 1, 1, 9, 9, 0], THINK)
     assert run.token_ids == (0, 1, 6, CLOSE, 0, THINK, 1, 1, 6, CLOSE, 0)
+    sure = run_configs([closer(transition="ab")], [1, 3, 3, 3, 3], THINK)
+    assert sure.token_ids == (1, 0, 1, CLOSE, 3)  # what is forced is not measured
     late = run_configs([closer(transition="</think>so ")], [0, 3, 3, 3, 0], THINK)
     assert late.token_ids == (0, CLOSE, 6, 3, 0)
 
@@ -161,8 +170,9 @@ def test_the_clock_ends_a_row_at_the_token_that_passes_the_limit() -> None:
             TimeLimitConfig(seconds=seconds)
 
 
+@settings(max_examples=200)
 @given(
-    draws=st.lists(st.integers(0, 7), max_size=24),
+    draws=rows(24, 7),
     window=st.integers(1, 3),
     min_tokens=st.integers(0, 4),
     transition=st.sampled_from([None, "so ", "</think>so "]),

@@ -58,9 +58,9 @@ def mirostat_v1(config: MirostatV1) -> SamplerStage:
         log_size = math.log(size)
         ordered = -mx.sort(-logits, axis=-1)
         exponent = _zipf_exponent(ordered, steps, squares)
-        excess = exponent - 1.0
-        spread = mx.expm1(excess * -log_size) / -excess  # (1 − V^−ε) / ε
-        spread = mx.where(excess == 0.0, log_size, spread)  # its limit
+        lack = 1.0 - exponent  # −ε
+        spread = mx.expm1(lack * log_size) / lack  # (1 − V^−ε) / ε
+        spread = mx.where(lack == 0.0, log_size, spread)  # its limit
         log_k = (mx.expand_dims(state.mu, -1) * _NATS - mx.log(spread)) / exponent
         # where there is no exponent log_k is NaN: all stay
         log_k = mx.where(log_k < log_size, mx.maximum(log_k, 0.0), log_size)

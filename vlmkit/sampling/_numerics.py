@@ -58,7 +58,7 @@ def keep_ranks(values: mx.array, ordered: mx.array, num_kept: mx.array) -> mx.ar
     last = mx.take_along_axis(ordered, num_kept - 1, axis=-1)
     above, tied = values > last, values == last
     num_tied = num_kept - mx.sum(above, axis=-1, keepdims=True)
-    return above | (tied & (mx.cumsum(tied.astype(mx.int32), axis=-1) <= num_tied))
+    return above | (tied & (mx.cumsum(tied, axis=-1) <= num_tied))
 
 
 def keep_ties(values: mx.array, ordered: mx.array, num_kept: mx.array) -> mx.array:

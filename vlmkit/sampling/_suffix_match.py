@@ -28,7 +28,7 @@ class SuffixMatchState(NamedTuple):
 
     window: mx.array  # int32 [B, W]; the newest last, -1 where there is none yet
     match: mx.array  # int32 [B, W], inside the window; the newest token's own place holds 0, an
-    # empty one -1
+    # empty one 0 or -1
 
 
 def init_suffix_match(
@@ -94,8 +94,6 @@ def append_suffix_match(
 def followers(state: SuffixMatchState) -> tuple[mx.array, mx.array]:
     """Return ids ``[B, W − 1]`` and match ``[B, W − 1]``: drawing the id would extend the match.
 
-    Empty places have match -1 and id 0.
+    An empty place matches nothing: 0 or less, beside any id.
     """
-    ids, match = state.window[:, 1:], state.match[:, :-1]
-    match = mx.where(state.window[:, :-1] >= 0, match, -1)
-    return mx.maximum(ids, 0), match
+    return mx.maximum(state.window[:, 1:], 0), state.match[:, :-1]
