@@ -185,7 +185,7 @@ def _run_batch(
     results: dict[int, GenerationResult] = {}
     effective: dict[str, dict[str, Any]] = {}
     for places in _partition(rows, group_by_shape):
-        own = [rows[place] for place in places]
+        own = [(place, rows[place]) for place in places]
         specs = _specs(model, processor, own, amateurs, clock)
         pipeline = rows[places[0]].pipeline
         steps = run_rows(
@@ -309,19 +309,21 @@ def _partition(rows: Sequence[_Row], group_by_shape: bool) -> Iterator[list[int]
 def _specs(
     model: Model,
     processor: Processor,
-    rows: Sequence[_Row],
+    rows: Sequence[tuple[int, _Row]],
     amateurs: Mapping[str, Amateur],
     clock: _Clock,
 ) -> Iterator[RowSpec]:
     """Prepare each row only when a slot is free for it."""
-    for row in rows:
+    for place, row in rows:
         started = time.perf_counter()
         inputs = prepare_inputs(model, processor, row.request, row.pipeline)
         contrast = row.pipeline.contrast
         amateur = None
         if isinstance(contrast, ContrastiveDecodingConfig):
             amateur = amateurs[contrast.amateur]
-        spec = build_row(model, processor, row.request, inputs, row.pipeline, amateur=amateur)
+        spec = build_row(
+            model, processor, row.request, inputs, row.pipeline, amateur=amateur, number=place
+        )
         clock.preparing.append(time.perf_counter() - started)
         yield spec
 

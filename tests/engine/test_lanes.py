@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -216,3 +217,47 @@ def test_a_missing_amateur_names_the_key(shapes: Loaded) -> None:
     pipeline = PipelineConfig(contrast={"kind": "contrastive_decoding", "amateur": "./nowhere"})
     with pytest.raises(VlmkitError, match=r"^contrast\.amateur: .*nowhere"):
         stream_pipeline(*shapes, request(shapes, "Count.", picture(1)), pipeline)
+
+
+def test_a_result_holds_its_own_logits_and_no_others(shapes: Loaded) -> None:
+    rows = [
+        (
+            Request(f"Hi {place}"),
+            PipelineConfig(stopping=[{**LIMIT[0], "max_tokens": 3 + place % 5}]),
+        )
+        for place in range(96)
+    ]
+    batch_pipeline(*shapes, rows[:16])
+    gc.collect()
+    before = mx.get_active_memory()
+    results = batch_pipeline(*shapes, rows, batch_size=16).results
+    gc.collect()
+    held = (mx.get_active_memory() - before) / len(results)
+    assert held < 1.5 * 4 * shapes[0].config.vocab_size
+
+
+def test_an_error_names_the_row_as_the_caller_counts(shapes: Loaded) -> None:
+    """Rows are prefilled in order of image size."""
+    large, small = picture(1, (224, 224)), picture(2)
+    none = [
+        {"kind": "allowed_tokens", "token_ids": [3]},
+        {"kind": "suppress_tokens", "token_ids": [3]},
+    ]
+    rows = [
+        (
+            request(shapes, "Count the objects.", large),
+            PipelineConfig(sampling=none, stopping=LIMIT),
+        ),
+        (request(shapes, "Count the objects.", small), PipelineConfig(stopping=LIMIT)),
+    ]
+    with pytest.raises(VlmkitError, match="row 0: no token can be drawn"):
+        batch_pipeline(*shapes, rows, batch_size=1)
+    with pytest.raises(VlmkitError, match="row 1: no token can be drawn"):
+        batch_pipeline(*shapes, rows[::-1], batch_size=1)
+
+
+def test_a_contrast_that_leaves_the_chain_nothing_is_named(shapes: Loaded) -> None:
+    only = [{"kind": "allowed_tokens", "token_ids": [3]}]
+    dola = {"kind": "dola", "relative_top": 0.9}
+    with pytest.raises(VlmkitError, match="dola may also cut every token that the chain keeps"):
+        batch_pipeline(*shapes, [(Request("Hi"), PipelineConfig(sampling=only, contrast=dola))])

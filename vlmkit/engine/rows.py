@@ -43,6 +43,7 @@ class RowSpec(NamedTuple):
     search: Search | None = None  # None: one token is drawn per step
     num_eos: int = 1  # token ids that end the row, for a search
     trace: bool = False  # keep the logits after each stage
+    number: int = 0  # what errors call the row: its place among the caller's requests
 
 
 class PromptTiming(NamedTuple):
@@ -150,6 +151,7 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     if decision.finish is None and num_tokens == row.spec.token_limit:
         decision = decision._replace(finish=Finish("length", "context"))
     if decision.finish is not None:
+        mx.async_eval(taken.logits)  # type: ignore[no-untyped-call]  # else it holds the batch's
         text = flush_text(row.spec.text, text)
         text, released = release_text(text, decision.finish.text_end)
     else:
@@ -182,10 +184,17 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 
 def nothing_to_draw(row: RowState) -> VlmkitError:
     """What to raise where no token has a finite logit."""
+    contrast = row.spec.contrast
+    cut = (
+        ""
+        if contrast is None
+        else f"; {contrast.method.name} may also cut every token that the chain keeps (a grammar, "
+        "say): lower its plausibility cut"
+    )
     return VlmkitError(
-        f"row {row.row}: no token can be drawn after {row.num_tokens} tokens: the logits "
+        f"row {row.spec.number}: no token can be drawn after {row.num_tokens} tokens: the logits "
         "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
-        "chain's biases"
+        f"chain's biases{cut}"
     )
 
 

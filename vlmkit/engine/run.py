@@ -35,6 +35,7 @@ def build_row(
     *,
     amateur: Amateur | None = None,
     trace: bool = False,
+    number: int = 0,
 ) -> RowSpec:
     """Turn a pipeline's sampling, stopping, contrast and search configs into a row's functions.
 
@@ -46,6 +47,7 @@ def build_row(
         pipeline: how.
         amateur: the second model of contrastive decoding.
         trace: keep the logits after each stage in every step.
+        number: what errors call the row.
     """
     tokenizer = processor.tokenizer
     decode = partial(tokenizer.decode, skip_special_tokens=False)
@@ -78,6 +80,7 @@ def build_row(
         search=None if pipeline.search is None else build_search(pipeline.search),
         num_eos=_num_eos(processor, pipeline),
         trace=trace,
+        number=number,
     )
 
 
