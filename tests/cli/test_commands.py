@@ -138,6 +138,14 @@ def test_interrupting_exits_with_130(command: Command, monkeypatch: pytest.Monke
     assert "Traceback" not in reply.stderr
 
 
+def test_interrupting_at_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vlmkit.cli.main.build_parser", interrupted)
+    assert command("generate", "--prompt", "x").code == 130
+
+
 def test_a_bug_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(args: object) -> None:
         raise ZeroDivisionError
@@ -233,3 +241,15 @@ def test_what_an_encoding_lacks_is_written_out() -> None:
     )  # fmt: skip
     assert (reply.returncode, reply.stderr) == (0, b"")
     assert json.loads(reply.stdout)["config"]["prompt"] == "\u00e9\U0001f600"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["describe"], ["generate", "--prompt", "Hi"]])
+def test_output_on_a_full_disk(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        reply = subprocess.run(
+            [sys.executable, "-m", "vlmkit", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+    message = "vlmkit: error: output cannot be written: No space left on device\n"
+    assert (reply.returncode, reply.stderr) == (2, message)

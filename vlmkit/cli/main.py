@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import errno
 import io
 import json
 import os
@@ -25,11 +26,11 @@ EXIT_BROKEN_PIPE = 128 + 13  # SIGPIPE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = build_parser()
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("vlmkit.escape", _escape)
         sys.stdout.reconfigure(errors="vlmkit.escape")
     try:
+        parser = build_parser()
         args = parse(parser, sys.argv[1:] if argv is None else argv)
         _run(args, parser)
         sys.stdout.flush()
@@ -40,9 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nvlmkit: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered has no reader; without this the interpreter complains at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        print(f"vlmkit: error: output cannot be written: {error.strerror}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     return EXIT_OK
 
 
@@ -74,6 +80,11 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def _one_line(message: str) -> str:
     return " ".join(message.split())
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere; else the interpreter complains at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
