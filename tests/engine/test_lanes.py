@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.search.toy import qwen2
 from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import DenseConfig, build_cache, select_rows
-from vlmkit.engine import Request, collect, lanes
+from vlmkit.engine import Amateur, Request, collect, lanes
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prefill import prefill, prefill_branches, prefill_hidden, shared_length
@@ -261,3 +262,12 @@ def test_a_contrast_that_leaves_the_chain_nothing_is_named(shapes: Loaded) -> No
     dola = {"kind": "dola", "relative_top": 0.9}
     with pytest.raises(VlmkitError, match="dola may also cut every token that the chain keeps"):
         batch_pipeline(*shapes, [(Request("Hi"), PipelineConfig(sampling=only, contrast=dola))])
+
+
+def test_an_amateur_without_eyes_is_named(shapes: Loaded) -> None:
+    amateur = Amateur(qwen2(), shapes[1])
+    contrast = {"kind": "contrastive_decoding", "amateur": "given"}
+    asked = request(shapes, "Count the objects.", picture(1))
+    stream = stream_pipeline(*shapes, asked, PipelineConfig(contrast=contrast), amateur=amateur)
+    with pytest.raises(VlmkitError, match=r"contrast\.amateur: qwen2 is a text-only model"):
+        next(stream)

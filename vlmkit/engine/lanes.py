@@ -16,6 +16,7 @@ import numpy as np
 
 from vlmkit.cache import join_rows, select_rows
 from vlmkit.decode import decode_hidden
+from vlmkit.errors import VlmkitError
 from vlmkit.prefill import prefill_branches, prefill_hidden
 from vlmkit.types import Cache, Contrast, DecodeState, Hidden, Inputs, Model
 
@@ -230,9 +231,13 @@ def _start_second(
     streams = [one for _, contrast in entries for one in contrast.inputs]
     owners = tuple(row for row, contrast in entries for _ in contrast.inputs)
     unique, places = _unique_inputs(streams)
+    try:
+        embeddings = model.embed(unique)
+    except VlmkitError as error:
+        raise VlmkitError(f"contrast.amateur: {error}") from error
     state, hidden = prefill_hidden(
         model,
-        model.embed(unique),
+        embeddings,
         options.new_cache(model, len(unique)),
         step_size=options.prefill_step_size,
     )
