@@ -155,6 +155,9 @@ NEXT_STEPS = """
   a run from YAML, with one value changed; then every stage of it, and where each value comes from:
     .venv/bin/vlmkit generate configs/runs/shapes_sampling.yaml seed=7
     .venv/bin/vlmkit describe configs/runs/shapes_sampling.yaml seed=7
+  what each sampler stage did to each token, and a picture of it; then the same run by beam search:
+    .venv/bin/vlmkit trace configs/runs/shapes_sampling.yaml --picture chain.png
+    .venv/bin/vlmkit generate configs/runs/shapes_thinking.yaml search.kind=beam search.num_beams=4
   any Qwen2-VL or Qwen2.5-VL checkpoint:
     .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID --image FILE --prompt TEXT
 """

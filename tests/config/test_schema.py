@@ -44,6 +44,16 @@ def test_the_schema_knows_every_key_and_kind() -> None:
     assert {"greedy", "temperature", "top_k", "top_p", "min_p"} <= set(kinds)
 
 
+def test_every_key_says_what_it_is() -> None:
+    silent = [
+        f"{name}.{key}"
+        for name, section in run_schema()["$defs"].items()
+        for key, entry in section.get("properties", {}).items()
+        if key != "kind" and not ({"description", "$ref"} & entry.keys())
+    ]
+    assert silent == []
+
+
 def test_bounds_are_spelled_as_the_standard_does() -> None:
     assert not [part for part in numbers(run_schema()) if {"ge", "gt", "le", "lt"} & part.keys()]
 

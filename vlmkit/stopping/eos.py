@@ -18,7 +18,9 @@ class EosConfig(StageConfig):
 
     kind: Literal["eos"] = "eos"
     tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """More tokens, or texts of several tokens, that end a row; the text keeps what is before."""
     token_ids: tuple[Annotated[Int, Field(ge=0)], ...] = ()
+    """More token ids that end a row."""
 
 
 class EosMarkers(NamedTuple):

@@ -16,6 +16,7 @@ class MaxTokensConfig(StageConfig):
 
     kind: Literal["max_tokens"] = "max_tokens"
     max_tokens: Annotated[Int, Field(ge=0)]
+    """Tokens to generate at most."""
 
 
 def max_tokens(config: MaxTokensConfig) -> StoppingCriterion:

@@ -20,7 +20,9 @@ class StopSequencesConfig(StageConfig):
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(min_length=1),
     ]
+    """Texts that end a row, however the model spells them in tokens."""
     include: bool = False
+    """Whether the text keeps the one that ended it."""
 
 
 class StopSequencesState(NamedTuple):

@@ -35,7 +35,9 @@ class ThinkingBudgetConfig(StageConfig):
     budget: Annotated[Int, Field(ge=0)] | None
     """Thinking tokens after which the block is closed; null never closes it."""
     start: Annotated[str, Field(min_length=1)] = "<think>"
+    """What opens a block of thinking."""
     end: Annotated[str, Field(min_length=1)] = "</think>"
+    """What closes it."""
     transition: Annotated[str, Field(min_length=1)] | None = None
     """What closes a block: this text, then the end marker, unless the text holds it already."""
     scope: Literal["block", "total"] = "block"
