@@ -80,7 +80,7 @@ def test_min_p(values, p):
 @LAW
 @given(values=logits(), temperature=st.sampled_from([0.5, 2.0]), p=st.sampled_from([0.04, 0.3]))
 def test_min_p_after_temperature(values, temperature, p):
-    """min_p m at temperature T keeps what min_p m^(1/T)… of the sharper one keeps: m^T before."""
+    """min_p m after temperature T keeps what min_p m^T keeps before it."""
     wide = values.astype(np.float64)
     distance = (wide - wide.max(-1, keepdims=True)) / temperature - np.log(p)
     assume((np.abs(distance[np.isfinite(distance)]) > 1e-5).all())

@@ -11,7 +11,13 @@ from pydantic import ValidationError
 
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
-from vlmkit.stopping import EosConfig, MaxTokensConfig, StopSequencesConfig, build_stopping
+from vlmkit.stopping import (
+    EosConfig,
+    MaxTokensConfig,
+    StopSequencesConfig,
+    ThinkingBudgetConfig,
+    build_stopping,
+)
 from vlmkit.stopping.max_tokens import max_tokens
 from vlmkit.stopping.stop_sequences import stop_sequences
 from vlmkit.types import Finish
@@ -132,6 +138,16 @@ def test_eos_of_the_model_and_of_the_user() -> None:
     assert spelled.finish == Finish("stop", "eos", "User:", 1)
     assert spelled.segments == ("A", "", "", "")
     assert run(0, 1, 6, 2).text == "ABU"
+
+
+def test_eos_markers_of_all_configs_close_a_block() -> None:
+    vocabulary = {"<think>": [0], "</think>": [1], "ab": [2, 3], "ba": [3, 2]}
+    configs = [EosConfig(tokens=("ab",)), EosConfig(tokens=("ba",))]
+    budget = ThinkingBudgetConfig(budget=None)
+    criterion = build_stopping([*configs, budget], vocabulary.__getitem__, frozenset())
+    for draws in ([2, 3, 4, 4], [3, 2, 4, 4]):
+        run = simulate(criterion, draws, ["<think>", "</think>", "a", "b", "c"].__getitem__, [0])
+        assert run.token_ids == (*draws[:2], 1, 4)
 
 
 def test_without_an_eos_config_nothing_is_an_end_of_sequence() -> None:
