@@ -60,7 +60,7 @@ def test_configs_survive_a_round_trip(name: str) -> None:
 def test_group_size_must_divide_head_dim(head_dim: int, group_size: int, remedy: str) -> None:
     shapes = [LayerShape(2, 128), LayerShape(2, head_dim)]
     config = AffineConfig(group_size=group_size)
-    with pytest.raises(VlmkitError, match=f"group_size {group_size} .* {head_dim} of layer 1.*"):
+    with pytest.raises(VlmkitError, match=f"group_size: {group_size} .* {head_dim} of layer 1.*"):
         build_cache(config, shapes, 1, mx.float32)
     with pytest.raises(VlmkitError, match=remedy):
         describe_cache(config, shapes, mx.float32)

@@ -53,7 +53,7 @@ def check_layers(config: CacheConfig, layer_shapes: Sequence[LayerShape]) -> Non
         sizes = [str(size) for size in GROUP_SIZES if shape.head_dim % size == 0]
         remedy = f"use group_size {' or '.join(sizes)}" if sizes else "use a cache of kind dense"
         raise VlmkitError(
-            f"group_size {config.group_size} does not divide head_dim {shape.head_dim} "
+            f"cache.group_size: {config.group_size} does not divide head_dim {shape.head_dim} "
             f"of layer {index}; {remedy}"
         )
 

@@ -118,8 +118,8 @@ def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = Fals
         )
     if trace and pipeline.search is not None:
         raise VlmkitError(
-            f"trace: {pipeline.search.kind} draws no tokens, so there is nothing to trace; leave "
-            "search out"
+            f"search: {pipeline.search.kind} draws no tokens, so there is nothing to trace; leave "
+            "it out"
         )
 
 
