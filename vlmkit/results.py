@@ -56,7 +56,7 @@ class GenerationResult:
         forced: for each of ``token_ids``, whether a stopping criterion chose it, not the sampler.
         finish_reason: ``"stop"`` or ``"length"`` on the last step, else ``None``.
         finish_kind: the stopping criterion that ended the row, such as ``"eos"``.
-        matched_stop: the stop string, or the token id, that matched.
+        matched_stop: the stop string, the token id, or the sequence of ids that matched.
         cached_tokens: prompt tokens taken from a cache instead of being processed.
         score: what a search ranked this response by; ``None`` without a search.
         alternatives: a search's other results, from the next best down.
@@ -77,7 +77,7 @@ class GenerationResult:
     forced: List[bool] = field(default_factory=list)
     finish_reason: Optional[str] = None
     finish_kind: Optional[str] = None
-    matched_stop: str | int | None = None
+    matched_stop: str | int | Tuple[int, ...] | None = None
     cached_tokens: int = 0
     score: Optional[float] = None
     alternatives: List[GenerationResult] = field(default_factory=list, repr=False)

@@ -228,7 +228,7 @@ class Finish(NamedTuple):
 
     reason: str  # "stop" | "length"
     kind: str  # the stopping criterion's kind: "eos", "stop_sequences", "max_tokens", ...
-    matched: str | int | None = None  # the stop string or token id that matched
+    matched: str | int | tuple[int, ...] | None = None  # the stop string or token ids that matched
     text_end: int | None = None  # keep this many characters of the text; None keeps all
 
 

@@ -22,6 +22,7 @@ from vlmkit.stopping import (
     RepetitionLoopConfig,
     StoppingConfig,
     StopSequencesConfig,
+    StopTokenIdsConfig,
     ThinkingBudgetConfig,
     TimeLimitConfig,
     all_of,
@@ -42,6 +43,10 @@ CONTRACT: dict[str, tuple[StoppingConfig, ...]] = {
     "stop_sequences": (
         StopSequencesConfig(sequences=("bb", "abc")),
         StopSequencesConfig(sequences=("a<think>",), include=True),
+    ),
+    "stop_token_ids": (
+        StopTokenIdsConfig(sequences=((1, 1), (0, 1, 7))),
+        StopTokenIdsConfig(sequences=((0, 4), (3,)), include=True),
     ),
     "repetition_loop": (
         RepetitionLoopConfig(max_period=2, num_repeats=2, min_tokens=1),

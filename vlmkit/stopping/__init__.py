@@ -17,6 +17,7 @@ from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig
 from vlmkit.stopping.stop_sequences import StopSequencesConfig
+from vlmkit.stopping.stop_token_ids import StopTokenIdsConfig
 from vlmkit.stopping.thinking_config import (
     QWEN3_TRANSITION,
     S1_TRANSITION,
@@ -39,6 +40,7 @@ __all__ = [
     "MaxTokensConfig",
     "RepetitionLoopConfig",
     "StopSequencesConfig",
+    "StopTokenIdsConfig",
     "StoppingConfig",
     "ThinkingBudgetConfig",
     "TimeLimitConfig",

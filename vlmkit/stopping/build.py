@@ -14,6 +14,7 @@ from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loop
 from vlmkit.stopping.stop_sequences import StopSequencesConfig, stop_sequences
+from vlmkit.stopping.stop_token_ids import StopTokenIdsConfig, stop_token_ids
 from vlmkit.stopping.thinking_budget import thinking_budget
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, thinking_markers
 from vlmkit.stopping.time_limit import TimeLimitConfig, time_limit
@@ -70,6 +71,8 @@ def build_stopping(
             return time_limit(config)
         if isinstance(config, StopSequencesConfig):
             return stop_sequences(config)
+        if isinstance(config, StopTokenIdsConfig):
+            return stop_token_ids(config)
         if isinstance(config, RepetitionLoopConfig):
             return repetition_loop(config)
         if isinstance(config, External):
@@ -79,7 +82,7 @@ def build_stopping(
         if isinstance(config, EntropyStop | ConfidenceStop):
             return _uncertainty(config, encode, decode)
         resolved = thinking_markers(config, encode=encode, decode=decode)
-        _refuse_dead_stops(config, flat, num_end_ids=len(resolved.end))
+        _refuse_dead_stops(config, flat, end_ids=resolved.end)
         return thinking_budget(config, resolved, markers)
 
     return any_of([build(config) for config in configs])
@@ -113,15 +116,23 @@ def _all_eos_markers(
 
 
 def _refuse_dead_stops(
-    thinking: ThinkingBudgetConfig, configs: Sequence[StoppingConfig], *, num_end_ids: int
+    thinking: ThinkingBudgetConfig, configs: Sequence[StoppingConfig], *, end_ids: Sequence[int]
 ) -> None:
     # the first tokens of an end marker can't be told from thinking, so no stop begins there
-    if num_end_ids == 1 or thinking.stop_inside == "honor":
+    if len(end_ids) == 1 or thinking.stop_inside == "honor":
         return
     for config in configs:
-        for sequence in config.sequences if isinstance(config, StopSequencesConfig) else ():
-            if thinking.end in sequence:
+        if not isinstance(config, StopSequencesConfig | StopTokenIdsConfig):
+            continue
+        for sequence in config.sequences:
+            if thinking.end in sequence if isinstance(sequence, str) else _holds(sequence, end_ids):
                 raise VlmkitError(
-                    f"stop_sequences: {sequence!r} holds the end marker {thinking.end!r}, where "
+                    f"{config.kind}: {sequence!r} holds the end marker {thinking.end!r}, where "
                     "thinking_budget ignores stops; set its stop_inside to 'honor'"
                 )
+
+
+def _holds(sequence: Sequence[int], part: Sequence[int]) -> bool:
+    """Whether ids stand in a row within a sequence."""
+    places = range(len(sequence) - len(part) + 1)
+    return any(tuple(sequence[place : place + len(part)]) == tuple(part) for place in places)

@@ -14,6 +14,7 @@ from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig
 from vlmkit.stopping.stop_sequences import StopSequencesConfig
+from vlmkit.stopping.stop_token_ids import StopTokenIdsConfig
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig
 from vlmkit.stopping.time_limit import TimeLimitConfig
 from vlmkit.stopping.uncertainty import ConfidenceStop, EntropyStop, UncertaintyConfig
@@ -52,6 +53,7 @@ StoppingConfig = Annotated[
     | TimeLimitConfig
     | EosConfig
     | StopSequencesConfig
+    | StopTokenIdsConfig
     | ThinkingBudgetConfig
     | RepetitionLoopConfig
     | EntropyStop

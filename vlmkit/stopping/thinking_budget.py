@@ -73,7 +73,8 @@ def thinking_budget(
         Qwen Team, "Qwen3 Technical Report", arXiv 2505.09388 (thinking budget).
     """
     close = config.eos_inside == "close"
-    vetoes = {"stop_sequences": config.stop_inside == "ignore", "eos": close}
+    ignored = config.stop_inside == "ignore"
+    vetoes = {"stop_sequences": ignored, "stop_token_ids": ignored, "eos": close}
     eos_ids = eos.ids if close else frozenset()
     rules = _Rules(
         config=config,

@@ -131,7 +131,7 @@ class TraceEnd(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", ta
     text: str  # the whole answer
     finish_reason: str | None = None
     finish_kind: str | None = None
-    matched_stop: str | int | None = None
+    matched_stop: str | int | tuple[int, ...] | None = None
 
 
 Record = TraceHeader | TraceStep | TraceEnd

@@ -1,0 +1,81 @@
+"""End a row at a sequence of token ids, however it reads as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from vlmkit.configbase import Int, StageConfig
+from vlmkit.sequences import advance, token_sequence
+from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
+
+
+class StopTokenIdsConfig(StageConfig):
+    """Sequences of token ids that end a row."""
+
+    kind: Literal["stop_token_ids"] = "stop_token_ids"
+    sequences: Annotated[
+        tuple[Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1)], ...],
+        Field(min_length=1),
+    ]
+    """Sequences of ids; each has to come whole and in a row, after the prompt."""
+    include: bool = False
+    """Whether the text keeps what the sequence reads as."""
+
+
+class StopTokenIdsState(NamedTuple):
+    """What the last tokens may become."""
+
+    matched: tuple[int, ...]  # per sequence: how many of its ids the row ends with
+    ends: tuple[int, ...]  # where the text ended before each of the last tokens, and after all
+
+
+def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
+    """Build the criterion that ends a row at the first sequence of ids that is complete.
+
+    The text is cut where it stood before the sequence (after it with ``include``). Of several
+    sequences that one token completes, the longest counts. Text of what may yet become one is held
+    back. Where another criterion vetoes this one (inside a thinking block), no sequence may begin.
+
+    Example:
+        >>> criterion = stop_token_ids(StopTokenIdsConfig(sequences=((5, 6),)))
+        >>> state, _ = criterion.init([])
+        >>> state, decision = criterion.step(state, TokenEvent(5, "a", 1))
+        >>> decision.hold_from
+        0
+        >>> criterion.step(state, TokenEvent(6, "ab", 2))[1].finish
+        Finish(reason='stop', kind='stop_token_ids', matched=(5, 6), text_end=0)
+    """
+    sequences = [token_sequence(ids) for ids in config.sequences]
+    longest = max(len(ids) for ids in config.sequences)
+    none = (0,) * len(sequences)
+
+    def init(prompt_ids: Sequence[int]) -> tuple[StopTokenIdsState, Decision]:
+        return StopTokenIdsState(none, (0,)), Decision()
+
+    def step(state: StopTokenIdsState, event: TokenEvent) -> tuple[StopTokenIdsState, Decision]:
+        length = len(event.text)
+        if "stop_token_ids" in event.vetoed:
+            return StopTokenIdsState(none, (length,)), Decision()
+        matched = tuple(
+            advance(sequence, count, event.token_id)
+            for sequence, count in zip(sequences, state.matched, strict=True)
+        )
+        ends = (*state.ends, length)[-longest - 1 :]
+        complete = [
+            sequence.ids
+            for sequence, count in zip(sequences, matched, strict=True)
+            if count == len(sequence.ids)
+        ]
+        if complete:
+            found = max(complete, key=len)
+            end = length if config.include else ends[-len(found) - 1]
+            finish = Finish("stop", "stop_token_ids", found, end)
+            return StopTokenIdsState(none, (length,)), Decision(finish=finish)
+        begun = max(matched)
+        held = ends[-begun - 1] if begun and not config.include else None
+        return StopTokenIdsState(matched, ends), Decision(hold_from=held)
+
+    return StoppingCriterion("stop_token_ids", init, step)
