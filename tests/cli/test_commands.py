@@ -7,41 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-import vlmkit
+from tests.cli.reply import ROOT, Command
 from vlmkit.cli.main import main
 from vlmkit.errors import VlmkitError
 from vlmkit.results import GenerationResult
 
-ROOT = Path(vlmkit.__file__).parent.parent
 PICTURE = ROOT / "vlmkit" / "assets" / "shapes" / "samples" / "count_all.png"
-
-
-class Reply(NamedTuple):
-    """What came out of a command."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Reply]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.chdir(ROOT)
-
-    def run(*argv: str) -> Reply:
-        code = main(argv)
-        return Reply(code, *capsys.readouterr())
-
-    return run
 
 
 def test_generate_prints_the_answer_as_text_and_as_json(command: Command) -> None:

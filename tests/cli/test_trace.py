@@ -5,43 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-import vlmkit
+from tests.cli.reply import ROOT, Command
 from vlmkit.cli.main import main
 from vlmkit.trace import most_cut_step, read_trace
 
-ROOT = Path(vlmkit.__file__).parent.parent
 CONFIG = "configs/runs/shapes_sampling.yaml"
 THINKING = "configs/runs/shapes_budget.yaml"
-
-
-class Reply(NamedTuple):
-    """What came out of a command."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Reply]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-    def run(*argv: str) -> Reply:
-        code = main(argv)
-        return Reply(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")
