@@ -135,3 +135,56 @@ def test_a_complete_answer_ends_by_the_models_own_end(shapes: tuple[Any, Any]) -
 def test_a_bad_grammar_is_found_before_anything_is_computed(shapes: tuple[Any, Any]) -> None:
     with pytest.raises(VlmkitError, match=r'grammar: regex "\[": unclosed character class'):
         stream_pipeline(*shapes, ask(shapes), pipeline({"kind": "grammar", "regex": "["}))
+
+
+METHODS: list[dict[str, Any]] = [
+    {"kind": "dola", "relative_top": 0.9},
+    {"kind": "contrastive_decoding", "amateur": "shapes", "alpha": 0.9},
+    {"kind": "vcd", "beta": 0.9},
+    {"kind": "icd", "beta": 0.9},
+    {"kind": "m3id", "beta": 0.9},
+    {"kind": "cfg", "scale": 2.0},
+]
+
+
+@pytest.mark.parametrize("think", [False, True])
+@pytest.mark.parametrize("contrast", METHODS, ids=lambda contrast: contrast["kind"])
+def test_a_contrast_cuts_among_what_the_grammar_allows(
+    shapes: tuple[Any, Any], contrast: dict[str, Any], think: bool
+) -> None:
+    closing = [{"kind": "thinking_budget", "budget": 20}]  # an end token inside closes the block
+    for seed in range(3):
+        config = pipeline(JSON, HOT, seed=seed, contrast=contrast, stopping=closing)
+        result = generate(shapes, ask(shapes, think=think), config)
+        assert result.finish_reason == "stop"
+        assert fits(result.text.rpartition("</think>")[2])
+
+
+def test_contrasts_and_grammars_of_a_batch_do_not_meet(shapes: tuple[Any, Any]) -> None:
+    chains = [(JSON, HOT), (HOT,), (DIGITS, HOT)]
+    configs = [
+        pipeline(*chain, seed=3, contrast=contrast)
+        for contrast in (*METHODS[:3], None)
+        for chain in chains
+    ]
+    alone = [generate(shapes, ask(shapes), config).token_ids for config in configs]
+    for batch_size in (4, 16):
+        rows = [(ask(shapes), config) for config in configs]
+        results = batch_pipeline(*shapes, rows, batch_size=batch_size).results
+        assert [result.token_ids for result in results] == alone
+
+
+def test_a_grammar_that_allows_everything_changes_no_contrast(shapes: tuple[Any, Any]) -> None:
+    free = {"kind": "grammar", "regex": "(?s:.*)", "thinking": None}
+    specials = {"kind": "suppress_tokens", "token_ids": special_ids(shapes[1])}
+    for contrast in METHODS:
+        plain = pipeline(specials, HOT, seed=1, contrast=contrast)
+        held = pipeline(free, specials, HOT, seed=1, contrast=contrast)
+        assert (
+            generate(shapes, ask(shapes), held).token_ids
+            == generate(shapes, ask(shapes), plain).token_ids
+        )
+
+
+def special_ids(processor: Any) -> list[int]:
+    return sorted(processor.tokenizer.special_ids - processor.eos_token_ids)

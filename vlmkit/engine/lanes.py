@@ -8,7 +8,7 @@ lane of a second model.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -38,6 +38,16 @@ class Lane(NamedTuple):
     owners: tuple[int, ...]  # the row that each place belongs to, ascending
 
 
+class Contrasted(NamedTuple):
+    """N rows that one method combines."""
+
+    rows: tuple[int, ...]
+    method: Contrast
+    own: mx.array  # float32 [N, V]
+    others: mx.array  # float32 [N, S, V]
+    num_tokens: mx.array  # int32 [N]
+
+
 class RowLogits(NamedTuple):
     """What the model says of each row's next token."""
 
@@ -45,6 +55,7 @@ class RowLogits(NamedTuple):
     combined: mx.array  # float32 [B, V], after contrast; the same object where there is none
     hidden: mx.array  # [B, hidden], of the row's own stream
     prompt: mx.array | None = None  # [1, T, hidden]: all tokens' hidden states, where asked for
+    contrasted: tuple[Contrasted, ...] = ()  # what ``combined`` was made of, until rows are moved
 
 
 class LaneOptions(NamedTuple):
@@ -175,6 +186,30 @@ def join_lanes(first: Sequence[Lane], second: Sequence[Lane], offset: int) -> tu
     return tuple(joined.values())
 
 
+def combine_allowed(logits: RowLogits, allowed: Mapping[int, mx.array]) -> RowLogits:
+    """Combine the streams of some rows again, among the tokens that their chains allow.
+
+    A method keeps what is plausible beside the most likely token. Where a grammar rules that token
+    out, the cut is to be taken among those that are left, or it could leave none of them; so all
+    streams are restricted to what the grammar allows.
+
+    Args:
+        logits: of the batch.
+        allowed: by row, its own logits [V] with −inf for what its chain rules out beforehand.
+    """
+    rows = [logits.combined[row] for row in range(logits.combined.shape[0])]
+    for part in logits.contrasted:
+        if not any(row in allowed for row in part.rows):
+            continue
+        masked = [allowed.get(row, logits.own[row]) for row in part.rows]
+        own = mx.minimum(part.own, mx.stack(masked))  # −inf where either is, else equal
+        others = mx.where(own[:, None] == -mx.inf, -mx.inf, part.others)
+        combined = part.method.combine(own, others, part.num_tokens)
+        for place, row in enumerate(part.rows):
+            rows[row] = combined[place]
+    return logits._replace(combined=mx.stack(rows))
+
+
 def select_logits(logits: RowLogits, rows: Sequence[int]) -> RowLogits:
     """Keep these rows, in this order."""
     index = mx.array(list(rows))
@@ -268,7 +303,7 @@ def _row_logits(
     if list(groups) == [None]:
         return RowLogits(own, own, hidden)
     early = dict(zip(early_layers(contrasts), outputs[0].early, strict=True))
-    parts = []
+    parts, contrasted = [], []
     for rows in groups.values():
         contrast = contrasts[rows[0]]
         mine = own[mx.array(rows)]
@@ -284,10 +319,11 @@ def _row_logits(
             others = _others(lanes, logits, contrast, rows)
         mine, others = _same_vocabulary(mine, others)
         counts = mx.array([num_tokens[row] for row in rows], mx.int32)
+        contrasted.append(Contrasted(tuple(rows), method, mine, others, counts))
         parts.append(method.combine(mine, others, counts))
     order = [row for rows in groups.values() for row in rows]
     combined = parts[0] if len(parts) == 1 else mx.concatenate(parts)[mx.array(np.argsort(order))]
-    return RowLogits(own, combined, hidden)
+    return RowLogits(own, combined, hidden, contrasted=tuple(contrasted))
 
 
 def _others(

@@ -167,6 +167,16 @@ def set_hosts(
     )
 
 
+def allowed_logits(groups: Sequence[SamplerGroup], logits: mx.array) -> dict[int, mx.array]:
+    """Return the logits ``[V]`` that host reducers leave, by row; rows without any are left out."""
+    allowed: dict[int, mx.array] = {}
+    for group in groups:
+        if group.chain.hosts:
+            left = group.chain.apply_hosts(group.state, logits[mx.array(group.rows)])
+            allowed.update((row, left[place]) for place, row in enumerate(group.rows))
+    return allowed
+
+
 def _uniforms(
     group: SamplerGroup, samplers: Sequence[RowSampler], positions: Sequence[int]
 ) -> mx.array | None:

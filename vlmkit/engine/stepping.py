@@ -10,6 +10,7 @@ import mlx.core as mx
 from vlmkit.engine.lanes import (
     Lane,
     RowLogits,
+    combine_allowed,
     join_lanes,
     select_lanes,
     select_logits,
@@ -18,6 +19,7 @@ from vlmkit.engine.lanes import (
 from vlmkit.engine.rows import RowState, Step, Taken, apply_decisions, observe_token
 from vlmkit.engine.sampler_groups import (
     SamplerGroup,
+    allowed_logits,
     apply_chain,
     draw_tokens,
     join_groups,
@@ -114,9 +116,11 @@ def choose(flight: Flight) -> tuple[Batch | None, list[Step]]:
     """Choose the rows' next tokens: None where no row goes on, and the steps that are certain."""
     paths, logits = flight.paths, flight.logits
     groups = set_hosts(flight.groups, [path.row.hosts for path in paths])
+    if logits.contrasted and (allowed := allowed_logits(groups, logits.own)):
+        logits = combine_allowed(logits, allowed)
     reading = frozenset[str]().union(*(path.row.spec.stopping.reads for path in paths))
     doubts = _doubts(logits.own) if reading & {"entropy", "confidence"} else None
-    moves, searches, steps = _moves(flight._replace(groups=groups), doubts)
+    moves, searches, steps = _moves(flight._replace(groups=groups, logits=logits), doubts)
     if not moves:
         return None, steps
     lanes, sources = flight.lanes, [move.source for move in moves]

@@ -35,6 +35,8 @@ class SamplerChain(NamedTuple):
     hosts: tuple[HostReducer, ...]  # of the stages that have one, in order
     with_hosts: Callable[[Pytree, Sequence[mx.array]], Pytree]
     # (state, one array [B, ...] per host reducer) -> the state that the next draw reads
+    apply_hosts: Callable[[Pytree, mx.array], mx.array]
+    # (state, logits [B, V]) -> logits [B, V] after those stages alone
     num_random: int
     is_greedy: bool
 
@@ -100,6 +102,11 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         found = mx.take_along_axis(ids, mx.maximum(places, 0)[:, None], axis=-1)[:, 0]
         return state, mx.where(places < 0, places, found.astype(mx.int32))
 
+    def apply_hosts(state: Pytree, logits: mx.array) -> mx.array:
+        for index in host_places:
+            logits = stages[index].apply(state[index], logits, None)
+        return logits
+
     return SamplerChain(
         stages=stages,
         init=init,
@@ -110,6 +117,7 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         trace=trace,
         hosts=tuple(stage.host for stage in stages if stage.host is not None),
         with_hosts=with_hosts,
+        apply_hosts=apply_hosts,
         num_random=sum(stage.is_random for stage in stages),
         is_greedy=is_greedy,
     )
