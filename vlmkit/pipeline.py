@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 from vlmkit.cache import CacheConfig, DenseConfig
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.contrast import ContrastConfig
+from vlmkit.errors import VlmkitError
 from vlmkit.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
 from vlmkit.sampling import Greedy, SamplerConfig
 from vlmkit.search import SearchConfig
-from vlmkit.stopping import EosConfig, MaxTokensConfig, StoppingConfig
+from vlmkit.stopping import EosConfig, MaxTokensConfig, StoppingConfig, clock_kinds
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -74,3 +75,26 @@ class PipelineConfig(StageConfig):
                 "from; leave it out (sampling: [] is all that a search needs)"
             )
         return self
+
+
+def check_clock(pipeline: PipelineConfig) -> None:
+    """Refuse criteria that look at the clock, unless the pipeline need not be reproducible.
+
+    No part of the config's own validation: a third party's criterion has to be made for it.
+
+    Raises:
+        VlmkitError: names the criteria.
+
+    Example:
+        >>> from vlmkit.stopping import TimeLimitConfig
+        >>> pipeline = PipelineConfig(stopping=(TimeLimitConfig(seconds=1.0),))
+        >>> check_clock(pipeline)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        vlmkit.errors.VlmkitError: stopping: time_limit depends on the clock; leave it out, or ...
+    """
+    if pipeline.reproducible and (kinds := clock_kinds(pipeline.stopping)):
+        raise VlmkitError(
+            f"stopping: {', '.join(kinds)} depends on the clock; leave it out, or write "
+            "reproducible: false"
+        )

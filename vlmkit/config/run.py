@@ -11,13 +11,12 @@ from pydantic import Field
 
 from vlmkit.config.external import check_external
 from vlmkit.config.flags import apply_flags, written
+from vlmkit.config.locate import located
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
 from vlmkit.config.yaml import load_yaml, parse_overrides
 from vlmkit.configbase import StageConfig
-from vlmkit.errors import VlmkitError
-from vlmkit.pipeline import PipelineConfig
-from vlmkit.stopping import clock_kinds
+from vlmkit.pipeline import PipelineConfig, check_clock
 
 
 class TemplateConfig(StageConfig):
@@ -100,12 +99,8 @@ def load_run(
     tree = _free_chain_for_search(tree)
     config = validate(RunConfig, tree)
     check_external(config, tree)
-    if config.reproducible and (kinds := clock_kinds(config.stopping)):
-        node = find(tree, ("stopping",))
-        raise VlmkitError(
-            f"{DEFAULT if node is None else node.origin}: stopping: {', '.join(kinds)} depends on "
-            "the clock; leave it out, or write reproducible: false"
-        )
+    with located(tree):
+        check_clock(config)
     return ResolvedRun(config, tree)
 
 

@@ -234,6 +234,8 @@ def early_layers(contrasts: Sequence[RowContrast | None]) -> tuple[int, ...]:
 
 def _unique_inputs(inputs: Sequence[Inputs]) -> tuple[list[Inputs], list[int]]:
     """The different prompts among the rows, and for each row which of them is its own."""
+    if len(inputs) == 1:
+        return list(inputs), [0]
     known: dict[tuple[bytes, bytes], int] = {}
     unique: list[Inputs] = []
     places = []
@@ -293,9 +295,9 @@ def _row_logits(
         one.model.logits(output.final).astype(mx.float32)
         for one, output in zip(lanes, outputs, strict=True)
     ]
-    mains = [lane.owners.index(row) for row in range(batch)]
-    own = logits[0]
+    own, mains = logits[0], list(range(batch))  # the place of each row's own stream
     if len(lane.owners) > batch:
+        mains = [lane.owners.index(row) for row in mains]
         own, hidden = own[mx.array(mains)], hidden[mx.array(mains)]
     groups: dict[Hashable, list[int]] = {}
     for row, contrast in enumerate(contrasts):

@@ -188,8 +188,8 @@ def nothing_to_draw(row: RowState) -> VlmkitError:
     cut = (
         ""
         if contrast is None
-        else f"; {contrast.method.name} may also cut every token that the chain keeps (a grammar, "
-        "say): lower its plausibility cut"
+        else f"; {contrast.method.name} may also cut every token that the chain keeps (a list of "
+        "allowed tokens, say): lower its plausibility cut"
     )
     return VlmkitError(
         f"row {row.spec.number}: no token can be drawn after {row.num_tokens} tokens: the logits "

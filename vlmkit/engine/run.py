@@ -18,7 +18,7 @@ from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.engine.sampler_groups import RowSampler
 from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
-from vlmkit.pipeline import PipelineConfig
+from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
 from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
 from vlmkit.search import build_search
@@ -111,11 +111,7 @@ def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = Fals
             search that is to be traced.
     """
     build_cache(pipeline.cache, model.layer_shapes, 0, model.dtype)
-    if pipeline.reproducible and (kinds := clock_kinds(pipeline.stopping)):
-        raise VlmkitError(
-            f"stopping: {', '.join(kinds)} depends on the clock; leave it out, or set "
-            "reproducible: false"
-        )
+    check_clock(pipeline)
     if trace and pipeline.search is not None:
         raise VlmkitError(
             f"search: {pipeline.search.kind} draws no tokens, so there is nothing to trace; leave "

@@ -112,11 +112,9 @@ def draw_tokens(
     for group in groups:
         rows = logits if len(groups) == 1 else logits[mx.array(group.rows)]
         numbers = _uniforms(group, samplers, positions)
-        for row in traced:
-            if row in group.rows:
-                place = group.rows.index(row)
-                stages = group.chain.trace(group.state, rows, numbers)
-                traces[row] = tuple(stage[place] for stage in stages)
+        if wanted := [(place, row) for place, row in enumerate(group.rows) if row in traced]:
+            stages = group.chain.trace(group.state, rows, numbers)
+            traces |= {row: tuple(stage[place] for stage in stages) for place, row in wanted}
         state, token_ids = group.chain.sample(group.state, rows, numbers)
         after.append(group._replace(state=state))
         drawn.append(token_ids)

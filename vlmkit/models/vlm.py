@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -103,13 +104,15 @@ class VisionLanguageModel(nn.Module):
         known: dict[tuple[ImageGrid, bytes], int] = {}
         unique: list[tuple[ImageGrid, NDArray[np.float32]]] = []
         order = []
-        for inputs in batch:
-            for grid, patches in split_images(inputs):
-                key = grid, hashlib.blake2b(patches.tobytes()).digest()
-                if key not in known:
-                    known[key] = len(unique)
-                    unique.append((grid, patches))
-                order.append(known[key])
+        images = [image for inputs in batch for image in split_images(inputs)]
+        num_alike = Counter(grid for grid, _ in images)
+        for grid, patches in images:
+            alone = num_alike[grid] == 1  # then no other can equal it
+            key = grid, b"" if alone else hashlib.blake2b(patches.tobytes()).digest()
+            if key not in known:
+                known[key] = len(unique)
+                unique.append((grid, patches))
+            order.append(known[key])
         grids = [grid for grid, _ in unique]
         pixels = mx.array(np.concatenate([patches for _, patches in unique]))
         features = self.vision(pixels.astype(self.dtype), grids)
