@@ -19,8 +19,9 @@ from benchmarks.random_checkpoint import write_checkpoint
 from vlmkit import load, stream_generate
 from vlmkit.cache import DenseConfig, build_cache
 from vlmkit.decode import decode_step
+from vlmkit.embed import embed_prompts
+from vlmkit.inputs import Inputs
 from vlmkit.prefill import prefill
-from vlmkit.types import Inputs
 
 NUM_TOKENS = 24
 PROMPT = list(range(10, 74))
@@ -35,8 +36,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 def bare_loop(model: Any) -> list[int]:
     """Prefill, then forward and argmax, one step launched ahead like the real loop."""
-    embeddings = model.embed([Inputs(np.array(PROMPT, np.int32))])
-    cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+    embeddings = embed_prompts(model, [Inputs.of(np.array(PROMPT, np.int32))])
+    cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
     state, logits = prefill(model, embeddings, cache, step_size=2048)
     tokens = mx.argmax(logits, axis=-1).astype(mx.int32)
     mx.eval(tokens)

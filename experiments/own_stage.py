@@ -5,7 +5,7 @@ Top-a is by BlinkDL, https://github.com/BlinkDL/RWKV-LM.
 
 import mlx.core as mx
 
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 def top_a(a: float) -> SamplerStage:

@@ -12,8 +12,8 @@ import pytest
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.sampling import build_stage
+from vlmkit.stages import Decision, SamplerStage, StoppingCriterion, TokenEvent
 from vlmkit.stopping import build_stopping
-from vlmkit.types import Decision, SamplerStage, StoppingCriterion, TokenEvent
 
 HERE = "tests.test_external_mistakes"
 MODULE = "tests.external_package.vlmkit_example_stages"
@@ -112,13 +112,13 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str, type[Exception] | None]] = {
     "no stage": (
         f"{HERE}:no_stage",
         {},
-        "returned a dict, not a vlmkit.types.SamplerStage",
+        "returned a dict, not a vlmkit.interface.SamplerStage",
         None,
     ),
     "the other kind": (
         LINES,
         {"num_lines": 1},
-        "returned a StoppingCriterion, not a vlmkit.types.SamplerStage",
+        "returned a StoppingCriterion, not a vlmkit.interface.SamplerStage",
         None,
     ),
 }

@@ -23,9 +23,11 @@ from vlmkit.cache import (
     select_rows,
 )
 from vlmkit.decode import decode_step
+from vlmkit.embed import embed_prompts
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.interface import Cache, DecodeState, Features, Forwarded, KVSpec, Span
 from vlmkit.prefill import PrefillConfig, prefill
-from vlmkit.types import Cache, DecodeState, Embeddings, Inputs, LayerShape, Span
 
 VOCABULARY, WIDTH, NUM_LAYERS = 50, 64, 2
 
@@ -42,7 +44,7 @@ class TinyModel:
     """Two attention layers with additive positions; it notes the shapes it is called with."""
 
     config = None
-    layer_shapes = (LayerShape(1, 32),) * NUM_LAYERS
+    layer_specs = (KVSpec(1, 32, 32),) * NUM_LAYERS
     dtype = mx.float32
 
     def __init__(self) -> None:
@@ -56,20 +58,31 @@ class TinyModel:
         self.positions: list[NDArray[np.int32]] = []
         self.logits_shapes: list[tuple[int, ...]] = []
 
-    def embed(self, batch: Sequence[Inputs]) -> Embeddings:
-        lengths = tuple(len(one.token_ids) for one in batch)
+    def encode(self, media: Sequence[Media]) -> tuple[Features, ...]:
+        raise AssertionError("no prompt has media")
+
+    def embed(
+        self, batch: Sequence[Inputs], features: Any, starts: Sequence[int] | None = None
+    ) -> Embeddings:
+        starts = starts or [0] * len(batch)
+        rows = [one.token_ids[start:] for one, start in zip(batch, starts, strict=True)]
+        lengths = tuple(map(len, rows))
+        ends = tuple(len(one.token_ids) for one in batch)
         ids = np.zeros((len(batch), max(lengths)), np.int32)
-        for row, one in enumerate(batch):
-            ids[row, : lengths[row]] = one.token_ids
-        positions = np.broadcast_to(np.arange(max(lengths), dtype=np.int32), (3, *ids.shape))
-        return Embeddings(self.embed_tokens(mx.array(ids)), mx.array(positions), lengths, lengths)
+        for row, own in enumerate(rows):
+            ids[row, : lengths[row]] = own
+        counts = np.array(starts, np.int32)[:, None] + np.arange(ids.shape[1], dtype=np.int32)
+        positions = np.broadcast_to(counts, (3, *ids.shape))
+        piece = Piece(self.embed_tokens(mx.array(ids)), mx.array(positions))
+        return Embeddings(piece, lengths, ends)
 
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
         return self.table[token_ids]
 
     def forward(
-        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
-    ) -> tuple[mx.array, Cache]:
+        self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
+    ) -> Forwarded:
+        hidden, positions = piece.hidden, piece.positions
         assert span.starts == cache.lengths
         assert hidden.shape[:2] == positions.shape[1:] == (len(span.starts), span.width)
         self.widths.append(span.width)
@@ -85,8 +98,7 @@ class TinyModel:
             output = kind.attend(state, queries, plan, 32**-0.5)
             hidden = hidden + output.swapaxes(1, 2).reshape(hidden.shape)
             layers.append(state)
-        lengths = tuple(s + n for s, n in zip(span.starts, span.lengths, strict=True))
-        return hidden, Cache(cache.kinds, tuple(layers), lengths)
+        return Forwarded(hidden, (), Cache(cache.kinds, tuple(layers), span.ends))
 
     def logits(self, hidden: mx.array) -> mx.array:
         self.logits_shapes.append(hidden.shape)
@@ -95,15 +107,15 @@ class TinyModel:
 
 def prompt(length: int, seed: int = 0) -> Inputs:
     rng = np.random.default_rng([seed, length])
-    return Inputs(rng.integers(0, VOCABULARY, length, dtype=np.int32))
+    return Inputs.of(rng.integers(0, VOCABULARY, length, dtype=np.int32))
 
 
 def run(
     model: TinyModel, name: str, prompts: Sequence[Inputs], step_size: int, decode: int = 6
 ) -> NDArray[np.float32]:
     """Return the logits [1 + decode, B, V] of prefill and of fixed tokens after it."""
-    cache = build_cache(CONFIGS[name], model.layer_shapes, len(prompts), model.dtype)
-    state, logits = prefill(model, model.embed(prompts), cache, step_size=step_size)
+    cache = build_cache(CONFIGS[name], model.layer_specs, len(prompts), model.dtype)
+    state, logits = prefill(model, embed_prompts(model, prompts), cache, step_size=step_size)
     return np.array([np.array(logits), *go_on(model, state, decode)])
 
 
@@ -141,8 +153,8 @@ def test_defect_9_quantization_acts_from_the_first_token_with_its_own_bits() -> 
     model, results, sizes = TinyModel(), {}, {}
     for bits in [(2, 2), (2, 8), (8, 2), (8, 8)]:
         config = AffineConfig(key_bits=bits[0], value_bits=bits[1], group_size=32)
-        cache = build_cache(config, model.layer_shapes, 1, model.dtype)
-        state, logits = prefill(model, model.embed([prompt(5)]), cache, step_size=2048)
+        cache = build_cache(config, model.layer_specs, 1, model.dtype)
+        state, logits = prefill(model, embed_prompts(model, [prompt(5)]), cache, step_size=2048)
         results[bits], sizes[bits] = np.array(logits), cache_num_bytes(state.cache)
     exact = run(model, "dense", [prompt(5)], step_size=2048, decode=0)[0]
     errors = {bits: float(np.abs(result - exact).max()) for bits, result in results.items()}
@@ -155,8 +167,8 @@ def test_defect_9_quantization_acts_from_the_first_token_with_its_own_bits() -> 
 @pytest.mark.parametrize("name", ["rotating", "affine_rotating"])
 def test_defect_10_max_size_bounds_every_layer(name: str) -> None:
     model, max_size = TinyModel(), CONFIGS[name].max_size
-    cache = build_cache(CONFIGS[name], model.layer_shapes, 2, model.dtype)
-    state, _ = prefill(model, model.embed([prompt(40), prompt(5)]), cache, step_size=8)
+    cache = build_cache(CONFIGS[name], model.layer_specs, 2, model.dtype)
+    state, _ = prefill(model, embed_prompts(model, [prompt(40), prompt(5)]), cache, step_size=8)
     for _ in range(8):
         state, _ = decode_step(model, state, mx.array([1, 2]))
         assert [layer.keys[0].shape[2] for layer in state.cache.layers] == [max_size] * NUM_LAYERS
@@ -177,16 +189,10 @@ def test_only_the_last_token_of_each_row_becomes_logits(name: str) -> None:
 def test_a_prefix_can_be_continued(name: str) -> None:
     model, prompts, cuts = TinyModel(), [prompt(20, 1), prompt(14, 2)], (12, 3)
     whole = run(model, name, prompts, step_size=2048)
-    heads, rests = (
-        [Inputs(one.token_ids[part]) for one, part in zip(prompts, parts, strict=True)]
-        for parts in ([slice(cut) for cut in cuts], [slice(cut, None) for cut in cuts])
-    )
-    cache = build_cache(CONFIGS[name], model.layer_shapes, 2, model.dtype)
-    state, _ = prefill(model, model.embed(heads), cache, step_size=5)
-    embeddings = model.embed(rests)
-    embeddings = embeddings._replace(
-        positions=embeddings.positions + mx.array(cuts)[None, :, None], next_positions=(20, 14)
-    )
+    heads = [Inputs.of(one.token_ids[:cut]) for one, cut in zip(prompts, cuts, strict=True)]
+    cache = build_cache(CONFIGS[name], model.layer_specs, 2, model.dtype)
+    state, _ = prefill(model, embed_prompts(model, heads), cache, step_size=5)
+    embeddings = embed_prompts(model, prompts, cuts)
     for step_size in (4, 100):  # the same prefix serves twice
         ended, logits = prefill(model, embeddings, state.cache, step_size=step_size)
         assert ended.cache.lengths == (20, 14)
@@ -196,8 +202,8 @@ def test_a_prefix_can_be_continued(name: str) -> None:
 
 def test_generated_tokens_take_the_next_position() -> None:
     model = TinyModel()
-    cache = build_cache(DenseConfig(), model.layer_shapes, 2, model.dtype)
-    embeddings = model.embed([prompt(6), prompt(4)])._replace(next_positions=(3, 40))
+    cache = build_cache(DenseConfig(), model.layer_specs, 2, model.dtype)
+    embeddings = embed_prompts(model, [prompt(6), prompt(4)])._replace(next_positions=(3, 40))
     state, _ = prefill(model, embeddings, cache, step_size=100)
     assert state.next_positions == (3, 40)
     for step in range(2):
@@ -212,8 +218,8 @@ def test_rows_that_join_and_leave_go_on_as_alone(name: str) -> None:
     model, prompts = TinyModel(), [prompt(18, 1), prompt(7, 2), prompt(30, 3)]
     states = []
     for steps, one in enumerate(prompts):
-        cache = build_cache(CONFIGS[name], model.layer_shapes, 1, model.dtype)
-        state, _ = prefill(model, model.embed([one]), cache, step_size=11)
+        cache = build_cache(CONFIGS[name], model.layer_specs, 1, model.dtype)
+        state, _ = prefill(model, embed_prompts(model, [one]), cache, step_size=11)
         for token in range(steps):
             state, _ = decode_step(model, state, mx.array([token]))
         states.append(state)
@@ -233,8 +239,8 @@ def test_rows_that_join_and_leave_go_on_as_alone(name: str) -> None:
 
 def test_an_empty_prompt_is_refused() -> None:
     model = TinyModel()
-    cache = build_cache(DenseConfig(), model.layer_shapes, 2, model.dtype)
-    embeddings = model.embed([prompt(3), prompt(2)])._replace(lengths=(3, 0))
+    cache = build_cache(DenseConfig(), model.layer_specs, 2, model.dtype)
+    embeddings = embed_prompts(model, [prompt(3), prompt(2)])._replace(lengths=(3, 0))
     with pytest.raises(VlmkitError, match="prompt 1 has no tokens"):
         prefill(model, embeddings, cache, step_size=8)
 
@@ -248,10 +254,10 @@ def test_step_size_is_at_least_one() -> None:
 
 def test_peak_memory_is_that_of_one_chunk() -> None:
     model, peaks = TinyModel(), {}
-    embeddings = model.embed([prompt(1024)])
-    mx.eval(embeddings.hidden, embeddings.positions)
+    embeddings = embed_prompts(model, [prompt(1024)])
+    mx.eval(embeddings.piece.hidden, embeddings.piece.positions)
     for step_size in (1024, 64):
-        cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+        cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
         mx.reset_peak_memory()
         before = mx.get_active_memory()
         _, logits = prefill(model, embeddings, cache, step_size=step_size)

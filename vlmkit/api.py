@@ -21,6 +21,7 @@ from vlmkit.engine import (
     to_result,
 )
 from vlmkit.errors import VlmkitError
+from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource
@@ -28,7 +29,6 @@ from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.loading import Backend
 from vlmkit.prompt_utils import with_thinking
 from vlmkit.results import GenerationResult
-from vlmkit.types import Model
 
 
 def load(

@@ -28,11 +28,11 @@ from vlmkit.engine import (
 )
 from vlmkit.engine.rows import RowSpec
 from vlmkit.errors import VlmkitError
+from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image
 from vlmkit.processors import Processor
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
-from vlmkit.types import Model
 
 # A list for one of these is one value; a list of lists is one value per prompt.
 _SEQUENCE_PARAMS = frozenset({"eos_tokens", "stop", "resize_shape"})

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from vlmkit.types import DecodeState, Hidden, Model, Span
+from vlmkit.inputs import Piece
+from vlmkit.interface import DecodeState, Hidden, Model, Span
 
 
 def decode_step(
@@ -31,7 +32,7 @@ def decode_step(
 
 
 def decode_hidden(
-    model: Model, state: DecodeState, token_ids: mx.array, *, early_layers: Sequence[int] = ()
+    model: Model, state: DecodeState, token_ids: mx.array, *, taps: Sequence[int] = ()
 ) -> tuple[DecodeState, Hidden]:
     """Do :func:`decode_step` up to the head: the next state and the tokens' hidden states.
 
@@ -39,7 +40,7 @@ def decode_hidden(
         model: the model's functions.
         state: B rows.
         token_ids: int32 [B], the token that each row takes.
-        early_layers: layers whose input is wanted too.
+        taps: layers whose input is wanted too.
 
     Raises:
         VlmkitError: the model's layers cannot be read.
@@ -48,12 +49,8 @@ def decode_hidden(
     # A generated token has the same position on all axes, so one axis is enough.
     positions = mx.array(state.next_positions, mx.int32)[None, :, None]
     span = Span(starts=cache.lengths, lengths=(1,) * batch, width=1)
-    embedded = model.embed_tokens(token_ids[:, None])
-    early: tuple[mx.array, ...] = ()
-    if early_layers:
-        output, early, cache = model.forward_early(embedded, positions, cache, span, early_layers)
-    else:
-        output, cache = model.forward(embedded, positions, cache, span)
+    piece = Piece(model.embed_tokens(token_ids[:, None]), positions)
+    output = model.forward(piece, cache, span, taps)
     next_positions = tuple(position + 1 for position in state.next_positions)
-    hidden = Hidden(output[:, 0], tuple(layer[:, 0] for layer in early))
-    return DecodeState(cache, next_positions), hidden
+    hidden = Hidden(output.hidden[:, 0], tuple(layer[:, 0] for layer in output.taps))
+    return DecodeState(output.cache, next_positions), hidden

@@ -69,7 +69,7 @@ def make_external(config: External, *, group: str, result: type[Stage]) -> Stage
         raise VlmkitError(f"{where} failed: {_one_line(error)}") from error
     if not isinstance(made, result):
         got = "None" if made is None else f"a {type(made).__name__}"
-        raise VlmkitError(f"{where} returned {got}, not a vlmkit.types.{result.__name__}")
+        raise VlmkitError(f"{where} returned {got}, not a vlmkit.interface.{result.__name__}")
     return made
 
 

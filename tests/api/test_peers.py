@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import vlmkit
+from tests.media import grids_of, patches_of
 from vlmkit import generate
 from vlmkit.preprocess import PreprocessConfig, prepare
 
@@ -73,8 +74,8 @@ def test_greedy_tokens_are_those_of_transformers(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 mm_token_type_ids=(ids == image_id).int(),
-                pixel_values=torch.tensor(inputs.patches),
-                image_grid_thw=torch.tensor([list(grid) for grid in inputs.image_grids]),
+                pixel_values=torch.tensor(patches_of(inputs)),
+                image_grid_thw=torch.tensor(grids_of(inputs)),
                 max_new_tokens=MAX_TOKENS,
                 do_sample=False,
             )

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache
-from vlmkit.types import CacheKind, LayerShape, Pytree, Span
+from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
 
-SHAPE = LayerShape(num_kv_heads=2, head_dim=32)
+SHAPE = KVSpec(2, 32, 32)
 NUM_HEADS = 6
 SCALE = 0.25
 
@@ -46,7 +46,7 @@ def kind_of(name: str) -> CacheKind:
 
 def random_tokens(count: int, seed: int) -> Tokens:
     rng = np.random.default_rng(seed)
-    shapes = [(heads, count, SHAPE.head_dim) for heads in (NUM_HEADS, 2, 2)]
+    shapes = [(heads, count, SHAPE.key_dim) for heads in (NUM_HEADS, 2, 2)]
     return Tokens(*(rng.standard_normal(shape, np.float32) for shape in shapes))
 
 

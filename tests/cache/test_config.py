@@ -21,7 +21,7 @@ from vlmkit.cache import (
     select_rows,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Cache, LayerShape, Span
+from vlmkit.interface import Cache, KVSpec, Span
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(CacheConfig)
 
@@ -58,7 +58,7 @@ def test_configs_survive_a_round_trip(name: str) -> None:
     [(96, 64, "use group_size 32$"), (64, 128, "group_size 32 or 64"), (80, 32, "kind dense")],
 )
 def test_group_size_must_divide_head_dim(head_dim: int, group_size: int, remedy: str) -> None:
-    shapes = [LayerShape(2, 128), LayerShape(2, head_dim)]
+    shapes = [KVSpec(2, 128, 128), KVSpec(2, head_dim, head_dim)]
     config = AffineConfig(group_size=group_size)
     with pytest.raises(VlmkitError, match=f"group_size: {group_size} .* {head_dim} of layer 1.*"):
         build_cache(config, shapes, 1, mx.float32)
@@ -82,7 +82,7 @@ def test_group_size_must_divide_head_dim(head_dim: int, group_size: int, remedy:
 def test_described_bits_are_those_of_the_arrays(
     config: Any, dtype: mx.Dtype, bits: tuple[float, float]
 ) -> None:
-    shapes = [LayerShape(2, 128), LayerShape(4, 128)]
+    shapes = [KVSpec(2, 128, 128), KVSpec(4, 128, 128)]
     facts = describe_cache(config, shapes, dtype)
     assert (facts["key_bits_per_element"], facts["value_bits_per_element"]) == bits
     assert facts["num_layers"] == 2
@@ -101,7 +101,7 @@ def test_bytes_are_counted_from_the_arrays(name: str) -> None:
 
 
 def test_rows_move_between_caches_with_their_lengths() -> None:
-    shapes = [SHAPE, LayerShape(1, 64)]
+    shapes = [SHAPE, KVSpec(1, 64, 64)]
     first = _filled(build_cache(DenseConfig(), shapes, 2, mx.float32), 3)
     second = _filled(build_cache(DenseConfig(), shapes, 1, mx.float32), 260)
     joined = join_rows([first, second])

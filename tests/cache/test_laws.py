@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.cache.kinds import CONFIGS, SCALE, SHAPE, expected, feed, kind_of, random_tokens
-from vlmkit.types import Pytree, Span
+from vlmkit.interface import Pytree, Span
 
 every_kind = pytest.mark.parametrize("name", CONFIGS)
 modest = settings(max_examples=8)
@@ -185,7 +185,7 @@ def test_dtypes_are_kept(name: str, dtype: mx.Dtype) -> None:
     kind = kind_of(name)
     state = kind.init(1, SHAPE, dtype)
     plan = kind.plan(state, Span(starts=(0,), lengths=(3,), width=3))
-    ones = mx.ones((1, 2, 3, SHAPE.head_dim), dtype)
+    ones = mx.ones((1, 2, 3, SHAPE.key_dim), dtype)
     state = kind.append(state, ones, ones, plan)
     assert kind.attend(state, ones, plan, SCALE).dtype == dtype
     assert kind.fetch(state, plan, dtype)[0].dtype == dtype

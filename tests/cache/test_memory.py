@@ -7,9 +7,9 @@ import pytest
 
 from tests.cache.kinds import CONFIGS, SHAPE, feed, kind_of, random_tokens
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache
-from vlmkit.types import LayerShape, Pytree, Span
+from vlmkit.interface import KVSpec, Pytree, Span
 
-BIG = LayerShape(num_kv_heads=4, head_dim=128)
+BIG = KVSpec(4, 128, 128)
 NUM_SLOTS = 2048
 
 

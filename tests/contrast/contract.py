@@ -23,7 +23,7 @@ from vlmkit.contrast import (
     VcdConfig,
     build_contrast,
 )
-from vlmkit.types import Contrast
+from vlmkit.stages import Contrast
 
 NUM_LAYERS = 12
 

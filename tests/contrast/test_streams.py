@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.media import patches_of
 from vlmkit.contrast import (
     CfgConfig,
     ContrastiveDecodingConfig,
@@ -23,9 +24,9 @@ from vlmkit.contrast import (
     other_inputs,
 )
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.processors import load_processor
-from vlmkit.types import Inputs
 
 START, END, PAD = 628, 629, 631
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -70,7 +71,8 @@ def test_without_images_is_the_prompt_that_never_had_them(config, prepared, proc
     (other,) = others(config, inputs, markers)
     assert other.token_ids.tolist() == processor.encode(wrapped.replace(IMAGE, ""))
     assert other.token_ids.dtype == np.int32
-    assert other[1:] == (None, (), ())
+    assert other.media == ()
+    assert other.content_ids.tolist() == other.token_ids.tolist()
 
 
 def test_only_ids_that_wrap_an_image_go_with_it(prepared, processor, markers):
@@ -110,8 +112,7 @@ def test_the_disturbance_follows_the_last_image(prepared, processor, markers):
     expected = [*inputs.token_ids[:place], *added, *inputs.token_ids[place:]]
     assert other.token_ids.tolist() == expected
     assert other.token_ids.dtype == np.int32
-    assert other.patches is inputs.patches
-    assert other.image_grids == inputs.image_grids
+    assert other.media is inputs.media
 
 
 def test_the_disturbance_follows_an_image_that_nothing_closes(prepared, markers):
@@ -148,21 +149,26 @@ def test_a_disturbance_without_tokens(prepared, markers):
 
 def test_noise_changes_the_patches_alone(prepared, markers):
     inputs = prepared(f"{IMAGE}{TEXT}", (112, 112))
-    before = inputs.patches.copy()
+    before = patches_of(inputs).copy()
     (other,) = others(VcdConfig(), inputs, markers)
-    np.testing.assert_array_equal(inputs.patches, before)
-    assert other.patches.shape == inputs.patches.shape
-    assert other.patches.dtype == np.float32
-    assert np.abs(other.patches - inputs.patches).mean() > 0.1
+    np.testing.assert_array_equal(patches_of(inputs), before)
+    assert patches_of(other).shape == patches_of(inputs).shape
+    assert patches_of(other).dtype == np.float32
+    assert np.abs(patches_of(other) - patches_of(inputs)).mean() > 0.1
     assert other.token_ids is inputs.token_ids
-    assert other[2:] == inputs[2:]
+    assert [(m.kind, m.shape, m.span) for m in other.media] == [
+        (m.kind, m.shape, m.span) for m in inputs.media
+    ]
+    (place,) = [m.span for m in inputs.media]
+    same = other.content_ids == inputs.content_ids
+    assert np.flatnonzero(~same).tolist() == list(range(*place))
 
 
 def test_noise_belongs_to_seed_and_sample(prepared, markers):
     inputs = prepared(f"{IMAGE}{TEXT}", (112, 112))
 
     def noised(seed: int, sample: int) -> np.ndarray:
-        return others(VcdConfig(), inputs, markers, seed=seed, sample=sample)[0].patches
+        return patches_of(others(VcdConfig(), inputs, markers, seed=seed, sample=sample)[0])
 
     np.testing.assert_array_equal(noised(3, 5), noised(3, 5))
     assert not np.allclose(noised(3, 5), noised(3, 6))
@@ -205,4 +211,4 @@ def test_the_schedule_is_that_of_the_authors():
 def test_the_first_step_leaves_the_image_nearly_alone(prepared, markers):
     inputs = prepared(f"{IMAGE}{TEXT}", (112, 112))
     (other,) = others(VcdConfig(noise_step=0), inputs, markers)
-    assert np.abs(other.patches - inputs.patches).max() < 0.03
+    assert np.abs(patches_of(other) - patches_of(inputs)).max() < 0.03

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import vlmkit
+from tests.media import grids_of, patches_of
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.processors import load_processor
 from vlmkit.prompt_utils import apply_chat_template
@@ -66,8 +67,8 @@ def generate() -> list[dict[str, Any]]:
             tokens = model.eval().generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                pixel_values=torch.tensor(inputs.patches),
-                image_grid_thw=torch.tensor([list(grid) for grid in inputs.image_grids]),
+                pixel_values=torch.tensor(patches_of(inputs)),
+                image_grid_thw=torch.tensor(grids_of(inputs)),
                 dola_layers=layers,
                 do_sample=False,
                 max_new_tokens=24,

@@ -19,12 +19,14 @@ from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import DenseConfig, build_cache
 from vlmkit.contrast import StreamMarkers, build_contrast, other_inputs
+from vlmkit.embed import embed_prompts
 from vlmkit.engine import Request, collect, prepare_inputs
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Span
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.results import GenerationResult
-from vlmkit.types import Inputs, Span
 
 ASSETS = Path(vlmkit.__file__).parent / "assets" / "shapes"
 NEGATIVE = "<|im_start|>user\nSay something else.<|im_end|>\n<|im_start|>assistant\n"
@@ -94,11 +96,11 @@ def whole_pass(
 ) -> tuple[mx.array, mx.array]:
     """The last token's logits ``[V]`` and those of early layers ``[N, V]``, without a cache."""
     ids = np.concatenate([inputs.token_ids, np.array(generated, np.int32)])
-    embedded = model.embed([inputs._replace(token_ids=ids)])
-    empty = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+    embedded = embed_prompts(model, [inputs._replace(token_ids=ids)])
+    empty = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
     span = Span((0,), (len(ids),), len(ids))
     hidden, early, _ = model.forward_early(
-        embedded.hidden, embedded.positions, empty, span, tuple(range(len(model.layer_shapes)))
+        embedded.hidden, embedded.positions, empty, span, tuple(range(len(model.layer_specs)))
     )
     final = model.logits(hidden[0, -1]).astype(mx.float32)
     tapped = [model.logits(early[layer][0, -1]).astype(mx.float32) for layer in layers]

@@ -18,13 +18,14 @@ from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import DenseConfig, build_cache, select_rows
+from vlmkit.embed import embed_prompts
 from vlmkit.engine import Amateur, Request, collect, lanes
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prefill import prefill, prefill_branches, prefill_hidden, shared_length
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.prompt_utils import apply_chat_template
-from vlmkit.types import Inputs
 
 Loaded = tuple[Any, Any]
 LIMIT = [{"kind": "max_tokens", "max_tokens": 12}, {"kind": "eos"}]
@@ -74,7 +75,7 @@ def test_what_two_prompts_begin_with_is_found(
         "the start marker": 1,
         "nothing": 0,
     }
-    assert shared_length(model.embed(both)) == lengths[expected]
+    assert shared_length(embed_prompts(model, both)) == lengths[expected]
 
 
 @pytest.mark.parametrize("step_size", [5, 2048])
@@ -87,11 +88,11 @@ def test_branches_of_a_shared_beginning_are_whole_prefills(shapes: Loaded, step_
 
     def new_cache(batch: int) -> Any:
         seen.append(batch)
-        return build_cache(DenseConfig(), model.layer_shapes, batch, model.dtype)
+        return build_cache(DenseConfig(), model.layer_specs, batch, model.dtype)
 
     state, hidden = prefill_branches(
         model,
-        model.embed(inputs),
+        embed_prompts(model, inputs),
         new_cache,
         branch=select_rows,
         step_size=step_size,
@@ -99,12 +100,12 @@ def test_branches_of_a_shared_beginning_are_whole_prefills(shapes: Loaded, step_
     )
     assert seen == [1], "the shared beginning was computed for each row"
     for row, one in enumerate(inputs):
-        alone, logits = prefill(model, model.embed([one]), new_cache(1), step_size=2048)
+        alone, logits = prefill(model, embed_prompts(model, [one]), new_cache(1), step_size=2048)
         assert state.cache.lengths[row] == alone.cache.lengths[0]
         assert state.next_positions[row] == alone.next_positions[0]
         np.testing.assert_allclose(model.logits(hidden.final)[row], logits[0], atol=2e-4)
     _, whole = prefill_hidden(
-        model, model.embed(inputs[:1]), new_cache(1), step_size=2048, keep_prompt=True
+        model, embed_prompts(model, inputs[:1]), new_cache(1), step_size=2048, keep_prompt=True
     )
     assert hidden.prompt is not None
     assert whole.prompt is not None
@@ -127,9 +128,9 @@ def test_equal_images_are_encoded_once(shapes: Loaded, monkeypatch: pytest.Monke
         prompt_inputs(processor, "Count.", one, other),
         prompt_inputs(processor, "Is it?", other, one, other),
     ]
-    alone = [model.embed([inputs]).hidden for inputs in batch]
+    alone = [embed_prompts(model, [inputs]).hidden for inputs in batch]
     monkeypatch.setattr(type(model.vision), "__call__", counted)
-    together = model.embed(batch)
+    together = embed_prompts(model, batch)
     assert grids == [2]
     for row, hidden in enumerate(alone):
         length = together.lengths[row]
@@ -138,11 +139,11 @@ def test_equal_images_are_encoded_once(shapes: Loaded, monkeypatch: pytest.Monke
 
 def test_what_enters_a_layer_can_be_read(shapes: Loaded) -> None:
     model, processor = shapes
-    embeddings = model.embed([prompt_inputs(processor, "Count.", picture(1))])
-    num_layers = len(model.layer_shapes)
+    embeddings = embed_prompts(model, [prompt_inputs(processor, "Count.", picture(1))])
+    num_layers = len(model.layer_specs)
 
     def run(**options: Any) -> Any:
-        cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
+        cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
         return prefill_hidden(model, embeddings, cache, step_size=7, **options)[1]
 
     tapped = run(early_layers=(0, num_layers - 1))

@@ -12,10 +12,12 @@ import pytest
 from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.cache import DenseConfig, build_cache, cache_num_bytes
+from vlmkit.embed import embed_prompts
 from vlmkit.engine import Request, collect
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.interface import Cache, Features, Forwarded, KVSpec, Span
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.types import Cache, Embeddings, Inputs, LayerShape, Span
 
 
 class Scripted:
@@ -23,27 +25,34 @@ class Scripted:
 
     def __init__(self, base: Any, logits_of: Callable[[mx.array], mx.array]) -> None:
         self.config = base.config
-        self.layer_shapes: tuple[LayerShape, ...] = (LayerShape(1, 32),)
+        self.layer_specs: tuple[KVSpec, ...] = (KVSpec(1, 32, 32),)
         self.dtype = mx.float32
         self.logits_of = logits_of
         self.widths: list[int] = []
 
-    def embed(self, batch: Sequence[Inputs]) -> Embeddings:
-        lengths = tuple(len(one.token_ids) for one in batch)
+    def encode(self, media: Sequence[Media]) -> tuple[Features, ...]:
+        raise AssertionError("no prompt has media")
+
+    def embed(
+        self, batch: Sequence[Inputs], features: Any, starts: Sequence[int] | None = None
+    ) -> Embeddings:
+        starts = starts or [0] * len(batch)
+        rows = [one.token_ids[start:] for one, start in zip(batch, starts, strict=True)]
+        lengths = tuple(map(len, rows))
+        ends = tuple(len(one.token_ids) for one in batch)
         ids = np.zeros((len(batch), max(lengths)), np.int32)
-        for row, one in enumerate(batch):
-            ids[row, : lengths[row]] = one.token_ids
-        positions = mx.broadcast_to(mx.arange(ids.shape[1]), (1, *ids.shape))
-        return Embeddings(self.embed_tokens(mx.array(ids)), positions, lengths, lengths)
+        for row, own in enumerate(rows):
+            ids[row, : lengths[row]] = own
+        positions = mx.array(starts)[:, None] + mx.arange(ids.shape[1])
+        return Embeddings(Piece(self.embed_tokens(mx.array(ids)), positions[None]), lengths, ends)
 
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
         return token_ids[..., None].astype(mx.float32)
 
     def forward(
-        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
-    ) -> tuple[mx.array, Cache]:
-        lengths = tuple(a + b for a, b in zip(span.starts, span.lengths, strict=True))
-        return hidden, Cache(cache.kinds, cache.layers, lengths)
+        self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
+    ) -> Forwarded:
+        return Forwarded(piece.hidden, (), Cache(cache.kinds, cache.layers, span.ends))
 
     def logits(self, hidden: mx.array) -> mx.array:
         self.widths.append(hidden.shape[0])
@@ -132,16 +141,14 @@ def test_peak_memory_is_weights_cache_and_one_chunk(shapes: tuple[Any, Any]) -> 
 
     def chunk_bytes() -> int:
         """What the last chunk needs beside weights and cache: its own peak, cache full."""
-        inputs = Inputs(np.array(prompt[:step], np.int32))
-        cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
-        embeddings = model.embed([inputs])
-        mx.eval(embeddings.hidden)
+        inputs = Inputs.of(np.array(prompt[:step], np.int32))
+        cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+        embeddings = embed_prompts(model, [inputs])
+        mx.eval(embeddings.piece.hidden)
         mx.clear_cache()
         before = mx.get_active_memory()
         mx.reset_peak_memory()
-        hidden, cache = model.forward(
-            embeddings.hidden, embeddings.positions, cache, Span((0,), (step,), step)
-        )
+        hidden, _, cache = model.forward(embeddings.piece, cache, Span((0,), (step,), step))
         mx.eval(hidden, cache.layers)
         scores = 4 * step * num_tokens * model.config.text_config.num_attention_heads
         return mx.get_peak_memory() - before + 3 * scores
@@ -149,8 +156,8 @@ def test_peak_memory_is_weights_cache_and_one_chunk(shapes: tuple[Any, Any]) -> 
     chunk = chunk_bytes()
     mx.clear_cache()
     weights = mx.get_active_memory()
-    cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
-    per_token = sum(2 * 4 * shape.num_kv_heads * shape.head_dim for shape in model.layer_shapes)
+    cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+    per_token = sum(2 * 4 * shape.num_kv_heads * shape.key_dim for shape in model.layer_specs)
     cache_bytes = cache_num_bytes(cache) + per_token * (num_tokens + 256)
     hidden = 4 * num_tokens * model.config.text_config.hidden_size
     result = run(model, processor, prompt, **config)

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.cache import DenseConfig, build_cache
-from vlmkit.types import ImageGrid, Inputs, Model, Span
+from vlmkit.embed import embed_prompts
+from vlmkit.inputs import ImageGrid, Inputs, Media
+from vlmkit.interface import Model, Span
 
 IMAGE_ID = 60
 PATCH, CHANNELS, TIME = 4, 3, 2
@@ -215,14 +217,14 @@ def make_inputs(seed: int = 0) -> Inputs:
     words = rng.integers(0, 56, 5).tolist()
     ids = [*words[:3], 58, *[IMAGE_ID] * 12, 59, *words[3:]]
     patches = rng.standard_normal((48, CHANNELS * TIME * PATCH * PATCH)).astype(np.float32)
-    return Inputs(np.array(ids, np.int32), patches, (grid,), ((24, 32),))
+    return Inputs.of(np.array(ids, np.int32), [Media.of("image", patches, grid, (4, 16))])
 
 
 def logits_of(model: Model, inputs: Inputs) -> NDArray[np.float32]:
     """The logits at every position of one prompt, ``[T, V]``, through a dense cache."""
-    hidden, positions, lengths, _ = model.embed([inputs])
-    cache = build_cache(DenseConfig(), model.layer_shapes, 1, model.dtype)
-    hidden, _ = model.forward(hidden, positions, cache, Span((0,), lengths, lengths[0]))
+    piece, lengths, _ = embed_prompts(model, [inputs])
+    cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+    hidden, _, _ = model.forward(piece, cache, Span((0,), lengths, lengths[0]))
     return np.array(model.logits(hidden)[0].astype(mx.float32))
 
 

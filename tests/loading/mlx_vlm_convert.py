@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.loading.checkpoints import make_config, make_inputs, random_weights, write_checkpoint
+from tests.media import grids_of, patches_of
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens" / "mlx_vlm_convert"
 RECIPES: dict[str, dict[str, Any]] = {
@@ -78,9 +79,9 @@ def mlx_vlm_logits(folder: Path) -> NDArray[np.float32]:
     model = load_model(folder)
     model.set_dtype(mx.float32)
     inputs = make_inputs()
-    grids = mx.array([list(grid) for grid in inputs.image_grids])
+    grids = mx.array(grids_of(inputs))
     ids = mx.array(inputs.token_ids)[None]
-    out = model(ids, mx.array(inputs.patches), image_grid_thw=grids)
+    out = model(ids, mx.array(patches_of(inputs)), image_grid_thw=grids)
     return np.array(out.logits[0].astype(mx.float32))
 
 

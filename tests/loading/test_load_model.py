@@ -160,7 +160,7 @@ def test_embedded_model() -> None:
     model, report = load_model_and_report(folder)
     assert report.family == "qwen2_vl"
     assert report.num_bytes < 24_000_000
-    assert len(model.layer_shapes) == read_checkpoint(folder).config["num_hidden_layers"]
+    assert len(model.layer_specs) == read_checkpoint(folder).config["num_hidden_layers"]
 
 
 def test_nothing_heavy_is_imported() -> None:

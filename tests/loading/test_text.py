@@ -14,9 +14,10 @@ from mlx.utils import tree_flatten
 
 from tests.loading.checkpoints import logits_of, relative_error
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
+from vlmkit.interface import KVSpec
 from vlmkit.loading import load_model, load_model_and_report
 from vlmkit.models.lm_adapter import build_lm
-from vlmkit.types import Inputs
 
 IDS = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.int32)
 CONFIG: dict[str, Any] = {
@@ -63,7 +64,7 @@ def test_logits_are_those_of_mlx_lm(bits: int | None, tmp_path: Path) -> None:
     for dequantize in (True, False):
         model, report = load_model_and_report(folder, dequantize=dequantize, dtype="float32")
         assert (report.family, len(report.schemes)) == ("mlx_lm", 14 if bits else 0)
-        logits = logits_of(model, Inputs(IDS))
+        logits = logits_of(model, Inputs.of(IDS))
         assert relative_error(logits, expected) < 1e-4
 
 
@@ -80,7 +81,7 @@ def test_own_code_runs_only_when_trusted(tmp_path: Path) -> None:
     with pytest.raises(VlmkitError, match="pass trust_remote_code=True if you trust it"):
         load_model(folder)
     assert "checkpoint_model" not in sys.modules
-    assert load_model(folder, trust_remote_code=True).layer_shapes == ((2, 16), (2, 16))
+    assert load_model(folder, trust_remote_code=True).layer_specs == (KVSpec(2, 16, 16),) * 2
     (folder / "config.json").write_text(json.dumps(CONFIG | {"model_file": "../own.py"}))
     with pytest.raises(VlmkitError, match=r"model_file 'own\.py' is not in"):
         load_model(folder, trust_remote_code=True)

@@ -19,6 +19,7 @@ from tests.loading.checkpoints import (
     make_inputs,
     relative_error,
 )
+from tests.media import grids_of, patches_of
 from vlmkit.loading import load_model, read_checkpoint
 
 pytestmark = pytest.mark.torch
@@ -50,8 +51,8 @@ def _write(folder: Path, model_type: str, *, shard: str) -> NDArray[np.float32]:
     with torch.no_grad():
         output = model(
             input_ids=ids,
-            pixel_values=torch.tensor(inputs.patches),
-            image_grid_thw=torch.tensor([list(grid) for grid in inputs.image_grids]),
+            pixel_values=torch.tensor(patches_of(inputs)),
+            image_grid_thw=torch.tensor(grids_of(inputs)),
             mm_token_type_ids=(ids == values["image_token_id"]).int(),
         )
     return np.array(output.logits[0])

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import transformers
 
+from tests.media import grids_of, patches_of
 from tests.models.tiny import IMAGE, tensor
+from vlmkit.inputs import Inputs
 from vlmkit.models.families import find_family
-from vlmkit.types import Inputs
 
 CLASSES = {
     "qwen2_vl": (
@@ -58,9 +59,9 @@ def logits(
         mask[row, width - length :] = 1
     kinds = torch.from_numpy((ids == IMAGE).astype(np.int32))
     arguments: dict[str, Any] = {"mm_token_type_ids": kinds}
-    grids = [grid for inputs in prompts for grid in inputs.image_grids]
+    grids = [grid for inputs in prompts for grid in grids_of(inputs)]
     if grids:
-        patches = [inputs.patches for inputs in prompts if inputs.patches is not None]
+        patches = [patches_of(inputs) for inputs in prompts if inputs.media]
         arguments["pixel_values"] = torch.from_numpy(np.concatenate(patches))
         arguments["image_grid_thw"] = torch.tensor(grids)
     with torch.no_grad():

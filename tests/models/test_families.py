@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 
 from tests.models.tiny import build, nested, qwen2_5_vl, qwen2_vl
 from vlmkit.errors import VlmkitError
+from vlmkit.interface import KVSpec
 from vlmkit.models.activations import ACTIVATIONS
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import FAMILIES, Family, find_family
@@ -190,7 +191,7 @@ def test_activations_equal_those_of_mlx(name: str, peer: str) -> None:
 def test_model_holds_nothing_but_weights() -> None:
     model = build(qwen2_vl())
     assert model.dtype == mx.float32
-    assert model.layer_shapes == ((2, 12),) * 3
+    assert model.layer_specs == (KVSpec(2, 12, 12),) * 3
     before = {path: np.array(value) for path, value in tree_flatten(model.parameters())}
     model.logits(model.embed_tokens(mx.array([[1, 2]])))
     after = dict(tree_flatten(model.parameters()))

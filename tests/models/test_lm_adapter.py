@@ -11,9 +11,11 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 
 from tests.models.tiny import decode, empty_cache, prefill
+from vlmkit.embed import embed_prompts
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs, Media
+from vlmkit.interface import KVSpec
 from vlmkit.models.lm_adapter import LmModel, build_lm
-from vlmkit.types import ImageGrid, Inputs
 
 BASE: dict[str, Any] = {
     "hidden_size": 32,
@@ -64,14 +66,14 @@ def random_lm(name: str) -> LmModel:
 
 def prompts() -> list[Inputs]:
     rng = np.random.default_rng(2)
-    return [Inputs(rng.integers(0, 60, length).astype(np.int32)) for length in LENGTHS]
+    return [Inputs.of(rng.integers(0, 60, length).astype(np.int32)) for length in LENGTHS]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_batch_of_unequal_lengths_equals_mlx_lm_one_by_one(name: str) -> None:
     model, batch = random_lm(name), prompts()
     tokens = np.random.default_rng(3).integers(0, 60, (len(batch), 6)).astype(np.int32)
-    embeddings = model.embed(batch)
+    embeddings = embed_prompts(model, batch)
     logits, cache = prefill(model, embeddings, empty_cache(model, len(batch)), chunk=4)
     steps = decode(model, cache, embeddings.next_positions, tokens)
     for row, inputs in enumerate(batch):
@@ -85,11 +87,11 @@ def test_batch_of_unequal_lengths_equals_mlx_lm_one_by_one(name: str) -> None:
             assert np.abs(steps[row, step] - expected).max() < tolerance
 
 
-def test_layer_shapes_come_from_the_graph() -> None:
-    assert random_lm("qwen3").layer_shapes == ((2, 8), (2, 8))
+def test_layer_specs_come_from_the_graph() -> None:
+    assert random_lm("qwen3").layer_specs == (KVSpec(2, 8, 8), KVSpec(2, 8, 8))
     assert LmModel(build_lm(config("gpt_neox") | {
         "rotary_emb_base": 10000, "rotary_pct": 0.25, "hidden_act": "gelu",
-    }), config("gpt_neox")).layer_shapes == ((4, 8), (4, 8))  # fmt: skip
+    }), config("gpt_neox")).layer_specs == (KVSpec(4, 8, 8), KVSpec(4, 8, 8))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -116,10 +118,13 @@ def test_unknown_architecture_lists_what_is_supported() -> None:
 
 def test_bad_inputs() -> None:
     model = random_lm("llama")
-    image = Inputs(np.array([1], np.int32), np.zeros((4, 3), np.float32), (ImageGrid(1, 2, 2),))
+    image = Inputs.of(
+        np.array([1], np.int32),
+        [Media.of("image", np.zeros((4, 3), np.float32), (1, 2, 2), (0, 1))],
+    )
     with pytest.raises(VlmkitError, match="text-only"):
-        model.embed([image])
+        embed_prompts(model, [image])
     with pytest.raises(VlmkitError, match="token id 60 is outside the vocabulary of 60"):
-        model.embed([Inputs(np.array([1, 60], np.int32))])
+        embed_prompts(model, [Inputs.of(np.array([1, 60], np.int32))])
     with pytest.raises(VlmkitError, match="empty"):
-        model.embed([Inputs(np.array([], np.int32))])
+        embed_prompts(model, [Inputs.of(np.array([], np.int32))])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.media import patches_of, with_patches
 from tests.models.tiny import (
     CASES,
     build,
@@ -18,6 +19,7 @@ from tests.models.tiny import (
     prompt,
     seed_of,
 )
+from vlmkit.embed import embed_prompts
 
 TOLERANCE = 1e-4  # of the logits' scale
 
@@ -39,7 +41,7 @@ def assert_near(actual: np.ndarray, expected: np.ndarray) -> None:
 def test_prompt_and_decode_logits_match_transformers(name: str, prompt_name: str) -> None:
     case, expected, seed = CASES[name], golden(name), seed_of(prompt_name)
     model = build(case.config)
-    embeddings = model.embed([prompt(case.config, case.prompts[prompt_name], seed)])
+    embeddings = embed_prompts(model, [prompt(case.config, case.prompts[prompt_name], seed)])
     logits, cache = prefill(model, embeddings, empty_cache(model, 1))
     assert_near(np.array(logits[0]), expected[f"{prompt_name}_prompt"])
     steps = decode(model, cache, embeddings.next_positions, continuation(seed)[None])
@@ -53,7 +55,7 @@ def test_batch_of_unequal_prompts_matches_transformers(name: str, chunk: int | N
     model = build(nested(case.config))
     seeds = {prompt_name: seed_of(prompt_name) for prompt_name in case.prompts}
     batch = [prompt(case.config, case.prompts[key], seed) for key, seed in seeds.items()]
-    embeddings = model.embed(batch)
+    embeddings = embed_prompts(model, batch)
     logits, cache = prefill(model, embeddings, empty_cache(model, len(batch)), chunk=chunk)
     tokens = np.stack([continuation(seed) for seed in seeds.values()])
     steps = decode(model, cache, embeddings.next_positions, tokens)
@@ -67,9 +69,8 @@ def test_images_change_the_logits() -> None:
     case = CASES["qwen2_vl"]
     model = build(case.config)
     inputs = prompt(case.config, case.prompts["one_image"], 1)
-    assert inputs.patches is not None
-    seen, _ = prefill(model, model.embed([inputs]), empty_cache(model, 1))
-    other = inputs._replace(patches=inputs.patches[::-1].copy())
-    unseen, _ = prefill(model, model.embed([other]), empty_cache(model, 1))
+    seen, _ = prefill(model, embed_prompts(model, [inputs]), empty_cache(model, 1))
+    other = with_patches(inputs, patches_of(inputs)[::-1].copy())
+    unseen, _ = prefill(model, embed_prompts(model, [other]), empty_cache(model, 1))
     difference = np.abs(np.array(seen[0, -1] - unseen[0, -1])).max()
     assert difference > 0.1 * np.abs(np.array(seen)).max()

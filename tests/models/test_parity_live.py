@@ -20,6 +20,7 @@ from tests.models.tiny import (
     qwen2_5_vl,
     qwen2_vl,
 )
+from vlmkit.embed import embed_prompts
 
 pytestmark = pytest.mark.torch
 
@@ -73,7 +74,7 @@ def test_batch_matches_transformers_left_padded(name: str) -> None:
     tokens = np.stack([continuation(seed) for seed in range(len(batch))])
     expected_rows, expected_steps = oracle.logits(oracle.build(config), batch, tokens)
     model = build(config)
-    embeddings = model.embed(batch)
+    embeddings = embed_prompts(model, batch)
     logits, cache = prefill(model, embeddings, empty_cache(model, len(batch)), chunk=16)
     steps = decode(model, cache, embeddings.next_positions, tokens)
     for row, expected in enumerate(expected_rows):
@@ -90,7 +91,7 @@ def test_several_frames_match_transformers(name: str, grids: list[tuple[int, int
     batch, tokens = [prompt(config, grids, 5)], continuation(5)[None]
     expected_rows, expected_steps = oracle.logits(oracle.build(config), batch, tokens)
     model = build(config)
-    embeddings = model.embed(batch)
+    embeddings = embed_prompts(model, batch)
     logits, cache = prefill(model, embeddings, empty_cache(model, 1))
     assert_near(np.array(logits[0]), expected_rows[0])
     assert_near(decode(model, cache, embeddings.next_positions, tokens), expected_steps)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models.tiny import IMAGE, START, VIDEO, build, prompt, qwen2_vl
+from tests.models.tiny import IMAGE, START, VIDEO, build, prompt, qwen2_vl, with_images
+from vlmkit.embed import embed_prompts
 from vlmkit.errors import VlmkitError
-from vlmkit.models import vision
+from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.models.mrope_positions import mrope_positions
 from vlmkit.models.rope import mrope_rotation, rotate, rotation
 from vlmkit.models.vision_layout import vision_layout
-from vlmkit.types import ImageGrid, Inputs
 
 grids = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)), max_size=4)
 
@@ -43,27 +43,12 @@ def test_positions_follow_their_definition(
         ids.append(1)
         expected.append((now, now, now))
         now += 1
-    positions, after = mrope_positions(
-        np.array(ids, np.int32),
-        grids=[ImageGrid(t, 2 * h, 2 * w) for t, h, w in grids],
-        merge_size=2,
-        image_id=IMAGE,
-        video_id=VIDEO,
-        video_time_step=step,
-    )
+    patches = np.zeros((4 * len(ids), 1), np.float32)
+    merged = [(t, 2 * h, 2 * w) for t, h, w in grids]
+    media = with_images(ids, patches, merged, 4).media
+    positions, after = mrope_positions(len(ids), media, merge_size=2, video_time_step=step)
     assert positions.T.tolist() == [list(p) for p in expected]
     assert after == max((max(p) for p in expected), default=-1) + 1
-
-
-def test_placeholders_have_to_match_the_images() -> None:
-    arguments = {"merge_size": 2, "image_id": IMAGE, "video_id": VIDEO}
-    ids = np.array([1, IMAGE, IMAGE, 2, IMAGE, IMAGE], np.int32)
-    with pytest.raises(
-        VlmkitError, match="has 4 image placeholder tokens, and its 1 images need 2"
-    ):
-        mrope_positions(ids, grids=[ImageGrid(1, 2, 4)], **arguments)
-    with pytest.raises(VlmkitError, match="the 4 placeholders of a 2x2 image are not in one row"):
-        mrope_positions(ids, grids=[ImageGrid(1, 4, 4)], **arguments)
 
 
 @given(
@@ -132,31 +117,29 @@ def test_one_axis_equals_three_equal_axes() -> None:
 def test_bad_inputs_of_embed() -> None:
     config = qwen2_vl()
     model, good = build(config), prompt(config, [(1, 4, 4)], 3)
-    assert good.patches is not None
-    bad = [
-        (good._replace(patches=good.patches[:-1]), "15 patches of 96 numbers; .* 16 patches of 96"),
-        (good._replace(patches=None), "0 patches"),
-        (good._replace(image_grids=()), "16 patches"),
-        (Inputs(np.array([1, 120], np.int32)), "token id 120 is outside the vocabulary of 120"),
-        (Inputs(np.array([-1], np.int32)), "token id -1"),
-        (Inputs(np.array([], np.int32)), "empty"),
-        (Inputs(np.array([START, IMAGE], np.int32)), "1 image placeholder tokens, and its 0"),
-        (good._replace(image_grids=(ImageGrid(1, 2, 8),)), None),
-        (good._replace(image_grids=(ImageGrid(1, 1, 16),)), "1x16 patches does not divide"),
-    ]
-    for inputs, message in bad:
+    (image,), ids = good.media, good.token_ids
+    start, end = image.span
+
+    def image_of(shape: tuple[int, ...], span: tuple[int, int] = image.span) -> Inputs:
+        return Inputs.of(ids, [Media.of("image", image.data, shape, span)])
+
+    cases = [
+        (Inputs.of(ids, [Media.of("image", image.data[:-1], image.shape, image.span)]),
+         "15 patches of 96 numbers; .* 16 patches of 96"),
+        (Inputs.of(ids), "has 4 image placeholder tokens, and its 0 images need 0"),
+        (Inputs.of(np.array([1, 120], np.int32)), "token id 120 is outside the vocabulary of 120"),
+        (Inputs.of(np.array([-1], np.int32)), "token id -1"),
+        (Inputs.of(np.array([], np.int32)), "empty"),
+        (Inputs.of(np.array([START, IMAGE], np.int32)), "1 image placeholder tokens, and its 0"),
+        (image_of((1, 2, 8)), None),
+        (image_of((1, 1, 16)), "1x16 patches does not divide"),
+        (image_of((2, 4, 4)), "grid needs 32 patches"),
+        (image_of(image.shape, (start - 1, end - 1)), "are not the 4 placeholders"),
+        (Inputs.of(ids, [Media.of("audio", image.data, image.shape, image.span)]), "no audio"),
+    ]  # fmt: skip
+    for inputs, message in cases:
         if message is None:
-            model.embed([inputs])
+            embed_prompts(model, [inputs])
         else:
             with pytest.raises(VlmkitError, match=message):
-                model.embed([inputs])
-
-
-def test_blocks_of_attention_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    q, k, v = mx.random.normal((3, 2, 2, 50, 8), key=mx.random.key(1))
-    whole = vision.segment_attention(q, k, v, scale=0.3)
-    monkeypatch.setattr(vision, "MAX_SCORES", 4000)
-    blocks = vision.segment_attention(q, k, v, scale=0.3)
-    assert float(mx.abs(whole - blocks).max()) < 1e-5
-    expected = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3)
-    assert float(mx.abs(whole - expected).max()) < 1e-5
+                embed_prompts(model, [inputs])

@@ -11,9 +11,10 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.interface import Cache, Model, Span
 from vlmkit.models.families import find_family
 from vlmkit.models.vlm import VisionLanguageModel
-from vlmkit.types import Cache, Embeddings, ImageGrid, Inputs, Model, Span
 
 VOCABULARY = 120
 IMAGE, VIDEO, START, END = 100, 101, 102, 103
@@ -131,8 +132,23 @@ def prompt(config: dict[str, Any], grids: Sequence[tuple[int, int, int]], seed: 
     ids += list(rng.integers(0, IMAGE, 4))
     size = vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2
     count = sum(int(np.prod(grid)) for grid in grids)
-    patches = rng.standard_normal((count, size), dtype=np.float32) if grids else None
-    return Inputs(np.array(ids, np.int32), patches, tuple(ImageGrid(*grid) for grid in grids))
+    patches = rng.standard_normal((count, size), dtype=np.float32) if grids else np.zeros((0, size))
+    return with_images(ids, patches, grids, merge)
+
+
+def with_images(
+    ids: Sequence[int], patches: np.ndarray, grids: Sequence[tuple[int, int, int]], merge: int
+) -> Inputs:
+    """Return a prompt whose placeholders stand for images, in order."""
+    media, start, free = [], 0, [i for i, one in enumerate(ids) if one in (IMAGE, VIDEO)]
+    for grid in grids:
+        count = int(np.prod(grid))
+        first, free = free[0], free[count // merge :]
+        kind = "video" if ids[first] == VIDEO else "image"
+        span = (first, first + count // merge)
+        media.append(Media.of(kind, patches[start : start + count], grid, span))
+        start += count
+    return Inputs.of(np.array(ids, np.int32), media)
 
 
 def continuation(seed: int) -> np.ndarray:
@@ -165,23 +181,19 @@ def seed_of(name: str) -> int:
 
 def empty_cache(model: Model, batch: int) -> Cache:
     """Return a dense cache without tokens."""
-    return build_cache(DenseConfig(), model.layer_shapes, batch, model.dtype)
+    return build_cache(DenseConfig(), model.layer_specs, batch, model.dtype)
 
 
 def prefill(
     model: Model, embeddings: Embeddings, cache: Cache, *, chunk: int | None = None
 ) -> tuple[mx.array, Cache]:
     """Run all prompt positions; return logits ``[B, T, V]`` and the cache."""
-    width, outputs = embeddings.hidden.shape[1], []
+    width, outputs = embeddings.piece.hidden.shape[1], []
     for start in range(0, width, chunk or width):
         stop = min(start + (chunk or width), width)
         lengths = tuple(min(max(n - start, 0), stop - start) for n in embeddings.lengths)
-        hidden, cache = model.forward(
-            embeddings.hidden[:, start:stop],
-            embeddings.positions[:, :, start:stop],
-            cache,
-            Span(cache.lengths, lengths, stop - start),
-        )
+        span = Span(cache.lengths, lengths, stop - start)
+        hidden, _, cache = model.forward(embeddings.piece.slice(start, stop), cache, span)
         outputs.append(model.logits(hidden))
     return mx.concatenate(outputs, axis=1), cache
 
@@ -193,11 +205,7 @@ def decode(
     outputs, batch = [], len(next_positions)
     for step in range(tokens.shape[1]):
         positions = mx.array([[[p + step] for p in next_positions]], mx.int32)
-        hidden, cache = model.forward(
-            model.embed_tokens(mx.array(tokens[:, step : step + 1])),
-            positions,
-            cache,
-            Span(cache.lengths, (1,) * batch, 1),
-        )
+        piece = Piece(model.embed_tokens(mx.array(tokens[:, step : step + 1])), positions)
+        hidden, _, cache = model.forward(piece, cache, Span(cache.lengths, (1,) * batch, 1))
         outputs.append(model.logits(hidden))
     return np.array(mx.concatenate(outputs, axis=1))

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.media import patches_of
 from tests.processors.tiny import SHAPES, change_json, copy_shapes, write_text_only
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import ImageGrid
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.processors import Processor, load_processor
 
@@ -46,17 +48,22 @@ def test_each_placeholder_becomes_its_visual_tokens(
     images = [Image.new("RGB", (width, height)) for height, width in sizes]
     text = "a red circle" * words + "?"
     inputs = prepare(dynamic, text.join([PLACE] * len(images)) + text, images, config=CONFIG)
-    counts = [grid.time * grid.height * grid.width // 4 for grid in inputs.image_grids]
+    grids = [ImageGrid(*medium.shape) for medium in inputs.media]
+    counts = [grid.time * grid.height * grid.width // 4 for grid in grids]
     long = [PLACE.replace("<|image_pad|>", "<|image_pad|>" * count) for count in counts]
     assert inputs.token_ids.dtype == np.int32
     assert inputs.token_ids.tolist() == dynamic.encode(text.join(long) + text)
-    assert inputs.image_sizes == tuple(sizes)
     if images:
-        assert inputs.patches is not None
-        assert inputs.patches.shape == (4 * sum(counts), 1176)
-        np.testing.assert_array_equal(inputs.patches, dynamic.process_images(images)[0])
+        assert patches_of(inputs).shape == (4 * sum(counts), 1176)
+        np.testing.assert_array_equal(patches_of(inputs), dynamic.process_images(images)[0])
+        ends = [medium.span[1] for medium in inputs.media]
+        assert [medium.span[1] - medium.span[0] for medium in inputs.media] == counts
+        assert all(
+            (inputs.token_ids[e - n : e] == dynamic.image_token_id).all()
+            for e, n in zip(ends, counts, strict=True)
+        )
     else:
-        assert inputs.patches is None
+        assert inputs.media == ()
 
 
 def test_token_ids_as_a_prompt(shapes: Processor) -> None:
@@ -70,8 +77,7 @@ def test_token_ids_as_a_prompt(shapes: Processor) -> None:
 def test_resize_shape_is_height_width(dynamic: Processor) -> None:
     config = PreprocessConfig(resize_shape=(56, 112))
     inputs = prepare(dynamic, PLACE, [Image.new("RGB", (30, 99))], config=config)
-    assert inputs.image_grids == ((1, 4, 8),)
-    assert inputs.image_sizes == ((99, 30),)
+    assert [medium.shape for medium in inputs.media] == [(1, 4, 8)]
 
 
 @pytest.mark.parametrize(

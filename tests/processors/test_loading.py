@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.processors.tiny import SHAPES, change_json, copy_shapes, write_text_only
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import ImageGrid
 from vlmkit.processors import load_processor
-from vlmkit.types import ImageGrid
 
 
 def remove(*names: str) -> Callable[[Path], object]:

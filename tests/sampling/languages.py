@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vlmkit.processors import load_processor
 from vlmkit.sampling import Grammar, build_stage
-from vlmkit.types import HostReducer
+from vlmkit.stages import HostReducer
 from vlmkit.vocabulary import Vocabulary
 
 Node = tuple  # ("none",) ("empty",) ("bytes", frozenset) ("cat", a, b) ("or", a, b) ("star", a)

@@ -20,7 +20,7 @@ from tests.sampling.languages import (
 )
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import ThinkingBlock
-from vlmkit.types import HostReducer
+from vlmkit.stages import HostReducer
 
 
 def test_the_answer_begins_after_the_thinking_block():

@@ -10,9 +10,11 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from tests.models.tiny import empty_cache, tensor
+from vlmkit.embed import embed_prompts
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Model, Span
 from vlmkit.models.lm_adapter import LmModel, build_lm
 from vlmkit.search import Extended, Search, SearchStart, SearchStep
-from vlmkit.types import Inputs, Model, Span
 
 VOCABULARY = 40
 QWEN2: dict[str, Any] = {
@@ -55,18 +57,18 @@ def qwen2(scale: float = 1.0) -> LmModel:
 
 
 def _text(row: Tokens) -> Inputs:
-    return Inputs(np.array(row, np.int32))
+    return Inputs.of(np.array(row, np.int32))
 
 
 def without_cache(model: Model, to_inputs: Callable[[Tokens], Inputs] = _text) -> Forward:
     """Return a model as a function that computes all tokens anew every time."""
 
     def forward(rows: Sequence[Tokens]) -> tuple[mx.array, mx.array]:
-        embeddings = model.embed([to_inputs(row) for row in rows])
+        embeddings = embed_prompts(model, [to_inputs(row) for row in rows])
         width, batch = len(rows[0]), len(rows)
         span = Span((0,) * batch, (width,) * batch, width)
         cache = empty_cache(model, batch)
-        hidden, _ = model.forward(embeddings.hidden, embeddings.positions, cache, span)
+        hidden, _, _ = model.forward(embeddings.piece, cache, span)
         return model.logits(hidden[:, -1]), hidden
 
     return forward

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping import (
     EosConfig,
     MaxTokensConfig,
@@ -21,7 +22,6 @@ from vlmkit.stopping import (
     build_stopping,
 )
 from vlmkit.stopping.any_of import combine_decisions
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 NOTHING: frozenset[str] = frozenset()
 PIECES = ["a", "b", "\n", "</", "think>", "<eos>", "<think>", "</think>", "Wait", "x\n"]

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests.stopping.simulate import measured, simulate
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import TokenEvent
 from vlmkit.stopping import (
     AllOfConfig,
     AnyOfConfig,
@@ -30,7 +31,6 @@ from vlmkit.stopping import (
     build_stopping,
     each_config,
 )
-from vlmkit.types import TokenEvent
 
 PIECES = ("a", "b", "ab", "ba ", "<think>", "</think>", "<eos>", "c")
 EOS_ID = 6

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.stopping.simulate import measured, simulate
 from vlmkit.config.run import load_run
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping import (
     AllOfConfig,
     AnyOfConfig,
@@ -26,7 +27,6 @@ from vlmkit.stopping import (
     each_config,
     token_limit,
 )
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 PIECES = ["a", "b", "\n", "<eos>", "<think>", "</think>"]
 EOS_ID = 3

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stopping.simulate import simulate
+from vlmkit.stages import Finish
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loop
 from vlmkit.stopping.stop_sequences import StopSequencesConfig, stop_sequences
-from vlmkit.types import Finish
 
 
 def test_all_of_ends_where_every_criterion_would() -> None:

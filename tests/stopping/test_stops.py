@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import Finish
 from vlmkit.stopping import (
     EosConfig,
     MaxTokensConfig,
@@ -20,7 +21,6 @@ from vlmkit.stopping import (
 )
 from vlmkit.stopping.max_tokens import max_tokens
 from vlmkit.stopping.stop_sequences import stop_sequences
-from vlmkit.types import Finish
 
 STOPS = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3)
 

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping import QWEN3_TRANSITION, S1_TRANSITION, ThinkingBudgetConfig
 from vlmkit.stopping.eos import EosMarkers
 from vlmkit.stopping.thinking_budget import thinking_budget
 from vlmkit.stopping.thinking_config import ThinkingMarkers, thinking_markers
-from vlmkit.types import StoppingCriterion
 
 A, B, C = 1, 2, 3
 EOS_ID = 9

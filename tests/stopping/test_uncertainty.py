@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import Finish
 from vlmkit.stopping import (
     ConfidenceStop,
     EntropyStop,
@@ -21,7 +22,6 @@ from vlmkit.stopping import (
 )
 from vlmkit.stopping.time_limit import time_limit
 from vlmkit.stopping.uncertainty import confidence_stop, entropy_stop
-from vlmkit.types import Finish
 
 # Token i has entropy i / 2 and confidence 1 / (1 + i), see `simulate.measured`.
 PIECES = ["a", "b", "c", "d", "<think>", "</think>", "so ", "\n"]

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import (
-    CacheConfig,
-    build_cache,
-    cache_num_bytes,
-    describe_cache,
-    join_rows,
-    select_rows,
-)
+from vlmkit.cache.build import CacheConfig, build_cache, describe_cache
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.rotating import RotatingConfig, rotating
+from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
 
 __all__ = [
     "AffineConfig",
@@ -27,4 +21,5 @@ __all__ = [
     "join_rows",
     "rotating",
     "select_rows",
+    "trim_rows",
 ]

@@ -12,7 +12,7 @@ from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.rotating import check_keep, rotating_layout
 from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.configbase import Int, StageConfig
-from vlmkit.types import CacheKind
+from vlmkit.interface import CacheKind
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -69,9 +69,9 @@ def affine(config: AffineConfig) -> CacheKind:
     per element in all.
 
     Example:
-        >>> from vlmkit.types import LayerShape, Span
+        >>> from vlmkit.interface import KVSpec, Span
         >>> kind = affine(AffineConfig(bits=4, group_size=32))
-        >>> state = kind.init(1, LayerShape(num_kv_heads=1, head_dim=32), mx.float32)
+        >>> state = kind.init(1, KVSpec(1, key_dim=32, value_dim=32), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(1,), width=1))
         >>> ones = mx.ones((1, 1, 1, 32))
         >>> state = kind.append(state, ones, ones, plan)
@@ -83,7 +83,9 @@ def affine(config: AffineConfig) -> CacheKind:
     layout = dense_layout
     if config.max_size is not None:
         layout = rotating_layout(config.max_size, config.keep)
-    return cache_kind(config.kind, layout, affine_storage(config))
+    return cache_kind(
+        config.kind, layout, affine_storage(config), settings=config.model_dump_json()
+    )
 
 
 def affine_storage(config: AffineConfig) -> Storage:

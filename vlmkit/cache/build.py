@@ -1,4 +1,4 @@
-"""The cache of a whole model: build it from a config, take rows out of it, put rows together."""
+"""The cache of a whole model: which kind each layer gets under a config."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from pydantic import Field
 
 from vlmkit.cache.affine import GROUP_SIZES, AffineConfig, affine, affine_storage
 from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.rotating import RotatingConfig, rotating
+from vlmkit.cache.recurrent import recurrent
+from vlmkit.cache.rotating import RotatingConfig, rotating, windowed
 from vlmkit.cache.storage import Codec, Storage, plain
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Cache, CacheKind, LayerShape
+from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
 CacheConfig = Annotated[DenseConfig | RotatingConfig | AffineConfig, Field(discriminator="kind")]
 
 
 def build_cache(
-    config: CacheConfig, layer_shapes: Sequence[LayerShape], batch: int, dtype: mx.Dtype
+    config: CacheConfig, layer_specs: Sequence[LayerSpec], batch: int, dtype: mx.Dtype
 ) -> Cache:
     """Build an empty cache.
 
+    The config applies to every attention layer. A layer with a sliding window holds that window,
+    stored as the config says; a recurrent layer holds its own state.
+
     Args:
-        config: the cache's config; it applies to every layer.
-        layer_shapes: what each layer stores per token.
+        config: the cache's config.
+        layer_specs: what each layer stores.
         batch: number of rows.
         dtype: the dtype of keys and values as the model computes them.
 
@@ -33,111 +37,120 @@ def build_cache(
         VlmkitError: the config can't work for these layers.
 
     Example:
-        >>> cache = build_cache(DenseConfig(), [LayerShape(2, 64)] * 3, batch=1, dtype=mx.float32)
+        >>> cache = build_cache(DenseConfig(), [KVSpec(2, 64, 64)] * 3, batch=1, dtype=mx.float32)
         >>> len(cache.layers), cache.lengths
         (3, (0,))
     """
-    check_layers(config, layer_shapes)
-    kind = _kind(config)
-    layers = tuple(kind.init(batch, shape, dtype) for shape in layer_shapes)
-    return Cache((kind,) * len(layers), layers, (0,) * batch)
+    check_layers(config, layer_specs)
+    made: dict[object, LayerKind] = {}
+    kinds, layers = [], []
+    for spec in layer_specs:
+        state: Any
+        if isinstance(spec, RecurrentSpec):
+            kind = made.setdefault("recurrent", recurrent())
+            state = kind.init(batch, spec, dtype)  # type: ignore[arg-type]
+        else:
+            if spec.window not in made:
+                made[spec.window] = _kind(config, spec.window)
+            kind = made[spec.window]
+            state = kind.init(batch, spec, dtype)  # type: ignore[arg-type]
+        kinds.append(kind)
+        layers.append(state)
+    return Cache(tuple(kinds), tuple(layers), (0,) * batch)
 
 
-def check_layers(config: CacheConfig, layer_shapes: Sequence[LayerShape]) -> None:
-    """Raise VlmkitError unless the config works for every layer."""
+def check_layers(config: CacheConfig, layer_specs: Sequence[LayerSpec]) -> None:
+    """Raise VlmkitError unless the config works for every attention layer."""
     if not isinstance(config, AffineConfig):
         return
-    for index, shape in enumerate(layer_shapes):
-        if shape.head_dim % config.group_size == 0:
+    for index, spec in enumerate(layer_specs):
+        if isinstance(spec, RecurrentSpec):
             continue
-        sizes = [str(size) for size in GROUP_SIZES if shape.head_dim % size == 0]
+        dims = {spec.key_dim, spec.value_dim}
+        if all(dim % config.group_size == 0 for dim in dims):
+            continue
+        sizes = [str(size) for size in GROUP_SIZES if all(dim % size == 0 for dim in dims)]
         remedy = f"use group_size {' or '.join(sizes)}" if sizes else "use a cache of kind dense"
+        found = " and ".join(str(dim) for dim in sorted(dims))
         raise VlmkitError(
-            f"cache.group_size: {config.group_size} does not divide head_dim {shape.head_dim} "
+            f"cache.group_size: {config.group_size} does not divide head_dim {found} "
             f"of layer {index}; {remedy}"
         )
 
 
-def _kind(config: CacheConfig) -> CacheKind:
+def _kind(config: CacheConfig, window: int | None) -> CacheKind:
     match config:
         case DenseConfig():
-            return dense(config)
+            return dense(config) if window is None else windowed(config.kind, window)
         case RotatingConfig():
-            return rotating(config)
+            if window is None:
+                return rotating(config)
+            return windowed(config.kind, min(window, config.max_size - config.keep))
         case AffineConfig():
+            if window is not None:
+                held = config.max_size - config.keep if config.max_size else window
+                config = config.model_copy(update={"max_size": min(window, held), "keep": 0})
             return affine(config)
         case _:
             assert_never(config)
 
 
 def describe_cache(
-    config: CacheConfig, layer_shapes: Sequence[LayerShape], dtype: mx.Dtype
+    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
 ) -> dict[str, Any]:
     """Return what the config comes to on these layers, counted from arrays as stored.
 
     Returns:
         The config's fields, ``num_layers``, ``key_bits_per_element`` and
         ``value_bits_per_element`` (scales and biases included), and ``bytes_per_token`` over all
-        layers. Buffers are allocated in steps of 256 slots.
+        attention layers. Buffers are allocated in steps of 256 slots. Where the model has them,
+        also ``sliding_windows`` (by size, the layers that hold no more than that) and
+        ``recurrent_layers``, which the config does not change, with their ``bytes_per_row``.
 
     Raises:
         VlmkitError: the config can't work for these layers.
 
     Example:
         >>> config = AffineConfig(bits=4, group_size=64)
-        >>> facts = describe_cache(config, [LayerShape(2, 64)] * 3, mx.float32)
+        >>> facts = describe_cache(config, [KVSpec(2, 64, 64)] * 3, mx.float32)
         >>> facts["key_bits_per_element"], facts["bytes_per_token"]
         (4.5, 432)
     """
-    check_layers(config, layer_shapes)
+    check_layers(config, layer_specs)
     storage = Storage(plain, plain)
     if isinstance(config, AffineConfig):
         storage = affine_storage(config)
-    num_elements = sum(shape.num_kv_heads * shape.head_dim for shape in layer_shapes)
-    key_bytes, value_bytes = (
-        sum(_token_bytes(codec, shape, dtype) for shape in layer_shapes)
-        for codec in (storage.keys, storage.values)
+    attention = [spec for spec in layer_specs if isinstance(spec, KVSpec)]
+    key_bytes = sum(
+        _token_bytes(storage.keys, spec.num_kv_heads, spec.key_dim, dtype) for spec in attention
     )
-    return {
+    value_bytes = sum(
+        _token_bytes(storage.values, spec.num_kv_heads, spec.value_dim, dtype) for spec in attention
+    )
+    num_keys = sum(spec.num_kv_heads * spec.key_dim for spec in attention)
+    num_values = sum(spec.num_kv_heads * spec.value_dim for spec in attention)
+    facts: dict[str, Any] = {
         **config.model_dump(mode="json"),
-        "num_layers": len(layer_shapes),
-        "key_bits_per_element": 8 * key_bytes / max(num_elements, 1),
-        "value_bits_per_element": 8 * value_bytes / max(num_elements, 1),
+        "num_layers": len(layer_specs),
+        "key_bits_per_element": 8 * key_bytes / max(num_keys, 1),
+        "value_bits_per_element": 8 * value_bytes / max(num_values, 1),
         "bytes_per_token": key_bytes + value_bytes,
     }
+    windows: dict[int, list[int]] = {}
+    for index, spec in enumerate(layer_specs):
+        if isinstance(spec, KVSpec) and spec.window is not None:
+            windows.setdefault(spec.window, []).append(index)
+    if windows:
+        facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
+    states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]
+    if states:
+        kind = recurrent()
+        facts["recurrent_layers"] = [
+            index for index, spec in enumerate(layer_specs) if isinstance(spec, RecurrentSpec)
+        ]
+        facts["bytes_per_row"] = sum(kind.num_bytes(kind.init(1, spec, dtype)) for spec in states)
+    return facts
 
 
-def _token_bytes(codec: Codec, shape: LayerShape, dtype: mx.Dtype) -> int:
-    stored = codec.encode(mx.zeros((1, shape.num_kv_heads, 1, shape.head_dim), dtype))
-    return sum(x.nbytes for x in stored)
-
-
-def cache_num_bytes(cache: Cache) -> int:
-    """Return the bytes of all arrays of the cache, free slots included."""
-    return sum(kind.num_bytes(layer) for kind, layer in zip(cache.kinds, cache.layers, strict=True))
-
-
-def select_rows(cache: Cache, rows: Sequence[int]) -> Cache:
-    """Return a cache of these rows, in this order. A row may come twice."""
-    layers = tuple(
-        kind.select(layer, rows) for kind, layer in zip(cache.kinds, cache.layers, strict=True)
-    )
-    return Cache(cache.kinds, layers, tuple(cache.lengths[row] for row in rows))
-
-
-def join_rows(caches: Sequence[Cache]) -> Cache:
-    """Return one cache with the rows of all, in order.
-
-    Args:
-        caches: one or more, built from equal configs. Buffers of different sizes are brought to
-            the largest.
-    """
-    first = caches[0]
-    if any([k.name for k in one.kinds] != [k.name for k in first.kinds] for one in caches):
-        kinds = [sorted({kind.name for kind in one.kinds}) for one in caches]
-        raise VlmkitError(f"caches of different kinds can't be joined: {kinds}")
-    layers = tuple(
-        kind.join([cache.layers[index] for cache in caches])
-        for index, kind in enumerate(first.kinds)
-    )
-    return Cache(first.kinds, layers, tuple(n for cache in caches for n in cache.lengths))
+def _token_bytes(codec: Codec, num_heads: int, dim: int, dtype: mx.Dtype) -> int:
+    return sum(x.nbytes for x in codec.encode(mx.zeros((1, num_heads, 1, dim), dtype)))

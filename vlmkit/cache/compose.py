@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -10,7 +10,7 @@ import mlx.core as mx
 from vlmkit.cache.attention import attention
 from vlmkit.cache.layout import Layout, Plan
 from vlmkit.cache.storage import Storage, Stored
-from vlmkit.types import CacheKind, LayerShape, Span
+from vlmkit.interface import CacheKind, KVSpec, Span
 
 
 class KVState(NamedTuple):
@@ -21,19 +21,25 @@ class KVState(NamedTuple):
     ends: mx.array  # int32 [B]: tokens seen per row
 
 
-def cache_kind(name: str, layout: Layout, storage: Storage) -> CacheKind:
+def cache_kind(
+    name: str, layout: Layout, storage: Storage, *, settings: Hashable = ()
+) -> CacheKind:
     """Compose a cache kind.
 
     Args:
         name: what reports call it.
         layout: which slot a token takes and what a query sees.
         storage: how the content of a slot is stored.
+        settings: what else tells this kind from others of its name.
     """
 
-    def init(batch: int, shape: LayerShape, dtype: mx.Dtype) -> KVState:
-        empty = mx.zeros((batch, shape.num_kv_heads, 0, shape.head_dim), dtype)
+    def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> KVState:
+        keys, values = (
+            mx.zeros((batch, spec.num_kv_heads, 0, dim), dtype)
+            for dim in (spec.key_dim, spec.value_dim)
+        )
         ends = mx.zeros((batch,), mx.int32)
-        return KVState(storage.keys.encode(empty), storage.values.encode(empty), ends)
+        return KVState(storage.keys.encode(keys), storage.values.encode(values), ends)
 
     def plan(state: KVState, span: Span) -> Plan:
         return layout.plan(num_slots(state), span)
@@ -66,7 +72,13 @@ def cache_kind(name: str, layout: Layout, storage: Storage) -> CacheKind:
             mx.concatenate([state.ends for state in resized]),
         )
 
-    return CacheKind(name, init, plan, append, attend, fetch, _select, join, _num_bytes)
+    def trim(state: KVState, seen: Sequence[int], kept: Sequence[int]) -> KVState:
+        layout.check_trim(seen, kept)
+        return state._replace(ends=mx.array(list(kept), mx.int32))
+
+    return CacheKind(
+        name, settings, init, plan, append, attend, fetch, _select, join, trim, _num_bytes
+    )
 
 
 def num_slots(state: KVState) -> int:

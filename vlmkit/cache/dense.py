@@ -8,7 +8,7 @@ from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.storage import Storage, plain
 from vlmkit.configbase import StageConfig
-from vlmkit.types import CacheKind
+from vlmkit.interface import CacheKind
 
 
 class DenseConfig(StageConfig):
@@ -22,9 +22,9 @@ def dense(config: DenseConfig) -> CacheKind:
 
     Example:
         >>> import mlx.core as mx
-        >>> from vlmkit.types import LayerShape, Span
+        >>> from vlmkit.interface import KVSpec, Span
         >>> kind = dense(DenseConfig())
-        >>> state = kind.init(1, LayerShape(num_kv_heads=1, head_dim=4), mx.float32)
+        >>> state = kind.init(1, KVSpec(1, key_dim=4, value_dim=4), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(3,), width=3))
         >>> state = kind.append(state, mx.ones((1, 1, 3, 4)), mx.ones((1, 1, 3, 4)), plan)
         >>> kind.attend(state, mx.ones((1, 2, 3, 4)), plan, 0.5).shape

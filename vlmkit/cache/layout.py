@@ -7,12 +7,12 @@ right-padded batch lands where no valid query looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.types import Span
+from vlmkit.interface import Span
 
 GROWTH = 256
 """Buffers grow in steps of this many slots."""
@@ -34,6 +34,8 @@ class Layout(NamedTuple):
     plan: Callable[[int, Span], Plan]  # (slots now, what is added) -> plan
     moves: Callable[[mx.array, int, int], mx.array]
     # moves(tokens per row [B], slots now, slots wanted) -> int32 [B, wanted]: the slot to copy from
+    check_trim: Callable[[Sequence[int], Sequence[int]], None]
+    # (tokens seen per row, tokens to keep per row): VlmkitError where some of these are gone
 
 
 def round_up(count: int) -> int:
@@ -47,7 +49,7 @@ def round_up(count: int) -> int:
 
 def row_ends(span: Span) -> mx.array:
     """Return the tokens per row after ``span``: int32 [B]."""
-    return mx.array([s + n for s, n in zip(span.starts, span.lengths, strict=True)], mx.int32)
+    return mx.array(span.ends, mx.int32)
 
 
 def token_numbers(span: Span) -> mx.array:
@@ -82,4 +84,8 @@ def _dense_moves(ends: mx.array, num_slots: int, wanted: int) -> mx.array:
     return mx.broadcast_to(slots, (ends.shape[0], wanted))
 
 
-dense_layout = Layout(plan=_dense_plan, moves=_dense_moves)
+def _keeps_all(seen: Sequence[int], kept: Sequence[int]) -> None:
+    """Every prefix is still there."""
+
+
+dense_layout = Layout(plan=_dense_plan, moves=_dense_moves, check_trim=_keeps_all)

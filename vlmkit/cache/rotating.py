@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -12,7 +13,8 @@ from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import Layout, Plan, linear_plan, round_up, row_ends, token_numbers
 from vlmkit.cache.storage import Storage, plain
 from vlmkit.configbase import Int, StageConfig
-from vlmkit.types import CacheKind, Span
+from vlmkit.errors import VlmkitError
+from vlmkit.interface import CacheKind, Span
 
 
 class RotatingConfig(StageConfig):
@@ -44,9 +46,9 @@ def rotating(config: RotatingConfig) -> CacheKind:
     the first query of a chunk needs tokens that the last one has already dropped.
 
     Example:
-        >>> from vlmkit.types import LayerShape
+        >>> from vlmkit.interface import KVSpec
         >>> kind = rotating(RotatingConfig(max_size=4, keep=1))
-        >>> state = kind.init(1, LayerShape(num_kv_heads=1, head_dim=4), mx.float32)
+        >>> state = kind.init(1, KVSpec(1, key_dim=4, value_dim=4), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(6,), width=6))
         >>> state = kind.append(state, mx.ones((1, 1, 6, 4)), mx.ones((1, 1, 6, 4)), plan)
         >>> plan = kind.plan(state, Span(starts=(6,), lengths=(1,), width=1))
@@ -58,7 +60,19 @@ def rotating(config: RotatingConfig) -> CacheKind:
     arXiv 2309.17453.
     """
     layout = rotating_layout(config.max_size, config.keep)
-    return cache_kind(config.kind, layout, Storage(plain, plain))
+    settings = (config.max_size, config.keep)
+    return cache_kind(config.kind, layout, Storage(plain, plain), settings=settings)
+
+
+def windowed(name: str, window: int) -> CacheKind:
+    """Build the cache of a layer whose queries see the last ``window`` tokens only.
+
+    Args:
+        name: the kind that the cache's config asked for.
+        window: tokens that a query sees, itself included, at least 1.
+    """
+    layout = rotating_layout(window, 0)
+    return cache_kind(name, layout, Storage(plain, plain), settings=("window", window))
 
 
 def rotating_layout(max_size: int, keep: int) -> Layout:
@@ -67,8 +81,20 @@ def rotating_layout(max_size: int, keep: int) -> Layout:
     S is the number of slots of the buffer. While no row has more than S tokens that is slot j.
     """
     return Layout(
-        plan=partial(_plan, max_size=max_size, keep=keep), moves=partial(_moves, keep=keep)
+        plan=partial(_plan, max_size=max_size, keep=keep),
+        moves=partial(_moves, keep=keep),
+        check_trim=partial(_check_trim, max_size=max_size),
     )
+
+
+def _check_trim(seen: Sequence[int], kept: Sequence[int], max_size: int) -> None:
+    for before, after in zip(seen, kept, strict=True):
+        if after < before and before > max_size:
+            raise VlmkitError(
+                f"cache: a window of {max_size} tokens has dropped tokens of the {before} it saw, "
+                f"so it cannot go back to {after}; keep the earlier state, or use a cache of kind "
+                "dense"
+            )
 
 
 def _plan(num_slots: int, span: Span, max_size: int, keep: int) -> Plan:

@@ -11,10 +11,10 @@ from vlmkit.errors import VlmkitError
 if TYPE_CHECKING:
     from vlmkit.config.run import ResolvedRun, RunConfig
     from vlmkit.engine import Request
+    from vlmkit.interface import Model
     from vlmkit.pipeline import PipelineConfig
     from vlmkit.processors import Processor
     from vlmkit.results import GenerationResult
-    from vlmkit.types import Model
 
 
 def read_question(config: RunConfig) -> str:

@@ -13,7 +13,8 @@ from vlmkit.contrast.icd import IcdConfig, icd, icd_inputs
 from vlmkit.contrast.m3id import M3idConfig, m3id
 from vlmkit.contrast.streams import StreamMarkers, without_images
 from vlmkit.contrast.vcd import VcdConfig, vcd, vcd_inputs
-from vlmkit.types import Contrast, Inputs
+from vlmkit.inputs import Inputs
+from vlmkit.stages import Contrast
 
 ContrastConfig = Annotated[
     CfgConfig | ContrastiveDecodingConfig | DolaConfig | VcdConfig | IcdConfig | M3idConfig,
@@ -74,7 +75,7 @@ def other_inputs(
 
     Example:
         >>> import numpy as np
-        >>> text = Inputs(np.array([4, 5, 6], np.int32))
+        >>> text = Inputs.of(np.array([4, 5, 6], np.int32))
         >>> markers = StreamMarkers(lambda text: (), frozenset({9}), {7}, {8}, (3, 2, 14))
         >>> other_inputs(CfgConfig(), text, markers, seed=0, sample=0)[0].token_ids.tolist()
         [6]

@@ -11,7 +11,8 @@ from vlmkit.configbase import Float, StageConfig
 from vlmkit.contrast.difference import keep_support, logprobs, only
 from vlmkit.contrast.streams import StreamMarkers, has_images, without_images
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Contrast, Inputs
+from vlmkit.inputs import Inputs
+from vlmkit.stages import Contrast
 
 
 class CfgConfig(StageConfig):
@@ -84,4 +85,4 @@ def cfg_inputs(
         return negative
     if has_images(inputs, markers):
         return without_images(inputs, markers, kind="cfg")
-    return inputs._replace(token_ids=inputs.token_ids[-1:])
+    return Inputs.of(inputs.token_ids[-1:])

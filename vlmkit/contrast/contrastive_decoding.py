@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.contrast.difference import keep_plausible, logprobs, only
-from vlmkit.types import Contrast
+from vlmkit.stages import Contrast
 
 
 class ContrastiveDecodingConfig(StageConfig):

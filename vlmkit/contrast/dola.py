@@ -11,7 +11,7 @@ from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.contrast.difference import LOWEST, keep_plausible, logprobs
 from vlmkit.errors import VlmkitError
 from vlmkit.numerics import total_mass
-from vlmkit.types import Contrast
+from vlmkit.stages import Contrast
 
 _TINY = 1e-37  # below it a float32 probability counts as 0, and adds nothing to a divergence
 

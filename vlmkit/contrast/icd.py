@@ -11,7 +11,8 @@ from vlmkit.configbase import Float, StageConfig
 from vlmkit.contrast.difference import away_from
 from vlmkit.contrast.streams import StreamMarkers, end_of_images
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Contrast, Inputs
+from vlmkit.inputs import Inputs
+from vlmkit.stages import Contrast
 
 DISTURBANCE = (
     "You are a confused objects detector to provide a fuzzy overview or impression of the image."
@@ -73,4 +74,4 @@ def icd_inputs(config: IcdConfig, inputs: Inputs, markers: StreamMarkers) -> Inp
     if not len(ids):
         raise VlmkitError(f"icd: the disturbance {config.disturbance!r} has no token")
     before, after = inputs.token_ids[:place], inputs.token_ids[place:]
-    return inputs._replace(token_ids=np.concatenate([before, ids, after]))
+    return Inputs.of(np.concatenate([before, ids, after]), inputs.media)

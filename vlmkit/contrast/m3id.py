@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.contrast.difference import keep_plausible, logprobs, only
-from vlmkit.types import Contrast
+from vlmkit.stages import Contrast
 
 _LONGEST = 20.0  # e²⁰: the image's share of the difference is all that float32 still holds
 

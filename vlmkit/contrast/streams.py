@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Inputs
+from vlmkit.inputs import Inputs
 
 
 class StreamMarkers(NamedTuple):
@@ -40,7 +40,7 @@ def without_images(inputs: Inputs, markers: StreamMarkers, *, kind: str) -> Inpu
 
     Example:
         >>> markers = StreamMarkers(lambda text: (), frozenset({9}), {7}, {8}, (3, 2, 14))
-        >>> prompt = Inputs(np.array([1, 7, 9, 9, 8, 2, 7], np.int32))
+        >>> prompt = Inputs.of(np.array([1, 7, 9, 9, 8, 2, 7], np.int32))
         >>> without_images(prompt, markers, kind="m3id").token_ids.tolist()
         [1, 2, 7]
     """
@@ -56,7 +56,7 @@ def without_images(inputs: Inputs, markers: StreamMarkers, *, kind: str) -> Inpu
     kept = ids[~(visual | opens | closes)]
     if not len(kept):
         raise VlmkitError(f"{kind}: nothing remains of the prompt without its images; add a text")
-    return Inputs(kept)
+    return Inputs.of(kept)
 
 
 def end_of_images(inputs: Inputs, markers: StreamMarkers) -> int | None:
@@ -64,7 +64,7 @@ def end_of_images(inputs: Inputs, markers: StreamMarkers) -> int | None:
 
     Example:
         >>> markers = StreamMarkers(lambda text: (), frozenset({9}), {7}, {8}, (3, 2, 14))
-        >>> end_of_images(Inputs(np.array([1, 7, 9, 9, 8, 2], np.int32)), markers)
+        >>> end_of_images(Inputs.of(np.array([1, 7, 9, 9, 8, 2], np.int32)), markers)
         5
     """
     places = np.flatnonzero(_is_visual(inputs, markers))

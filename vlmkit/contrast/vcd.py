@@ -12,7 +12,8 @@ from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.contrast.difference import away_from
 from vlmkit.contrast.streams import StreamMarkers
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Contrast, Inputs
+from vlmkit.inputs import Inputs, Media
+from vlmkit.stages import Contrast
 
 NUM_NOISE_STEPS = 1000
 
@@ -63,14 +64,18 @@ def vcd_inputs(
     Raises:
         VlmkitError: the prompt has no image.
     """
-    if inputs.patches is None or not inputs.image_grids:
+    if not inputs.media:
         raise VlmkitError(
             "vcd: the prompt has no image to noise; give it one, or use cfg with a negative_prompt"
         )
-    patches = noise_patches(
-        inputs.patches, markers.patch_shape, step=step, seed=seed, sample=sample
-    )
-    return inputs._replace(patches=patches)
+    patches = np.concatenate([medium.data for medium in inputs.media])
+    noised = noise_patches(patches, markers.patch_shape, step=step, seed=seed, sample=sample)
+    media, start = [], 0
+    for medium in inputs.media:
+        data = noised[start : start + len(medium.data)]
+        media.append(Media.of(medium.kind, data, medium.shape, medium.span))
+        start += len(data)
+    return Inputs.of(inputs.token_ids, media)
 
 
 def image_share(step: int) -> float:

@@ -16,11 +16,12 @@ from vlmkit.contrast import (
 from vlmkit.engine.lanes import RowContrast
 from vlmkit.engine.request import Request, prepare_inputs
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor, load_processor
-from vlmkit.types import Inputs, Model
 
 
 class Amateur(NamedTuple):
@@ -80,7 +81,7 @@ def row_contrast(
     sees = isinstance(model, VisionLanguageModel)
     method = build_contrast(
         config,
-        num_layers=len(model.layer_shapes),
+        num_layers=len(model.layer_specs),
         tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
     )
     key = (config.model_dump_json(), None if amateur is None else id(amateur.model))

@@ -17,8 +17,10 @@ import numpy as np
 from vlmkit.cache import join_rows, select_rows
 from vlmkit.decode import decode_hidden
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Cache, DecodeState, Hidden, Model
 from vlmkit.prefill import prefill_branches, prefill_hidden
-from vlmkit.types import Cache, Contrast, DecodeState, Hidden, Inputs, Model
+from vlmkit.stages import Contrast
 
 
 class RowContrast(NamedTuple):

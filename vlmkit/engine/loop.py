@@ -30,7 +30,7 @@ from vlmkit.engine.rows import (
 from vlmkit.engine.sampler_groups import init_groups
 from vlmkit.engine.searching import Path, start_search
 from vlmkit.engine.stepping import Batch, Flight, choose, join_batches, launch, observe
-from vlmkit.types import Model
+from vlmkit.interface import Model
 
 
 class LoopOptions(NamedTuple):

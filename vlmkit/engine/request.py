@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, prepare
 from vlmkit.processors import Processor
-from vlmkit.types import Inputs, Model
 
 
 class Request(NamedTuple):

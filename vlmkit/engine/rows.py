@@ -19,16 +19,10 @@ from vlmkit.engine.text import (
     release_text,
 )
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Pytree
 from vlmkit.search import Search
-from vlmkit.types import (
-    Decision,
-    Finish,
-    Inputs,
-    Pytree,
-    StepTrace,
-    StoppingCriterion,
-    TokenEvent,
-)
+from vlmkit.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
 
 
 class RowSpec(NamedTuple):

@@ -18,12 +18,13 @@ from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.engine.sampler_groups import RowSampler
 from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Cache, Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
 from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
 from vlmkit.search import build_search
 from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
-from vlmkit.types import Cache, Inputs, Model
 
 
 def build_row(
@@ -110,7 +111,7 @@ def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = Fals
         VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, a
             search that is to be traced.
     """
-    build_cache(pipeline.cache, model.layer_shapes, 0, model.dtype)
+    build_cache(pipeline.cache, model.layer_specs, 0, model.dtype)
     check_clock(pipeline)
     if trace and pipeline.search is not None:
         raise VlmkitError(
@@ -137,7 +138,7 @@ def run_rows(
 
 
 def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
-    return build_cache(config, model.layer_shapes, batch, model.dtype)
+    return build_cache(config, model.layer_specs, batch, model.dtype)
 
 
 def _num_packed(model: Model) -> int:
@@ -154,7 +155,7 @@ def effective_config(
     """What really ran: the pipeline with all defaults, the cache per layer, backends, dtype."""
     return {
         "pipeline": pipeline.model_dump(mode="json"),
-        "cache": describe_cache(pipeline.cache, model.layer_shapes, model.dtype),
+        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
         "model_type": model.config.model_type,
         "dtype": str(model.dtype).removeprefix("mlx.core."),
         "packed_modules": _num_packed(model),

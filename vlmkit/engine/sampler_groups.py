@@ -10,9 +10,9 @@ import numpy as np
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
+from vlmkit.interface import Pytree
 from vlmkit.random import uniforms
 from vlmkit.sampling import SamplerChain, join_states
-from vlmkit.types import Pytree
 
 
 class RowSampler(NamedTuple):

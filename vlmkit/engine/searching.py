@@ -16,7 +16,7 @@ from vlmkit.engine.lanes import RowLogits
 from vlmkit.engine.rows import RowState, Step, Taken, nothing_to_draw, observe_token
 from vlmkit.numerics import log_softmax
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
-from vlmkit.types import Decision
+from vlmkit.stages import Decision
 
 
 class Trail(NamedTuple):

@@ -29,7 +29,7 @@ from vlmkit.engine.sampler_groups import (
 )
 from vlmkit.engine.searching import Move, Path, Searching, advance_search
 from vlmkit.numerics import entropy, log_softmax
-from vlmkit.types import StepTrace
+from vlmkit.stages import StepTrace
 
 
 class Drawn(NamedTuple):

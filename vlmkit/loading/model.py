@@ -11,6 +11,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.interface import Model
 from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
 from vlmkit.loading.install import Weights, flat_parameters, install_weights, rename_weights
 from vlmkit.loading.memory import on_cpu
@@ -20,7 +21,6 @@ from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import Family, find_family
 from vlmkit.models.lm_adapter import LmModel
 from vlmkit.models.vlm import VisionLanguageModel
-from vlmkit.types import Model
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 _STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.inputs import Piece
+from vlmkit.interface import Cache, CacheKind, Forwarded, Pytree, Span
 from vlmkit.models.activations import silu
 from vlmkit.models.config import TextConfig
 from vlmkit.models.rope import Rotation, mrope_rotation, rotate
-from vlmkit.types import Cache, CacheKind, Pytree, Span
 
 
 class Attention(nn.Module):
@@ -92,36 +93,32 @@ class Decoder(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def __call__(
-        self,
-        hidden: mx.array,
-        positions: mx.array,
-        cache: Cache,
-        span: Span,
-        early_layers: Sequence[int] = (),
-    ) -> tuple[mx.array, tuple[mx.array, ...], Cache]:
-        """Run all layers; see ``forward_early`` of :class:`vlmkit.types.Model` for the shapes."""
-        config = self.config
+        self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
+    ) -> Forwarded:
+        """Run all layers; see ``forward`` of :class:`vlmkit.interface.Model`."""
+        config, hidden = self.config, piece.hidden
         angles = mrope_rotation(
-            positions,
+            piece.positions,
             head_dim=config.head_dim,
             theta=config.rope_theta,
             sections=config.mrope_section,
             dtype=hidden.dtype,
         )
         plans = plan_kinds(cache, span)
-        shape, states, early = hidden.shape, [], {}
+        shape, states, tapped = hidden.shape, [], []
         # Matrix products would flatten and unflatten each operand by themselves.
         hidden = hidden.reshape(-1, config.hidden_size)
         for index, (layer, kind, state) in enumerate(
             zip(self.layers, cache.kinds, cache.layers, strict=True)
         ):
-            if index in early_layers:
-                early[index] = hidden.reshape(shape)
+            if index in taps:
+                tapped.append(hidden.reshape(shape))
             hidden, state = layer(hidden, angles, kind, state, plans[id(kind)])
+            if index < len(piece.features):
+                hidden = hidden + piece.features[index].reshape(hidden.shape)
             states.append(state)
-        following = advance(cache, tuple(states), span)
-        tapped = tuple(early[index] for index in early_layers)
-        return self.norm(hidden).reshape(shape), tapped, following
+        following = Cache(cache.kinds, tuple(states), span.ends)
+        return Forwarded(self.norm(hidden).reshape(shape), tuple(tapped), following)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
@@ -136,12 +133,6 @@ def plan_kinds(cache: Cache, span: Span) -> dict[int, Pytree]:
     """Plan a forward pass once per kind of cache, by the identity of the kind."""
     plans: dict[int, Pytree] = {}
     for kind, state in zip(cache.kinds, cache.layers, strict=True):
-        if id(kind) not in plans:
+        if isinstance(kind, CacheKind) and id(kind) not in plans:
             plans[id(kind)] = kind.plan(state, span)
     return plans
-
-
-def advance(cache: Cache, layers: tuple[Pytree, ...], span: Span) -> Cache:
-    """Return the cache with the new layer states and each row's length grown by the span's."""
-    lengths = tuple(s + n for s, n in zip(span.starts, span.lengths, strict=True))
-    return Cache(cache.kinds, layers, lengths)

@@ -19,11 +19,12 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from vlmkit.errors import VlmkitError
-from vlmkit.models.decoder import advance, plan_kinds
+from vlmkit.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.interface import Cache, CacheKind, Features, Forwarded, KVSpec, Pytree, Span
+from vlmkit.models.decoder import plan_kinds
 from vlmkit.models.families import unsupported
 from vlmkit.models.section import Section
 from vlmkit.models.tokens import check_token_ids
-from vlmkit.types import Cache, CacheKind, Embeddings, Inputs, LayerShape, Pytree, Span
 
 _BODIES = ("model", "transformer", "backbone")
 """What mlx-lm's architectures call the part before the head."""
@@ -64,7 +65,7 @@ def build_lm(config: Mapping[str, Any]) -> nn.Module:
 
 
 class LmModel(nn.Module):
-    """An mlx-lm model as functions of its inputs; satisfies :class:`vlmkit.types.Model`.
+    """An mlx-lm model as functions of its inputs; satisfies :class:`vlmkit.interface.Model`.
 
     What it calls hidden before the decoder are the token ids, ``[B, L, 1]``: embedding them is
     the architecture's own affair.
@@ -82,12 +83,12 @@ class LmModel(nn.Module):
         super().__init__()
         self.lm = lm
         self.config = _parse(config)
-        self._layer_shapes = _probe(lm, self.config.model_type)
+        self._layer_specs = _probe(lm, self.config.model_type)
 
     @property
-    def layer_shapes(self) -> tuple[LayerShape, ...]:
+    def layer_specs(self) -> tuple[KVSpec, ...]:
         """What each decoder layer stores per token."""
-        return self._layer_shapes
+        return self._layer_specs
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -97,48 +98,63 @@ class LmModel(nn.Module):
         dtype: mx.Dtype = min(floats, key=lambda x: x.ndim).dtype
         return dtype
 
-    def embed(self, batch: Sequence[Inputs]) -> Embeddings:
+    def encode(self, media: Sequence[Media]) -> tuple[Features, ...]:
+        """Refuse: there is no encoder."""
+        if media:
+            raise VlmkitError(
+                f"{self.config.model_type} is a text-only model; it cannot take images"
+            )
+        return ()
+
+    def embed(
+        self,
+        batch: Sequence[Inputs],
+        features: Mapping[bytes, Features],
+        starts: Sequence[int] | None = None,
+    ) -> Embeddings:
         """Lay the prompts out as one right-padded batch.
 
         Raises:
             VlmkitError: there are images, a prompt is empty, or an id is outside the vocabulary.
         """
-        lengths = tuple(len(inputs.token_ids) for inputs in batch)
+        starts = (0,) * len(batch) if starts is None else starts
+        ends = tuple(len(inputs.token_ids) for inputs in batch)
+        lengths = tuple(end - start for end, start in zip(ends, starts, strict=True))
         ids = np.zeros((len(batch), max(lengths)), np.int32)
-        for row, inputs in enumerate(batch):
-            if inputs.image_grids:
-                raise VlmkitError(
-                    f"{self.config.model_type} is a text-only model; it cannot take images"
-                )
+        for row, (inputs, start) in enumerate(zip(batch, starts, strict=True)):
+            self.encode(inputs.media)
             check_token_ids(inputs, self.config.vocab_size)
-            ids[row, : lengths[row]] = inputs.token_ids
-        positions = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), (1, *ids.shape))
-        return Embeddings(self.embed_tokens(mx.array(ids)), mx.array(positions), lengths, lengths)
+            ids[row, : lengths[row]] = inputs.token_ids[start:]
+        positions = np.array(starts, np.int32)[:, None] + np.arange(ids.shape[1], dtype=np.int32)
+        piece = Piece(self.embed_tokens(mx.array(ids)), mx.array(positions[None]))
+        return Embeddings(piece, lengths, ends)
 
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
         """Return int32 ``[B, L]`` ids as ``[B, L, 1]``."""
         return token_ids[..., None]
 
     def forward(
-        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span
-    ) -> tuple[mx.array, Cache]:
-        """Run the decoder on ids ``[B, L, 1]``. Positions follow from the cache's lengths."""
+        self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
+    ) -> Forwarded:
+        """Run the decoder on ids ``[B, L, 1]``. Positions follow from the cache's lengths.
+
+        Raises:
+            VlmkitError: taps are asked for; nothing is known of an architecture's layers but what
+                they store.
+        """
+        if taps:
+            raise VlmkitError(
+                f"{self.config.model_type}: layers of a text-only model cannot be read one by one; "
+                "use a vision-language checkpoint"
+            )
         plans = plan_kinds(cache, span)
         layers = [
             _LayerCache(kind, state, plans[id(kind)], span, shape)
-            for kind, state, shape in zip(cache.kinds, cache.layers, self.layer_shapes, strict=True)
+            for kind, state, shape in zip(cache.kinds, cache.layers, self.layer_specs, strict=True)
         ]
-        output = _run_body(self.lm, hidden[..., 0], layers)
-        return output, advance(cache, tuple(layer.kv_state for layer in layers), span)
-
-    def forward_early(
-        self, hidden: mx.array, positions: mx.array, cache: Cache, span: Span, layers: Sequence[int]
-    ) -> tuple[mx.array, tuple[mx.array, ...], Cache]:
-        """Refuse: nothing is known of an architecture's layers but what they store."""
-        raise VlmkitError(
-            f"{self.config.model_type}: layers of a text-only model cannot be read one by one; use "
-            "a vision-language checkpoint"
-        )
+        output = _run_body(self.lm, piece.hidden[..., 0], layers)
+        states = tuple(layer.kv_state for layer in layers)
+        return Forwarded(output, (), Cache(cache.kinds, states, span.ends))
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
@@ -150,7 +166,7 @@ class _LayerCache:
     """One layer's state, as an mlx-lm cache, for one call."""
 
     def __init__(
-        self, kind: CacheKind, state: Pytree, plan: Pytree, span: Span, shape: LayerShape
+        self, kind: CacheKind, state: Pytree, plan: Pytree, span: Span, shape: KVSpec
     ) -> None:
         self.kind, self.kv_state, self.plan, self.shape = kind, state, plan, shape
         self.num_rows, equal = len(span.starts), len(set(span.starts)) == 1
@@ -167,7 +183,7 @@ class _LayerCache:
     ) -> mx.array | None:
         # The mask is part of what a kind fetches, and a mask is asked for before there are keys.
         # Zeros stand for them; as nobody reads them, they are never computed.
-        blank = mx.zeros((self.num_rows, self.shape.num_kv_heads, length, self.shape.head_dim))
+        blank = mx.zeros((self.num_rows, self.shape.num_kv_heads, length, self.shape.key_dim))
         state = self.kind.append(self.kv_state, blank, blank, self.plan)
         return self.kind.fetch(state, self.plan, blank.dtype)[2]
 
@@ -190,7 +206,7 @@ class _ProbeCache:
         self.has_window = self.has_window or window_size is not None
 
 
-def _probe(lm: nn.Module, model_type: str) -> tuple[LayerShape, ...]:
+def _probe(lm: nn.Module, model_type: str) -> tuple[KVSpec, ...]:
     """Find out what each layer stores, from the graph of a call that is never computed."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
 
@@ -209,7 +225,7 @@ def _probe(lm: nn.Module, model_type: str) -> tuple[LayerShape, ...]:
     for probe in probes:
         if len(probe.shapes) != 1 or len(set(min(probe.shapes)[1:])) != 1:
             raise _refuse(model_type, "its keys and values differ in size or are shared by layers")
-        shapes.append(LayerShape(*min(probe.shapes)[:2]))
+        shapes.append(KVSpec(*min(probe.shapes)))
     return tuple(shapes)
 
 

@@ -14,69 +14,43 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.errors import VlmkitError
-from vlmkit.types import ImageGrid
+from vlmkit.inputs import Media
 
 
 def mrope_positions(
-    token_ids: NDArray[np.int32],
-    *,
-    grids: Sequence[ImageGrid],
-    merge_size: int,
-    image_id: int,
-    video_id: int,
-    video_time_step: int = 1,
+    length: int, media: Sequence[Media], *, merge_size: int, video_time_step: int = 1
 ) -> tuple[NDArray[np.int32], int]:
     """Return the positions of a prompt and the position of the token after it.
 
     Args:
-        token_ids: int32 ``[T]``; one placeholder per merged patch of an image.
-        grids: one per image, in patches, in the order of the prompt.
+        length: tokens of the prompt, T.
+        media: its images and videos, in order; their shapes are (time, height, width) in patches.
         merge_size: patches per side of one token.
-        image_id: the placeholder of image tokens.
-        video_id: the placeholder of video tokens.
         video_time_step: positions between two frames of a video.
 
     Returns:
         Positions int32 ``[3, T]`` and the next position, one above the largest.
 
-    Raises:
-        VlmkitError: the placeholders do not match the grids.
-
     Example:
-        >>> import numpy as np
-        >>> ids = np.array([1, 9, 9, 2], np.int32)
-        >>> grid = ImageGrid(1, 2, 4)
-        >>> positions, after = mrope_positions(
-        ...     ids, grids=[grid], merge_size=2, image_id=9, video_id=8
-        ... )
+        >>> image = Media.of("image", np.zeros((8, 1), np.float32), (1, 2, 4), (1, 3))
+        >>> positions, after = mrope_positions(4, [image], merge_size=2)
         >>> positions.tolist(), after
         ([[0, 1, 1, 3], [0, 1, 1, 3], [0, 1, 2, 3]], 4)
     """
-    is_image = (token_ids == image_id) | (token_ids == video_id)
-    found = int(is_image.sum())
-    merged = [(grid.time, grid.height // merge_size, grid.width // merge_size) for grid in grids]
-    expected = sum(t * h * w for t, h, w in merged)
-    if expected != found:
-        raise VlmkitError(
-            f"the prompt has {found} image placeholder tokens, and its {len(grids)} images need "
-            f"{expected}; let the processor expand one placeholder per image"
-        )
     parts: list[NDArray[np.int32]] = []
-    position, cursor, seen, starts = 0, 0, 0, np.flatnonzero(is_image)
-    for t, h, w in merged:
-        first, count = int(starts[seen]), t * h * w
-        if not (token_ids[first : first + count] == token_ids[first]).all():
-            raise VlmkitError(f"the {count} placeholders of a {h}x{w} image are not in one row")
-        parts.append(_text(position, first - cursor))
-        position += first - cursor
-        grid = np.indices((t, h, w), dtype=np.int32).reshape(3, count)
-        if token_ids[first] == video_id:
+    position, cursor = 0, 0
+    for medium in media:
+        (start, end), (time, height, width) = medium.span, medium.shape
+        rows, columns = height // merge_size, width // merge_size
+        parts.append(_text(position, start - cursor))
+        position += start - cursor
+        grid = np.indices((time, rows, columns), dtype=np.int32).reshape(3, end - start)
+        if medium.kind == "video":
             grid[0] *= video_time_step
         parts.append(grid + np.int32(position))
-        position += max(h, w)
-        cursor, seen = first + count, seen + count
-    parts.append(_text(position, len(token_ids) - cursor))
+        position += max(rows, columns)
+        cursor = end
+    parts.append(_text(position, length - cursor))
     positions = np.concatenate(parts, axis=1)
     return positions, int(positions.max(initial=-1)) + 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Inputs
+from vlmkit.inputs import Inputs
 
 
 def check_token_ids(inputs: Inputs, vocab_size: int) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.inputs import ImageGrid
 from vlmkit.models.activations import ACTIVATIONS, gelu, on_gpu
 from vlmkit.models.config import VisionConfig
 from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, vision_layout
-from vlmkit.types import ImageGrid
 
 MAX_SCORES = 2**23
 """Attention scores that exist at a time: bounds memory, and what fits a processor's cache."""

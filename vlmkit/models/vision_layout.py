@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.types import ImageGrid
+from vlmkit.inputs import ImageGrid
 
 Segments = tuple[tuple[int, int], ...]
 """Runs of (number of segments, patches per segment): a batch of equal attention problems each."""

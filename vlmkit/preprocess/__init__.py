@@ -1,4 +1,4 @@
-"""The preprocess stage: request → :class:`vlmkit.types.Inputs`."""
+"""The preprocess stage: request → :class:`vlmkit.interface.Inputs`."""
 
 from vlmkit.preprocess.config import PreprocessConfig as PreprocessConfig
 from vlmkit.preprocess.images import ImageSource as ImageSource

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.images import ImageSource, describe_source, load_image, resize_image
 from vlmkit.processors import Processor
-from vlmkit.types import ImageGrid, Inputs
 
 
 def prepare(
@@ -44,8 +44,8 @@ def prepare(
         >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
         >>> inputs = prepare(processor, "<|image_pad|>?", [Image.new("RGB", (112, 112))],
         ...                  config=PreprocessConfig())
-        >>> len(inputs.token_ids), inputs.patches.shape, inputs.image_grids
-        (17, (64, 1176), (ImageGrid(time=1, height=8, width=8),))
+        >>> [(image.kind, image.data.shape, image.shape, image.span) for image in inputs.media]
+        [('image', (64, 1176), (1, 8, 8), (0, 16))]
     """
     if audio:
         raise VlmkitError(f"audio: the {processor.model_type} family takes no audio; leave it out")
@@ -55,16 +55,21 @@ def prepare(
     _check_placeholders(processor, token_ids, len(images))
     _check_length(len(token_ids), len(images), 0, context_length)
     loaded = [load_image(source, config=config) for source in images]
-    sizes = tuple((image.height, image.width) for image in loaded)
     if config.resize_shape is not None:
         loaded = [resize_image(image, config.resize_shape) for image in loaded]
     if not loaded:
-        return Inputs(np.array(token_ids, np.int32))
-    patches, grids = _process(processor, loaded, images)
-    counts = [processor.num_image_tokens(grid) for grid in grids]
-    expanded = _expand(token_ids, processor.image_token_id, counts)
+        return Inputs.of(np.array(token_ids, np.int32))
+    processed = [
+        _process(processor, image, source) for image, source in zip(loaded, images, strict=True)
+    ]
+    counts = [processor.num_image_tokens(grid) for _, grid in processed]
+    expanded, spans = _expand(token_ids, processor.image_token_id, counts)
     _check_length(len(expanded), len(images), sum(counts), context_length)
-    return Inputs(np.array(expanded, np.int32), patches, grids, sizes)
+    media = [
+        Media.of("image", patches, grid, span)
+        for (patches, grid), span in zip(processed, spans, strict=True)
+    ]
+    return Inputs.of(np.array(expanded, np.int32), media)
 
 
 def _token_ids(processor: Processor, prompt: str | Sequence[int]) -> list[int]:
@@ -115,24 +120,24 @@ def _check_length(
 
 
 def _process(
-    processor: Processor, loaded: Sequence[Image.Image], sources: Sequence[ImageSource]
-) -> tuple[NDArray[np.float32], tuple[ImageGrid, ...]]:
-    done = []
-    for image, source in zip(loaded, sources, strict=True):
-        try:
-            done.append(processor.process_images([image]))
-        except VlmkitError as error:
-            raise VlmkitError(f"{describe_source(source)}: {error}") from error
-    return (
-        np.concatenate([patches for patches, _ in done]),
-        tuple(grid for _, grids in done for grid in grids),
-    )
+    processor: Processor, image: Image.Image, source: ImageSource
+) -> tuple[NDArray[np.float32], ImageGrid]:
+    try:
+        patches, (grid,) = processor.process_images([image])
+    except VlmkitError as error:
+        raise VlmkitError(f"{describe_source(source)}: {error}") from error
+    return patches, grid
 
 
-def _expand(token_ids: list[int], placeholder: int | None, counts: list[int]) -> list[int]:
-    remaining = iter(counts)
-    return [
-        copy
-        for token_id in token_ids
-        for copy in [token_id] * (next(remaining) if token_id == placeholder else 1)
-    ]
+def _expand(
+    token_ids: list[int], placeholder: int | None, counts: list[int]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Repeat each placeholder as often as its medium has tokens; also say where these are."""
+    expanded: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for token_id in token_ids:
+        count = counts[len(spans)] if token_id == placeholder else 1
+        if token_id == placeholder:
+            spans.append((len(expanded), len(expanded) + count))
+        expanded += [token_id] * count
+    return expanded, spans

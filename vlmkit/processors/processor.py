@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import ImageGrid
 from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.tokenizer import Tokenizer
-from vlmkit.types import ImageGrid
 from vlmkit.vocabulary import Vocabulary
 
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]

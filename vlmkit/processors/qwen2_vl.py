@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import ImageGrid
 from vlmkit.processors.rgb import to_rgb
-from vlmkit.types import ImageGrid
 
 MAX_ASPECT_RATIO = 200
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

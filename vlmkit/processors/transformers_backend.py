@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import ImageGrid
 from vlmkit.processors.processor import Patches
 from vlmkit.processors.rgb import to_rgb
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
-from vlmkit.types import ImageGrid
 
 
 def read_with_transformers(

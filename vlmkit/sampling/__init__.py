@@ -47,7 +47,7 @@ from vlmkit.sampling._top_n_sigma import TopNSigma, top_n_sigma
 from vlmkit.sampling._top_p import TopP, top_p
 from vlmkit.sampling._typical_p import TypicalP, typical_p
 from vlmkit.sampling._xtc import Xtc, xtc
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 from vlmkit.vocabulary import Vocabulary
 
 SamplerConfig = Annotated[

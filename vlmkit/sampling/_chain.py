@@ -9,9 +9,10 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.interface import Pytree
 from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
 from vlmkit.sampling._numerics import scatter
-from vlmkit.types import HostReducer, Pytree, SamplerStage
+from vlmkit.stages import HostReducer, SamplerStage
 
 
 class SamplerChain(NamedTuple):

@@ -18,7 +18,7 @@ from vlmkit.sampling._history import (
     init_window,
     window_counts,
 )
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class CountingConfig(StageConfig):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.numerics import entropy, log_softmax
 from vlmkit.sampling._stateless import by_value
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class DynamicTemperature(StageConfig):

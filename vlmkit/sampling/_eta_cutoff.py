@@ -11,7 +11,7 @@ from pydantic import Field
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.numerics import entropy, keep_where, log_softmax
 from vlmkit.sampling._stateless import by_value
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class EtaCutoff(StageConfig):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External, make_external
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.interface import Pytree
+from vlmkit.stages import SamplerStage
 
 GROUP = "vlmkit.sampling"
 

@@ -20,7 +20,7 @@ from vlmkit.sampling._grammar_config import (
 )
 from vlmkit.sampling._stateless import keep_state
 from vlmkit.sequences import TokenSequence, advance, token_sequence
-from vlmkit.types import HostReducer, SamplerStage
+from vlmkit.stages import HostReducer, SamplerStage
 from vlmkit.vocabulary import Vocabulary, first_message
 
 if TYPE_CHECKING:

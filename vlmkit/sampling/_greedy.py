@@ -7,9 +7,10 @@ from typing import Literal
 import mlx.core as mx
 
 from vlmkit.configbase import StageConfig
+from vlmkit.interface import Pytree
 from vlmkit.sampling._numerics import poison, scatter
 from vlmkit.sampling._stateless import keep_state, no_state
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class Greedy(StageConfig):

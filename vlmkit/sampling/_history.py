@@ -14,7 +14,7 @@ import numpy as np
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
-from vlmkit.types import Pytree
+from vlmkit.interface import Pytree
 
 _EMPTY = -1
 

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.interface import Pytree
 from vlmkit.sampling._stateless import keep_state
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.stages import SamplerStage
 
 TokenId = Annotated[int, Field(ge=0)]
 

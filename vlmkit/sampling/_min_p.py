@@ -13,7 +13,7 @@ from vlmkit.configbase import Float, StageConfig
 from vlmkit.numerics import keep_where
 from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import by_value
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class MinP(StageConfig):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.numerics import keep_where, log_softmax
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 _BITS = 1.0 / math.log(2.0)
 

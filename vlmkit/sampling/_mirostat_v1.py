@@ -12,7 +12,7 @@ from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.numerics import keep_where
 from vlmkit.sampling._mirostat import MirostatState, steer
 from vlmkit.sampling._numerics import keep_ranks
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 _NATS = math.log(2.0)
 

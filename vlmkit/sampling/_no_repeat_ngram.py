@@ -17,7 +17,7 @@ from vlmkit.sampling._suffix_match import (
     followers,
     init_suffix_match,
 )
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class NoRepeatNgram(StageConfig):

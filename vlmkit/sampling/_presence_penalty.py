@@ -11,7 +11,7 @@ from pydantic import Field
 from vlmkit.configbase import Float
 from vlmkit.sampling._counts import CountingConfig, counting_stage
 from vlmkit.sampling._per_row import Number
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class PresencePenalty(CountingConfig):

@@ -19,7 +19,7 @@ from vlmkit.sampling._history import (
     window_ids,
 )
 from vlmkit.sampling._per_row import Number
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class RepetitionPenalty(StageConfig):

@@ -12,7 +12,7 @@ from vlmkit.sampling._presence_penalty import PresencePenalty, presence_penalty_
 from vlmkit.sampling._repetition_penalty import RepetitionPenalty, repetition_penalty_of
 from vlmkit.sampling._temperature import Temperature, divisor, temperature_of
 from vlmkit.sampling._top_p import TopP, top_p_of
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class Split(NamedTuple):

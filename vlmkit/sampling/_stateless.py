@@ -8,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.interface import Pytree
+from vlmkit.stages import SamplerStage
 
 
 def by_value(name: str, function: Callable[[mx.array], mx.array]) -> SamplerStage:

@@ -11,7 +11,7 @@ from vlmkit.configbase import Float, StageConfig
 from vlmkit.numerics import keep_where, log_softmax, mass_above, total_mass
 from vlmkit.sampling._numerics import keep_ranks
 from vlmkit.sampling._stateless import by_value
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class TailFree(StageConfig):

@@ -11,7 +11,7 @@ from pydantic import Field
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import by_value
-from vlmkit.types import SamplerStage
+from vlmkit.stages import SamplerStage
 
 _TINY = 1e-30  # float32 would flush a smaller divisor to zero
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
+from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where
 from vlmkit.sampling._logit_bias import check_ids
 from vlmkit.sampling._stateless import keep_state
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class SuppressTokens(StageConfig):

@@ -8,10 +8,11 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
+from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where
 from vlmkit.sampling._numerics import largest, poison, scatter
 from vlmkit.sampling._stateless import keep_state, no_state
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.stages import SamplerStage
 
 _SHORT = 8  # a shortlist pays when it is at most an eighth of the vocabulary
 

@@ -9,11 +9,12 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
+from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where, mass_above, total_mass
 from vlmkit.sampling._numerics import keep_ranks, keep_ties, largest, scatter
 from vlmkit.sampling._per_row import Number
 from vlmkit.sampling._stateless import keep_state, no_state
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.stages import SamplerStage
 
 _CANDIDATES = (1024, 16384)  # how many to select and sort first; few distributions need more
 _SHORT = 8  # a shortlist pays when it is at most an eighth of the vocabulary

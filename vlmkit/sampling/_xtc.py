@@ -8,9 +8,10 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where, log_softmax
 from vlmkit.sampling._stateless import keep_state, no_state
-from vlmkit.types import Pytree, SamplerStage
+from vlmkit.stages import SamplerStage
 
 
 class Xtc(StageConfig):

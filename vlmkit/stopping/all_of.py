@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlmkit.interface import Pytree
+from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
 from vlmkit.stopping.any_of import combine_decisions, step_all
-from vlmkit.types import Decision, Pytree, StoppingCriterion, TokenEvent
 
 
 def all_of(criteria: Sequence[StoppingCriterion]) -> StoppingCriterion:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlmkit.types import Decision, Finish, Pytree, StoppingCriterion, TokenEvent
+from vlmkit.interface import Pytree
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 
 _NOTHING = Decision()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
+from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.config import AllOfConfig, AnyOfConfig, StoppingConfig, each_config
@@ -25,7 +26,6 @@ from vlmkit.stopping.uncertainty import (
     entropy_stop,
     uncertainty_markers,
 )
-from vlmkit.types import StoppingCriterion
 
 
 def build_stopping(

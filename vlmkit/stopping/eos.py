@@ -9,8 +9,8 @@ from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import find_stop, held_from, text_stops
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 class EosConfig(StageConfig):

@@ -7,7 +7,8 @@ from typing import Any
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External, make_external
-from vlmkit.types import Decision, Pytree, StoppingCriterion, TokenEvent
+from vlmkit.interface import Pytree
+from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
 
 GROUP = "vlmkit.stopping"
 _READABLE = frozenset({"entropy", "confidence", "elapsed_s"})

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 class MaxTokensConfig(StageConfig):

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from vlmkit.configbase import StageConfig
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import find_stop, held_from, text_stops
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 class StopSequencesConfig(StageConfig):

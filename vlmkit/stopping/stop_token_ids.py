@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.sequences import advance, token_sequence
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 class StopTokenIdsConfig(StageConfig):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vlmkit.sequences import TokenSequence, advance, token_sequence
+from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import TextStops, find_stop, held_from, text_stops
 from vlmkit.stopping.eos import NO_EOS, EosMarkers
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, ThinkingMarkers
-from vlmkit.types import Decision, StoppingCriterion, TokenEvent
 
 
 class ThinkingBudgetState(NamedTuple):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 class TimeLimitConfig(StageConfig):

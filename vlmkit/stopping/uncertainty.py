@@ -13,13 +13,13 @@ from pydantic import Field, model_validator
 
 from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping.thinking_budget import ThinkingBudgetState, close_block, thinking_budget
 from vlmkit.stopping.thinking_config import (
     ThinkingBudgetConfig,
     ThinkingMarkers,
     thinking_markers,
 )
-from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 _MARKERS = ("start", "end", "transition")
 _NOTHING = Decision()

@@ -15,7 +15,7 @@ from vlmkit.trace.records import Candidate, Removed, StageRecord, TraceStep, Tra
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from vlmkit.types import StepTrace
+    from vlmkit.stages import StepTrace
 
 _NUM_REMOVED = 5  # listed per stage; all are counted
 
