@@ -20,9 +20,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from vlmkit.engine.sampler_groups import RowSampler, draw_tokens, init_groups, update_groups
 
 from tests.sampling.contract import CONTRACT
-from vlmkit.engine.sampler_groups import RowSampler, draw_tokens, init_groups, update_groups
 from vlmkit.random import uniforms
 from vlmkit.sampling import (
     MinP,

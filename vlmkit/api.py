@@ -11,13 +11,11 @@ from vlmkit.config.params import pipeline_from_params
 from vlmkit.engine import (
     Amateur,
     Request,
-    build_row,
-    check_pipeline,
+    RunOptions,
+    Step,
+    check_requests,
     collect,
-    effective_config,
-    find_amateur,
-    prepare_inputs,
-    run_rows,
+    run_request,
     to_result,
 )
 from vlmkit.errors import VlmkitError
@@ -28,6 +26,7 @@ from vlmkit.preprocess import ImageSource
 from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.loading import Backend
 from vlmkit.prompt_utils import with_thinking
+from vlmkit.prompts import PromptCache
 from vlmkit.results import GenerationResult
 
 
@@ -105,7 +104,8 @@ def generate(
             ``presence_penalty``, ``frequency_penalty``, ``logit_bias``, ``seed=0``, ``sample=0``,
             ``resize_shape`` (height, width), ``kv_bits``, ``kv_group_size=64``, ``max_kv_size``,
             ``prefill_step_size=2048``, ``eos_tokens``, ``stop``, ``skip_special_tokens=False``,
-            ``enable_thinking=False``, ``thinking_budget``. An unknown name is an error.
+            ``enable_thinking=False``, ``thinking_budget``, ``prompt_cache`` (a
+            :class:`vlmkit.PromptCache`). An unknown name is an error.
 
     Returns:
         The whole response with its statistics.
@@ -150,8 +150,22 @@ def stream_generate(
         >>> text == generate(model, processor, "How many?").text
         True
     """
+    prompt_cache = read_prompt_cache(kwargs.pop("prompt_cache", None))
     request, pipeline = read_params(processor, prompt, as_tuple(image), as_tuple(audio), kwargs)
-    return stream_pipeline(model, processor, request, pipeline)
+    return stream_pipeline(model, processor, request, pipeline, prompt_cache=prompt_cache)
+
+
+def read_prompt_cache(value: Any) -> PromptCache | None:
+    """Check the ``prompt_cache`` parameter.
+
+    Raises:
+        VlmkitError: it is no prompt cache.
+    """
+    if value is None or isinstance(value, PromptCache):
+        return value
+    raise VlmkitError(
+        f"prompt_cache is of type {type(value).__name__}; give a vlmkit.PromptCache, or None"
+    )
 
 
 def read_params(
@@ -187,6 +201,7 @@ def stream_pipeline(
     *,
     amateur: Amateur | None = None,
     trace: bool = False,
+    prompt_cache: PromptCache | None = None,
 ) -> Generator[GenerationResult, None, None]:
     """Run one request through a pipeline config; every other entry point comes down to this.
 
@@ -200,15 +215,26 @@ def stream_pipeline(
         amateur: the second model of contrastive decoding; by default it is loaded from where the
             pipeline says.
         trace: keep the logits after each stage in every result's ``trace``. Not with a search.
+        prompt_cache: prompts of earlier calls; takes in this one.
+
+    Raises:
+        VlmkitError: the request or the pipeline cannot work; while generating, what a batch reports
+            as ``finish_reason="error"``.
     """
     mx.reset_peak_memory()
-    check_pipeline(model, pipeline, trace=trace)
-    inputs = prepare_inputs(model, processor, request, pipeline)
-    amateur = find_amateur(processor, pipeline, amateur)
-    spec = build_row(model, processor, request, inputs, pipeline, amateur=amateur, trace=trace)
-    effective = effective_config(model, processor, pipeline)
-    steps = run_rows(model, [spec], pipeline)
-    return (to_result(step, effective) for step in steps)
+    work = check_requests(model, processor, [(request, pipeline)], trace=trace)
+    options = RunOptions(trace=trace, prompt_cache=prompt_cache)
+    steps, effective = run_request(model, processor, work[0], options, amateur=amateur)
+    return _results(steps, effective)
+
+
+def _results(
+    steps: Iterator[Step], effective: dict[str, Any]
+) -> Generator[GenerationResult, None, None]:
+    for step in steps:
+        if step.finish is not None and step.finish.error is not None:
+            raise step.finish.error
+        yield to_result(step, effective)
 
 
 def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import hashlib
 import time
-from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, List, NamedTuple, Union
 
 import mlx.core as mx
-from PIL.Image import Image
 
-from vlmkit.api import as_tuple, read_params
-from vlmkit.contrast import ContrastiveDecodingConfig
-from vlmkit.engine import (
-    Amateur,
-    Request,
-    build_row,
-    check_pipeline,
-    collect_rows,
-    effective_config,
-    find_amateur,
-    prepare_inputs,
-    run_rows,
-)
-from vlmkit.engine.rows import RowSpec
+from vlmkit.api import as_tuple, read_params, read_prompt_cache
+from vlmkit.engine import Request, RunOptions, check_requests, collect_rows, run_requests
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, load_image
+from vlmkit.preprocess import ImageSource
 from vlmkit.processors import Processor
+from vlmkit.prompts import PromptCache
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 
 # A list for one of these is one value; a list of lists is one value per prompt.
 _SEQUENCE_PARAMS = frozenset({"eos_tokens", "stop", "resize_shape"})
-
-
-class _Row(NamedTuple):
-    """One prompt of the batch, checked and with its images loaded."""
-
-    request: Request
-    images: tuple[Image, ...]
-    pipeline: PipelineConfig
 
 
 class _Clock(NamedTuple):
@@ -103,6 +80,7 @@ def batch_generate(
     started = time.perf_counter()
     mx.reset_peak_memory()
     prompts = _check_prompts(prompts)
+    prompt_cache = read_prompt_cache(kwargs.pop("prompt_cache", None))
     params = _split_params({"max_tokens": max_tokens, **kwargs}, len(prompts))
     entries = zip(
         prompts,
@@ -117,6 +95,7 @@ def batch_generate(
         [read_params(processor, *entry) for entry in entries],
         batch_size=batch_size,
         group_by_shape=group_by_shape,
+        prompt_cache=prompt_cache,
         started=started,
     )
     if verbose:
@@ -131,11 +110,14 @@ def batch_pipeline(
     *,
     batch_size: int = 16,
     group_by_shape: bool = True,
+    prompt_cache: PromptCache | None = None,
 ) -> BatchResponse:
     """Run many requests, each through its own pipeline config, several at a time.
 
     Rows may differ in everything: sampler chain, stopping, contrast, search, KV cache. Those with
-    equal cache and prefill configs share one forward pass per step.
+    equal cache, prefill and contrast configs share one forward pass per step. A row that cannot go
+    on (NaN logits, nothing left to draw, a criterion that raises) ends with
+    ``finish_reason="error"`` and its ``error``; the others are not touched.
 
     Args:
         model: from :func:`vlmkit.load`.
@@ -143,6 +125,7 @@ def batch_pipeline(
         rows: what to generate from, and how.
         batch_size: requests in flight at most, at least 1; a search counts as one.
         group_by_shape: prefill only rows with images of equal size together, in order of size.
+        prompt_cache: prompts of earlier calls; takes in these.
 
     Example:
         >>> from vlmkit import load
@@ -164,6 +147,7 @@ def batch_pipeline(
         rows,
         batch_size=batch_size,
         group_by_shape=group_by_shape,
+        prompt_cache=prompt_cache,
         started=started,
     )
 
@@ -175,37 +159,26 @@ def _run_batch(
     *,
     batch_size: int,
     group_by_shape: bool,
+    prompt_cache: PromptCache | None,
     started: float,
 ) -> BatchResponse:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
-    rows = _number_samples([_check_row(model, *entry) for entry in entries])
-    amateurs = _amateurs(processor, rows)
+    work = check_requests(model, processor, entries)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
+    options = RunOptions(batch_size, group_by_shape, prompt_cache=prompt_cache)
     results: dict[int, GenerationResult] = {}
-    effective: dict[str, dict[str, Any]] = {}
-    for places in _partition(rows, group_by_shape):
-        own = [(place, rows[place]) for place in places]
-        specs = _specs(model, processor, own, amateurs, clock)
-        pipeline = rows[places[0]].pipeline
-        steps = run_rows(
-            model, specs, pipeline, batch_size=batch_size, group_by_shape=group_by_shape
-        )
-        for last_step, result in collect_rows(steps):
-            place = places[last_step.row]
-            pipeline = rows[place].pipeline
-            if (key := pipeline.model_dump_json()) not in effective:
-                effective[key] = effective_config(model, processor, pipeline)
-            result.effective = copy.deepcopy(effective[key])
-            results[place] = result
-            clock.prompts.append(last_step.timing.seconds)
-    ordered = [results[place] for place in range(len(rows))]
+    steps = run_requests(model, processor, work, options, prepared_s=clock.preparing)
+    for last_step, result in collect_rows(steps):
+        results[last_step.row] = result
+        clock.prompts.append(last_step.timing.seconds)
+    ordered = [results[place] for place in range(len(work))]
     stats = _stats(ordered, time.perf_counter() - started, clock)
-    sizes = [(image.height, image.width) for row in rows for image in row.images]
+    images = [image for one in work for image in one.images]
     return BatchResponse(
         texts=[result.text for result in ordered],
         stats=stats,
-        image_sizes=sizes,
+        image_sizes=[(image.height, image.width) for image in images],
         results=ordered,
     )
 
@@ -253,79 +226,6 @@ def _is_per_prompt(name: str, value: Any) -> bool:
     if name not in _SEQUENCE_PARAMS:
         return True
     return any(isinstance(entry, (list, tuple)) for entry in value)
-
-
-def _check_row(model: Model, request: Request, pipeline: PipelineConfig) -> _Row:
-    check_pipeline(model, pipeline)
-    loaded = tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
-    return _Row(request._replace(images=loaded), loaded, pipeline)
-
-
-def _amateurs(processor: Processor, rows: Sequence[_Row]) -> dict[str, Amateur]:
-    """The second models that the rows need, each loaded once, by their config."""
-    found: dict[str, Amateur] = {}
-    for row in rows:
-        contrast = row.pipeline.contrast
-        if isinstance(contrast, ContrastiveDecodingConfig) and contrast.amateur not in found:
-            amateur = find_amateur(processor, row.pipeline)
-            assert amateur is not None
-            found[contrast.amateur] = amateur
-    return found
-
-
-def _number_samples(rows: Sequence[_Row]) -> list[_Row]:
-    """Give repeated rows the sample numbers 0, 1, 2, … after their own."""
-    seen: Counter[Hashable] = Counter()
-    numbered = []
-    for row in rows:
-        digest = hashlib.blake2b()
-        for image in row.images:
-            digest.update(repr(image.size).encode() + image.tobytes())
-        prompt = row.request.prompt
-        key = (
-            prompt if isinstance(prompt, str) else tuple(prompt),
-            digest.digest(),
-            row.pipeline.model_dump_json(),
-            row.request.sample,
-        )
-        request = row.request._replace(sample=row.request.sample + seen[key])
-        seen[key] += 1
-        numbered.append(row._replace(request=request))
-    return numbered
-
-
-def _partition(rows: Sequence[_Row], group_by_shape: bool) -> Iterator[list[int]]:
-    """Places of the rows that can share a batch: equal cache and prefill configs."""
-    parts: dict[Hashable, list[int]] = {}
-    for place, row in enumerate(rows):
-        shared = row.pipeline.cache.model_dump_json(), row.pipeline.prefill.model_dump_json()
-        parts.setdefault(shared, []).append(place)
-    for places in parts.values():
-        if group_by_shape:
-            places.sort(key=lambda place: [image.size for image in rows[place].images])
-        yield places
-
-
-def _specs(
-    model: Model,
-    processor: Processor,
-    rows: Sequence[tuple[int, _Row]],
-    amateurs: Mapping[str, Amateur],
-    clock: _Clock,
-) -> Iterator[RowSpec]:
-    """Prepare each row only when a slot is free for it."""
-    for place, row in rows:
-        started = time.perf_counter()
-        inputs = prepare_inputs(model, processor, row.request, row.pipeline)
-        contrast = row.pipeline.contrast
-        amateur = None
-        if isinstance(contrast, ContrastiveDecodingConfig):
-            amateur = amateurs[contrast.amateur]
-        spec = build_row(
-            model, processor, row.request, inputs, row.pipeline, amateur=amateur, number=place
-        )
-        clock.preparing.append(time.perf_counter() - started)
-        yield spec
 
 
 def _stats(results: Sequence[GenerationResult], total_s: float, clock: _Clock) -> BatchStats:

@@ -77,6 +77,15 @@ class Inputs(NamedTuple):
             content[start:end] = -1 - places
         return cls(token_ids, content, tuple(media))
 
+    def followed_by(self, token_ids: Sequence[int]) -> Inputs:
+        """Return the prompt with more text tokens behind it."""
+        more = np.array(token_ids, np.int32)
+        return Inputs(
+            np.concatenate([self.token_ids, more]),
+            np.concatenate([self.content_ids, more.astype(np.int64)]),
+            self.media,
+        )
+
 
 def num_equal(first: Inputs, second: Inputs) -> int:
     """Return how many tokens two prompts begin with alike; a medium counts whole or not at all.

@@ -54,7 +54,8 @@ class GenerationResult:
         peak_memory: highest memory use since the call began, in gigabytes (1e9 bytes).
         token_ids: all generated ids so far (``generate``) or this step's id (``stream_generate``).
         forced: for each of ``token_ids``, whether a stopping criterion chose it, not the sampler.
-        finish_reason: ``"stop"`` or ``"length"`` on the last step, else ``None``.
+        finish_reason: ``"stop"``, ``"length"`` or, for a row of a batch that could not go on,
+            ``"error"`` on the last step, else ``None``.
         finish_kind: the stopping criterion that ended the row, such as ``"eos"``.
         matched_stop: the stop string, the token id, or the sequence of ids that matched.
         cached_tokens: prompt tokens taken from a cache instead of being processed.
@@ -62,6 +63,7 @@ class GenerationResult:
         alternatives: a search's other results, from the next best down.
         trace: the step's logits after each stage, where that was asked for.
         effective: the effective configuration, defaults resolved.
+        error: why the row could not go on; ``None`` unless ``finish_reason`` is ``"error"``.
     """
 
     text: str = ""
@@ -83,6 +85,7 @@ class GenerationResult:
     alternatives: List[GenerationResult] = field(default_factory=list, repr=False)
     trace: Any = field(default=None, repr=False)
     effective: Optional[dict[str, Any]] = field(default=None, repr=False)
+    error: Optional[str] = None
 
 
 @dataclass

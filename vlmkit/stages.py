@@ -83,10 +83,11 @@ class TokenEvent(NamedTuple):
 class Finish(NamedTuple):
     """Why a row ended."""
 
-    reason: str  # "stop" | "length"
+    reason: str  # "stop" | "length" | "error"
     kind: str  # the stopping criterion's kind: "eos", "stop_sequences", "max_tokens", ...
     matched: str | int | tuple[int, ...] | None = None  # the stop string or token ids that matched
     text_end: int | None = None  # keep this many characters of the text; None keeps all
+    error: Exception | None = None  # why the row could not go on; kind is "error" then
 
 
 class Decision(NamedTuple):

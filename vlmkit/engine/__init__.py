@@ -1,20 +1,26 @@
-"""The engine: rows, the decode loop, and how a pipeline config becomes both."""
+"""The engine: requests and pipelines become rows, and rows the steps of one decode loop."""
 
 from vlmkit.engine.collect import collect, collect_rows, to_result
 from vlmkit.engine.contrasting import Amateur, find_amateur
 from vlmkit.engine.request import Request, prepare_inputs
-from vlmkit.engine.run import build_row, check_pipeline, effective_config, run_rows
+from vlmkit.engine.resolve import Resolved, resolve
+from vlmkit.engine.rows import Step
+from vlmkit.engine.run import RunOptions, Work, check_requests, run_request, run_requests
 
 __all__ = [
     "Amateur",
     "Request",
-    "build_row",
-    "check_pipeline",
+    "Resolved",
+    "RunOptions",
+    "Step",
+    "Work",
+    "check_requests",
     "collect",
     "collect_rows",
-    "effective_config",
     "find_amateur",
     "prepare_inputs",
-    "run_rows",
+    "resolve",
+    "run_request",
+    "run_requests",
     "to_result",
 ]

@@ -37,6 +37,8 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
         result.finish_reason = step.finish.reason
         result.finish_kind = step.finish.kind
         result.matched_stop = step.finish.matched
+        if step.finish.error is not None:
+            result.error = str(step.finish.error) or type(step.finish.error).__name__
     if step.hypotheses:
         result.score = step.hypotheses[0][0]
         result.alternatives = [_hypothesis(*one) for one in step.hypotheses[1:]]
@@ -76,13 +78,17 @@ def collect(results: Iterable[GenerationResult]) -> GenerationResult:
     return last
 
 
-def collect_rows(steps: Iterable[Step]) -> Iterator[tuple[Step, GenerationResult]]:
+def collect_rows(
+    steps: Iterable[tuple[Step, dict[str, Any] | None]],
+) -> Iterator[tuple[Step, GenerationResult]]:
     """Yield each row's last step and whole result as the row finishes."""
     open_rows: dict[int, list[Step]] = {}
-    for step in steps:
+    for step, effective in steps:
         earlier = open_rows.setdefault(step.row, [])
         if earlier:  # only the last step's logits are part of a whole result
             earlier[-1] = earlier[-1]._replace(logits=None)
         earlier.append(step)
         if step.finish is not None:
-            yield step, collect(map(to_result, open_rows.pop(step.row)))
+            result = collect(map(to_result, open_rows.pop(step.row)))
+            result.effective = effective
+            yield step, result

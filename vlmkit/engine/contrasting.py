@@ -13,8 +13,8 @@ from vlmkit.contrast import (
     build_contrast,
     other_inputs,
 )
-from vlmkit.engine.lanes import RowContrast
 from vlmkit.engine.request import Request, prepare_inputs
+from vlmkit.engine.streams import Method
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
@@ -62,37 +62,56 @@ def _check_vocabulary(amateur: Processor, own: Processor) -> None:
             )
 
 
-def row_contrast(
+def build_method(
+    model: Model, processor: Processor, pipeline: PipelineConfig, amateur: Amateur | None
+) -> Method:
+    """Build what the rows of a pipeline have in common: the models, and how streams are combined.
+
+    Raises:
+        VlmkitError: the method needs layers or a second model that are not there.
+    """
+    config = pipeline.contrast
+    if config is None:
+        return Method(model)
+    sees = isinstance(model, VisionLanguageModel)
+    contrast = build_contrast(
+        config,
+        num_layers=len(model.layer_specs),
+        tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
+    )
+    second = isinstance(config, ContrastiveDecodingConfig)
+    if second and amateur is None:
+        raise VlmkitError("contrast: contrastive_decoding needs the amateur's model")
+    return Method(
+        model,
+        contrast,
+        num_others=0 if contrast.early_layers else 1,
+        amateur=amateur.model if second and amateur is not None else None,
+    )
+
+
+def other_prompts(
     model: Model,
     processor: Processor,
     request: Request,
     inputs: Inputs,
     pipeline: PipelineConfig,
     amateur: Amateur | None,
-) -> RowContrast | None:
-    """Build the method and the prompts of the other streams; None without a contrast.
+) -> tuple[Inputs, ...] | None:
+    """Return the prompts that a row is contrasted with; None without a contrast.
 
     Raises:
-        VlmkitError: the method needs images, layers or a second model that are not there.
+        VlmkitError: the method needs images that are not there, or its prompt is too long.
     """
     config = pipeline.contrast
     if config is None:
         return None
-    sees = isinstance(model, VisionLanguageModel)
-    method = build_contrast(
-        config,
-        num_layers=len(model.layer_specs),
-        tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
-    )
-    key = (config.model_dump_json(), None if amateur is None else id(amateur.model))
     if isinstance(config, ContrastiveDecodingConfig):
-        if amateur is None:
-            raise VlmkitError("contrast: contrastive_decoding needs the amateur's model")
+        assert amateur is not None  # the method was built
         try:
-            own = prepare_inputs(amateur.model, amateur.processor, request, pipeline)
+            return (prepare_inputs(amateur.model, amateur.processor, request, pipeline),)
         except VlmkitError as error:
             raise VlmkitError(f"contrast.amateur: {error}") from error
-        return RowContrast(method, key, (own,), amateur.model)
     others = other_inputs(
         config,
         inputs,
@@ -102,7 +121,7 @@ def row_contrast(
         negative=_negative(model, processor, request, pipeline, config),
     )
     _check_context(model, config, others)
-    return RowContrast(method, key, others)
+    return others
 
 
 def _check_context(model: Model, config: ContrastConfig, streams: Sequence[Inputs]) -> None:

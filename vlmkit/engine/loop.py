@@ -17,48 +17,58 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.engine.lanes import LaneOptions, start_lanes
 from vlmkit.engine.rows import (
     PromptTiming,
     RowSpec,
     RowState,
     Step,
+    end_row,
     may_continue,
     start_row,
-    unstarted_step,
 )
-from vlmkit.engine.sampler_groups import init_groups
+from vlmkit.engine.samplers import init_sections, together
 from vlmkit.engine.searching import Path, start_search
-from vlmkit.engine.stepping import Batch, Flight, choose, join_batches, launch, observe
-from vlmkit.interface import Model
+from vlmkit.engine.step import Batch, Flight, choose, join_batches, launch, observe
+from vlmkit.engine.streams import Method, Streams, read_logits
+from vlmkit.errors import VlmkitError
+from vlmkit.interface import Hidden
+from vlmkit.prompts import (
+    Prefilled,
+    PrefillOptions,
+    PromptStore,
+    Started,
+    prefill_prompts,
+    select_state,
+)
 
 
 class LoopOptions(NamedTuple):
     """What all rows of one loop share."""
 
+    method: Method
+    prefill: PrefillOptions
     batch_size: int  # requests in flight at most
-    lanes: LaneOptions
-    group_by_shape: bool = True  # prefill only rows with equal image grids together
+    store: PromptStore  # prompts of earlier rows and calls
+    keep_all: bool = False  # every prompt goes into the store, and every row at its end
+    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
 
 
-def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step]:
+def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step]:
     """Generate every row to its end and yield each token as soon as it is certain.
 
     Args:
-        model: the model's functions.
         specs: the rows, in order; drawn from only as slots become free.
         options: what all rows share.
 
     Yields:
         One ``Step`` per token; tokens of different rows interleave. The last step of a row has
-        ``finish`` set.
-
-    Raises:
-        VlmkitError: the logits of a row hold NaN, or its chain leaves no token to draw.
+        ``finish`` set; where the row could not go on (NaN logits, nothing left to draw, a
+        criterion that raises), its reason is "error".
     """
     waiting = deque[RowState]()
-    source = enumerate(specs)
+    source = iter(specs)
     batch: Batch | None = None
+    method = options.method
     while True:
         free = options.batch_size - (batch.num_requests if batch else 0)
         arrived = False
@@ -67,118 +77,186 @@ def decode_rows(model: Model, specs: Iterable[RowSpec], options: LoopOptions) ->
             if isinstance(arrival, Step):
                 yield arrival
                 continue
-            joiner, steps = _start_batch(model, arrival, options)
+            joiner, steps = _start_batch(arrival, options)
             yield from steps
             if joiner is not None:
-                batch = joiner if batch is None else join_batches(batch, joiner)
+                batch = joiner if batch is None else join_batches(method, batch, joiner)
+            joiner = None
         if batch is None:
             if not arrived:
                 return
-            continue  # a search can end with its first token, and leave its place to another
-        paths, drawn = batch.paths, batch.drawn
+            continue  # a row can end with its first token, and leave its place to another
+        paths, drawn, streams = batch.paths, batch.drawn, None
         # Nothing may hold the old state when the pass is launched: the caches would be copied.
-        flight = launch(batch) if any(may_continue(path.row) for path in paths) else None
+        flight = launch(method, batch) if any(may_continue(path.row) for path in paths) else None
+        if flight is None:
+            streams = batch.streams
+        else:
+            mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
         batch = None
-        if flight is not None:
-            mx.async_eval(flight.logits.combined)  # type: ignore[no-untyped-call]
         rows, steps = observe(paths, drawn)
         del drawn
         yield from steps
+        if options.keep_all and (ended := streams if flight is None else flight.streams):
+            _keep_finished(rows, ended, options)
         if flight is not None:
-            batch, steps = choose(flight._replace(paths=rows))
+            batch, steps = choose(method, flight._replace(paths=rows))
             flight = None
             yield from steps
 
 
 def _take_arrivals(
-    source: Iterator[tuple[int, RowSpec]],
+    source: Iterator[RowSpec],
     waiting: deque[RowState],
     free: int,
     options: LoopOptions,
 ) -> Iterator[Step | list[RowState]]:
     """Yield groups of rows to prefill together, and final steps of rows that ended at once."""
     while free > 0:
-        while len(waiting) < free and (entry := next(source, None)) is not None:
-            row = start_row(*entry)
+        while len(waiting) < free and (spec := next(source, None)) is not None:
+            row = start_row(spec)
             if row.decision.finish is None:
                 waiting.append(row)
             else:
-                yield unstarted_step(row)
+                yield end_row(row)
         if not waiting:
             return
         group = [waiting.popleft()]
-        if _is_alone(group[0]):
-            free -= 1
-            yield group
-            continue
-        longest = len(group[0].spec.inputs.token_ids)
-        while waiting and len(group) < free:
-            inputs = waiting[0].spec.inputs
-            longest = max(longest, len(inputs.token_ids))
-            if longest * (len(group) + 1) > options.lanes.prefill_step_size:
+        first = group[0].spec
+        lengths = {_content(first): len(first.inputs.token_ids)}  # equal prompts are computed once
+        while waiting and len(group) < free and not _is_alone(first):
+            spec = waiting[0].spec
+            joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
+            tokens = max(joined.values()) * len(joined) * options.method.num_own
+            if len(joined) > len(lengths) and tokens > options.prefill.step_size:
                 break
-            if _is_alone(waiting[0]):
+            if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
                 break
-            same = inputs.image_grids == group[0].spec.inputs.image_grids
-            if options.group_by_shape and not same:
-                break
+            lengths = joined
             group.append(waiting.popleft())
         free -= len(group)
         yield group
 
 
-def _is_alone(row: RowState) -> bool:
-    """Whether a row's prefill is its own: it has several streams, or a search needs its states."""
-    contrast, search = row.spec.contrast, row.spec.search
-    several = contrast is not None and contrast.model is None and bool(contrast.inputs)
-    return several or (search is not None and search.needs_hidden)
+def _content(spec: RowSpec) -> bytes:
+    return spec.inputs.content_ids.tobytes()
 
 
-def _start_batch(
-    model: Model, rows: Sequence[RowState], options: LoopOptions
-) -> tuple[Batch | None, list[Step]]:
-    """Prefill rows together and choose their first tokens; equal prompts are computed once."""
+def _shapes(spec: RowSpec) -> list[tuple[int, ...]]:
+    return [medium.shape for medium in spec.inputs.media]
+
+
+def _is_alone(spec: RowSpec) -> bool:
+    """Whether a row's prefill is its own: its search needs the states of its whole prompt."""
+    return spec.search is not None and spec.search.needs_hidden
+
+
+def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch | None, list[Step]]:
+    """Prefill rows together and choose their first tokens."""
     started = time.perf_counter()
-    search = rows[0].spec.search
-    lanes, logits, places = start_lanes(
-        model,
-        [row.spec.inputs for row in rows],
-        [row.spec.contrast for row in rows],
-        options.lanes,
-        keep_prompt=search is not None and search.needs_hidden,
-    )
-    mx.eval(logits.combined)
+    order = together([row.spec.sampler.key for row in rows])
+    rows = [rows[place] for place in order]
+    streams, hidden, amateur, cached = _prefill(rows, options)
+    logits = read_logits(options.method, hidden, amateur)
+    mx.eval(logits)
     now = time.perf_counter()
     prompts = [row.spec.inputs.token_ids for row in rows]
-    timings = _prompt_timings([len(ids) for ids in prompts], places, now - started)
+    timings = _prompt_timings([len(ids) for ids in prompts], cached, now - started)
     timed = [
         row._replace(timing=timing, started_s=started, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
     ]
     flight = Flight(
         paths=tuple(map(Path, timed)),
-        lanes=lanes,
-        groups=init_groups([row.spec.sampler for row in rows], prompts, logits.own.shape[-1]),
+        streams=streams,
+        sections=init_sections([row.spec.sampler for row in rows], prompts, logits.own.shape[-1]),
         logits=logits,
         searches={
-            row.row: start_search(row, logits) for row in timed if row.spec.search is not None
+            row.row: start_search(row, hidden.prompt)
+            for row in timed
+            if row.spec.search is not None
         },
     )
-    return choose(flight)
+    del streams
+    return choose(options.method, flight)
+
+
+def _prefill(
+    rows: Sequence[RowState], options: LoopOptions
+) -> tuple[Streams, Hidden, Hidden | None, list[int]]:
+    """Run the prompts of all streams, and keep those that later rows need."""
+    method, specs = options.method, [row.spec for row in rows]
+    others = () if method.amateur is not None else tuple(spec.others or () for spec in specs)
+    batch = [
+        stream
+        for place, spec in enumerate(specs)
+        for stream in (spec.inputs, *(others[place] if others else ()))
+    ]
+    own = prefill_prompts(
+        method.model,
+        batch,
+        options.prefill,
+        known=options.store,
+        taps=method.taps,
+        keep_prompt=_is_alone(specs[0]),
+    )
+    _keep_started(specs, own, options)
+    cached = list(own.cached[:: method.num_own])
+    if method.amateur is None:
+        return Streams(own.state), own.hidden, None, cached
+    streams = [stream for spec in specs for stream in spec.others or ()]
+    try:
+        second = prefill_prompts(method.amateur, streams, options.prefill)
+    except VlmkitError as error:
+        raise VlmkitError(f"contrast.amateur: {error}") from error
+    return Streams(own.state, second.state), own.hidden, second.hidden, cached
+
+
+def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions) -> None:
+    """Put the prompts into the store that later rows begin with; take out those no more needed."""
+    kept = set()
+    for place, spec in enumerate(specs):
+        content = _content(spec)
+        if not (options.keep_all or spec.reused):
+            options.store.drop(spec.inputs)
+        elif content not in kept:
+            kept.add(content)
+            row = place * options.method.num_own
+            options.store.put(_row_of(spec, own, row, options.method.taps))
+
+
+def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> Started:
+    state = select_state(own.state, [row])
+    hidden = Hidden(
+        own.hidden.final[row : row + 1], tuple(tap[row : row + 1] for tap in own.hidden.taps)
+    )
+    mx.eval(state, hidden)  # else it holds on to the states of all rows
+    return Started(spec.inputs, state, hidden, taps)
+
+
+def _keep_finished(paths: Sequence[Path], streams: Streams, options: LoopOptions) -> None:
+    """Put rows that have just ended into the store: a next turn goes on from their answers."""
+    for place, path in enumerate(paths):
+        row = path.row
+        if row.decision.finish is None or row.spec.search is not None or not row.token_ids:
+            continue
+        state = select_state(streams.own, [place * options.method.num_own])
+        mx.eval(state)
+        inputs = row.spec.inputs.followed_by(row.token_ids)
+        options.store.put(Started(inputs, state, None))
 
 
 def _prompt_timings(
-    lengths: Sequence[int], places: Sequence[int], seconds: float
+    lengths: Sequence[int], cached: Sequence[int], seconds: float
 ) -> list[PromptTiming]:
     """Share the time of a prefill among its rows by the tokens that were computed for each."""
-    first = [places.index(place) == row for row, place in enumerate(places)]
-    computed = [length if is_first else 0 for length, is_first in zip(lengths, first, strict=True)]
+    computed = [length - own for length, own in zip(lengths, cached, strict=True)]
     total, seconds = sum(computed), max(seconds, 1e-9)
     return [
         PromptTiming(
-            seconds=seconds * own / total,
+            seconds=seconds * own / total if total else 0.0,
             tokens_per_s=total / seconds,
-            cached_tokens=length - own,
+            cached_tokens=before,
         )
-        for own, length in zip(computed, lengths, strict=True)
+        for own, before in zip(computed, cached, strict=True)
     ]

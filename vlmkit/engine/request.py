@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
+
+from PIL.Image import Image
 
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, prepare
+from vlmkit.preprocess import ImageSource, load_image, prepare
 from vlmkit.processors import Processor
 
 
@@ -19,6 +22,24 @@ class Request(NamedTuple):
     images: tuple[ImageSource, ...] = ()
     audio: tuple[Any, ...] = ()
     sample: int = 0  # which of several independent samples of the same prompt this is
+
+
+def load_images(request: Request, pipeline: PipelineConfig) -> tuple[Image, ...]:
+    """Fetch and decode the request's images, each once, whatever reads them afterwards.
+
+    Raises:
+        VlmkitError: an image cannot be read.
+    """
+    return tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
+
+
+def content_key(request: Request, images: Sequence[Image], pipeline: PipelineConfig) -> Hashable:
+    """Return what two requests with these images have in common if they are one prompt."""
+    digest = hashlib.blake2b(pipeline.preprocess.model_dump_json().encode())
+    for image in images:
+        digest.update(repr(image.size).encode() + image.tobytes())
+    prompt = request.prompt
+    return prompt if isinstance(prompt, str) else tuple(prompt), digest.digest()
 
 
 def prepare_inputs(

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.engine.lanes import RowContrast
-from vlmkit.engine.sampler_groups import RowSampler
+from vlmkit.engine.samplers import RowSampler
 from vlmkit.engine.text import (
     TextDecoder,
     TextState,
@@ -33,11 +32,13 @@ class RowSpec(NamedTuple):
     stopping: StoppingCriterion
     text: TextDecoder
     token_limit: int | None  # the row ends at this many tokens, whatever the criteria say
-    contrast: RowContrast | None = None  # None: the model's own logits enter the chain
+    others: tuple[Inputs, ...] | None = None  # the prompts that its logits are contrasted with,
+    # none where these are early layers; None: the model's own logits enter the chain
     search: Search | None = None  # None: one token is drawn per step
     num_eos: int = 1  # token ids that end the row, for a search
     trace: bool = False  # keep the logits after each stage
-    number: int = 0  # what errors call the row: its place among the caller's requests
+    number: int = 0  # what steps and errors call the row: its place among the caller's requests
+    reused: bool = False  # a later row of the same loop begins with the same prompt
 
 
 class PromptTiming(NamedTuple):
@@ -51,16 +52,25 @@ class PromptTiming(NamedTuple):
 class RowState(NamedTuple):
     """A row in flight. ``decision`` applies to the token that is being drawn."""
 
-    row: int  # place of the row in the order of the specs
     spec: RowSpec
     stopping: Pytree
     decision: Decision
     text: TextState
     hosts: tuple[Any, ...]  # states of the chain's host reducers
-    num_tokens: int
+    token_ids: tuple[int, ...]  # generated so far
     timing: PromptTiming
     started_s: float  # clock reading when its prefill began
     first_token_s: float  # clock reading when the first token was there
+
+    @property
+    def row(self) -> int:
+        """What steps call it."""
+        return self.spec.number
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens generated so far."""
+        return len(self.token_ids)
 
 
 class Taken(NamedTuple):
@@ -72,14 +82,15 @@ class Taken(NamedTuple):
     entropy: float | None = None
     confidence: float | None = None
     trace: StepTrace | None = None
+    failure: Exception | None = None  # why there is no token
 
 
 class Step(NamedTuple):
     """One token of one row, as the decode loop yields it."""
 
-    row: int  # place of the row in the order of the specs
+    row: int  # the spec's number
     num_prompt_tokens: int
-    token_id: int | None  # None only for a row that ended before its first token
+    token_id: int | None  # None for a row that ends without a further token
     forced: bool
     text: str  # newly released text
     num_tokens: int
@@ -92,20 +103,19 @@ class Step(NamedTuple):
     # on the last step of a search: (score, steps) of its results, the best first
 
 
-def start_row(place: int, spec: RowSpec) -> RowState:
+def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
     stopping, decision = spec.stopping.init(spec.inputs.token_ids.tolist())
     if spec.token_limit == 0 and decision.finish is None:
         decision = decision._replace(finish=Finish("length", "context"))
     hosts = tuple(host.init(spec.inputs.token_ids.tolist()) for host in spec.sampler.chain.hosts)
     return RowState(
-        row=place,
         spec=spec,
         stopping=stopping,
         decision=decision,
         text=init_text(),
         hosts=hosts,
-        num_tokens=0,
+        token_ids=(),
         timing=PromptTiming(0.0, 0.0),
         started_s=0.0,
         first_token_s=0.0,
@@ -124,10 +134,25 @@ def may_continue(row: RowState) -> bool:
 
 
 def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
-    """Take in the token that was drawn: update text and stopping, and say what comes out."""
+    """Take in the token that was drawn: update text and stopping, and say what comes out.
+
+    A row that cannot go on ends with an error, which is its last step; its neighbours go on.
+    """
+    if taken.failure is not None or taken.token_id < 0:
+        return _failed(row, nothing_to_draw(row) if taken.failure is None else taken.failure)
+    try:
+        return _take(row, taken)
+    except Exception as error:  # a criterion of a third party raises what it likes
+        return _failed(row, error)
+
+
+def _failed(row: RowState, error: Exception) -> tuple[RowState, Step]:
+    step = end_row(row, error)
+    return row._replace(decision=Decision(finish=step.finish)), step
+
+
+def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     sampled_id, token_id = taken.sampled_id, taken.token_id
-    if token_id < 0:
-        raise nothing_to_draw(row)
     forced = token_id != sampled_id or is_forced(row.decision, sampled_id)
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
@@ -158,7 +183,7 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         hosts=tuple(
             host.step(state, token_id) for host, state in zip(reducers, row.hosts, strict=True)
         ),
-        num_tokens=num_tokens,
+        token_ids=(*row.token_ids, token_id),
     )
     step = Step(
         row=row.row,
@@ -177,13 +202,12 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 
 
 def nothing_to_draw(row: RowState) -> VlmkitError:
-    """What to raise where no token has a finite logit."""
-    contrast = row.spec.contrast
+    """Why a row ends where no token has a finite logit."""
     cut = (
         ""
-        if contrast is None
-        else f"; {contrast.method.name} may also cut every token that the chain keeps (a list of "
-        "allowed tokens, say): lower its plausibility cut"
+        if row.spec.others is None
+        else "; the contrast may also cut every token that the chain keeps (a list of allowed "
+        "tokens, say): lower its plausibility cut"
     )
     return VlmkitError(
         f"row {row.spec.number}: no token can be drawn after {row.num_tokens} tokens: the logits "
@@ -197,10 +221,10 @@ def is_forced(decision: Decision, sampled_id: int) -> bool:
     return decision.forced_id is not None and sampled_id != decision.forced_unless
 
 
-def apply_decisions(sampled: mx.array, rows: Sequence[RowState]) -> mx.array:
+def apply_decisions(sampled: mx.array, decisions: Sequence[Decision]) -> mx.array:
     """Replace drawn tokens (int32 ``[B]``) by what the rows' decisions force or substitute."""
     tokens = sampled
-    substitutes = [row.decision.substitute for row in rows]
+    substitutes = [decision.substitute for decision in decisions]
     if any(substitute is not None for substitute in substitutes):
         width = max(len(substitute[0]) for substitute in substitutes if substitute is not None)
         # -2 is no token id, so padding never matches
@@ -211,26 +235,33 @@ def apply_decisions(sampled: mx.array, rows: Sequence[RowState]) -> mx.array:
         hits = mx.any(sampled[:, None] == mx.array(table, dtype=mx.int32), axis=1)
         replacements = mx.array([entry[1] if entry else -2 for entry in substitutes], mx.int32)
         tokens = mx.where(hits, replacements, tokens)
-    forced_ids = [row.decision.forced_id for row in rows]
+    forced_ids = [decision.forced_id for decision in decisions]
     if any(forced_id is not None for forced_id in forced_ids):
         forced = mx.array([-1 if i is None else i for i in forced_ids], dtype=mx.int32)
-        allowed = [row.decision.forced_unless for row in rows]
+        allowed = [decision.forced_unless for decision in decisions]
         unless = mx.array([-2 if i is None else i for i in allowed], dtype=mx.int32)
         tokens = mx.where((forced >= 0) & (sampled != unless), forced, tokens)
     return tokens
 
 
-def unstarted_step(row: RowState) -> Step:
-    """The only step of a row that ends before its first token."""
+def end_row(row: RowState, error: Exception | None = None) -> Step:
+    """The last step of a row that gets no further token: it had ended before, or it cannot go on.
+
+    With an error, text that was held back comes out.
+    """
+    finish, released = row.decision.finish, ""
+    if error is not None:
+        finish = Finish("error", "error", error=error)
+        _, released = release_text(flush_text(row.spec.text, row.text), None)
     return Step(
         row=row.row,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=None,
         forced=False,
-        text="",
-        num_tokens=0,
-        finish=row.decision.finish,
+        text=released,
+        num_tokens=row.num_tokens,
+        finish=finish,
         logits=None,
         timing=row.timing,
-        first_token_s=0.0,
+        first_token_s=row.first_token_s,
     )

@@ -1,85 +1,242 @@
-"""From a request and a pipeline config to the steps of the decode loop."""
+"""From requests and their pipelines to the steps of the decode loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-import mlx.core as mx
-import mlx.nn as nn
+from PIL.Image import Image
 
-from vlmkit.cache import CacheConfig, build_cache, describe_cache
-from vlmkit.engine.contrasting import Amateur, row_contrast
-from vlmkit.engine.lanes import LaneOptions
+from vlmkit.cache import CacheConfig, build_cache
+from vlmkit.contrast import ContrastiveDecodingConfig
+from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
 from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.request import Request
+from vlmkit.engine.request import Request, content_key, load_images, prepare_inputs
+from vlmkit.engine.resolve import Resolved, resolve
 from vlmkit.engine.rows import RowSpec, Step
-from vlmkit.engine.sampler_groups import RowSampler
-from vlmkit.engine.text import TextDecoder
-from vlmkit.errors import VlmkitError
+from vlmkit.engine.streams import Method
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Cache, Model
-from vlmkit.pipeline import PipelineConfig, check_clock
+from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
-from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
-from vlmkit.search import build_search
-from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
+from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore
 
 
-def build_row(
+class Work(NamedTuple):
+    """One request, checked, with its images loaded."""
+
+    request: Request
+    images: tuple[Image, ...]
+    resolved: Resolved
+    content: Hashable  # equal for requests that are one prompt
+
+
+class RunOptions(NamedTuple):
+    """How requests run beside each other."""
+
+    batch_size: int = 1  # requests in flight at most; a search counts as one
+    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
+    trace: bool = False  # keep the logits after each stage in every step
+    prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
+
+
+def check_requests(
     model: Model,
     processor: Processor,
-    request: Request,
-    inputs: Inputs,
+    rows: Sequence[tuple[Request, PipelineConfig]],
+    *,
+    trace: bool = False,
+) -> list[Work]:
+    """Build each pipeline and load each image once, before anything is computed.
+
+    Requests that are equal in all are numbered as samples 0, 1, 2, … after their own number.
+
+    Raises:
+        VlmkitError: an image that cannot be read, or a pipeline that cannot run on this model.
+    """
+    resolved: dict[str, Resolved] = {}
+    seen: Counter[Hashable] = Counter()
+    work = []
+    for request, pipeline in rows:
+        key = pipeline.model_dump_json()
+        if key not in resolved:
+            resolved[key] = resolve(model, processor, pipeline, trace=trace)
+        images = load_images(request, pipeline)
+        request = request._replace(images=images)
+        content = content_key(request, images, pipeline)
+        same = (content, key, request.sample)
+        numbered = request._replace(sample=request.sample + seen[same])
+        seen[same] += 1
+        work.append(Work(numbered, images, resolved[key], content))
+    return work
+
+
+def run_requests(
+    model: Model,
+    processor: Processor,
+    work: Sequence[Work],
+    options: RunOptions,
+    *,
+    amateur: Amateur | None = None,
+    prepared_s: list[float] | None = None,
+) -> Iterator[tuple[Step, dict[str, Any] | None]]:
+    """Yield the steps of all requests; ``Step.row`` is the request's place in ``work``.
+
+    Rows of equal cache, prefill and contrast configs share a batch.
+
+    Args:
+        model: the model's functions.
+        processor: its processor.
+        work: from :func:`check_requests`.
+        options: how requests run beside each other.
+        amateur: the second model of contrastive decoding; None: loaded from where a pipeline says.
+        prepared_s: takes in the seconds that preparing each request took.
+
+    Yields:
+        Each step, and with a row's last one what really ran.
+    """
+    prompt_cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    amateurs: dict[str, Amateur] = {}
+    for places in _partition(work, options.group_by_shape):
+        pipeline = work[places[0]].resolved.pipeline
+        second = _amateur(processor, pipeline, amateurs, amateur)
+        method = build_method(model, processor, pipeline, second)
+        effective: dict[int, dict[str, Any]] = {}
+        times = [] if prepared_s is None else prepared_s
+        specs = _specs(method, processor, work, places, second, options, effective, times)
+        for step in run_specs(method, specs, pipeline, options, prompt_cache):
+            yield step, effective.pop(step.row) if step.finish is not None else None
+
+
+def run_request(
+    model: Model,
+    processor: Processor,
+    work: Work,
+    options: RunOptions,
+    *,
+    amateur: Amateur | None = None,
+) -> tuple[Iterator[Step], dict[str, Any]]:
+    """Prepare one request at once; return its steps, of which none is computed yet, and what runs.
+
+    Args:
+        model: the model's functions.
+        processor: its processor.
+        work: from :func:`check_requests`.
+        options: ``batch_size`` and ``group_by_shape`` have no effect.
+        amateur: the second model of contrastive decoding; None: loaded from its path.
+    """
+    pipeline = work.resolved.pipeline
+    inputs = prepare_inputs(model, processor, work.request, pipeline)
+    second = _amateur(processor, pipeline, {}, amateur)
+    method = build_method(model, processor, pipeline, second)
+    spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
+    cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    steps = run_specs(method, [spec], pipeline, options, cache)
+    return steps, describe_run(work.resolved, spec)
+
+
+def _amateur(
+    processor: Processor,
     pipeline: PipelineConfig,
+    loaded: dict[str, Amateur],
+    given: Amateur | None,
+) -> Amateur | None:
+    """The second model that a pipeline needs; each is loaded once."""
+    contrast = pipeline.contrast
+    if not isinstance(contrast, ContrastiveDecodingConfig):
+        return None
+    if contrast.amateur not in loaded:
+        amateur = find_amateur(processor, pipeline, given)
+        assert amateur is not None
+        loaded[contrast.amateur] = amateur
+    return loaded[contrast.amateur]
+
+
+def _partition(work: Sequence[Work], group_by_shape: bool) -> Iterator[list[int]]:
+    """Places of the requests that can share a batch."""
+    parts: dict[Hashable, list[int]] = {}
+    for place, one in enumerate(work):
+        pipeline = one.resolved.pipeline
+        contrast = None if pipeline.contrast is None else pipeline.contrast.model_dump_json()
+        shared = pipeline.cache.model_dump_json(), pipeline.prefill.model_dump_json(), contrast
+        parts.setdefault(shared, []).append(place)
+    for places in parts.values():
+        if group_by_shape:
+            places.sort(key=lambda place: [image.size for image in work[place].images])
+        yield places
+
+
+def _specs(
+    method: Method,
+    processor: Processor,
+    work: Sequence[Work],
+    places: Sequence[int],
+    amateur: Amateur | None,
+    options: RunOptions,
+    effective: dict[int, dict[str, Any]],
+    prepared_s: list[float],
+) -> Iterator[RowSpec]:
+    """Prepare each row only when a slot is free for it; equal prompts are prepared once."""
+    left = Counter(work[place].content for place in places)
+    inputs: dict[Hashable, Inputs] = {}
+    for place in places:
+        started = time.perf_counter()
+        one = work[place]
+        left[one.content] -= 1
+        if one.content not in inputs:
+            pipeline = one.resolved.pipeline
+            inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
+        own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
+        spec = build_spec(
+            method, processor, one, own, amateur=amateur, trace=options.trace, number=place
+        )
+        spec = spec._replace(reused=left[one.content] > 0)
+        effective[place] = describe_run(one.resolved, spec)
+        prepared_s.append(time.perf_counter() - started)
+        yield spec
+
+
+def build_spec(
+    method: Method,
+    processor: Processor,
+    work: Work,
+    inputs: Inputs,
     *,
     amateur: Amateur | None = None,
     trace: bool = False,
     number: int = 0,
 ) -> RowSpec:
-    """Turn a pipeline's sampling, stopping, contrast and search configs into a row's functions.
+    """Turn a checked request into a row of the decode loop.
 
     Args:
-        model: the model's functions.
-        processor: its processor.
-        request: what the row generates from.
+        method: the models, and how streams are combined.
+        processor: the model's processor.
+        work: the request and its pipeline.
         inputs: the request, prepared.
-        pipeline: how.
         amateur: the second model of contrastive decoding.
         trace: keep the logits after each stage in every step.
-        number: what errors call the row.
+        number: what steps and errors call the row; different for each row of a loop.
     """
-    tokenizer = processor.tokenizer
-    decode = partial(tokenizer.decode, skip_special_tokens=False)
-    sampling = exclude_ids(pipeline.sampling, sorted(processor.placeholder_ids))
-    contrast = row_contrast(model, processor, request, inputs, pipeline, amateur)
-    limits = [token_limit(pipeline.stopping), context_left(model, [inputs])]
-    if contrast is not None:
-        limits.append(context_left(contrast.model or model, contrast.inputs))
+    resolved, request = work.resolved, work.request
+    others = other_prompts(method.model, processor, request, inputs, resolved.pipeline, amateur)
+    limits = [
+        resolved.max_tokens,
+        context_left(method.model, [inputs]),
+        context_left(method.amateur or method.model, others or ()),
+    ]
     return RowSpec(
         inputs=inputs,
-        sampler=RowSampler(
-            chain=build_row_chain(sampling, vocabulary=processor.vocabulary),
-            key=row_chain_key(sampling),
-            seed=pipeline.seed,
-            sample=request.sample,
-        ),
-        stopping=build_stopping(
-            pipeline.stopping,
-            encode=tokenizer.encode,
-            decode=decode,
-            eos_token_ids=processor.eos_token_ids,
-        ),
-        text=TextDecoder(
-            decode=decode,
-            special_ids=tokenizer.special_ids,
-            skip_special_tokens=pipeline.skip_special_tokens,
-        ),
+        sampler=resolved.sampler._replace(sample=request.sample),
+        stopping=resolved.stopping,
+        text=resolved.text,
         token_limit=min((limit for limit in limits if limit is not None), default=None),
-        contrast=contrast,
-        search=None if pipeline.search is None else build_search(pipeline.search),
-        num_eos=_num_eos(processor, pipeline),
+        others=others,
+        search=resolved.search,
+        num_eos=resolved.num_eos,
         trace=trace,
         number=number,
     )
@@ -93,74 +250,32 @@ def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
     return max(length - max(len(inputs.token_ids) for inputs in streams), 0)
 
 
-def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
-    """How many token ids end a row wherever they come."""
-    own = {
-        token_id
-        for _, config in each_config(pipeline.stopping)
-        if isinstance(config, EosConfig)
-        for token_id in config.token_ids
-    }
-    return len(processor.eos_token_ids | own)
+def describe_run(resolved: Resolved, spec: RowSpec) -> dict[str, Any]:
+    """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
+    return {**copy.deepcopy(resolved.effective), "token_limit": spec.token_limit}
 
 
-def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = False) -> None:
-    """Refuse what cannot work on this model, before anything is computed.
-
-    Raises:
-        VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, a
-            search that is to be traced.
-    """
-    build_cache(pipeline.cache, model.layer_specs, 0, model.dtype)
-    check_clock(pipeline)
-    if trace and pipeline.search is not None:
-        raise VlmkitError(
-            f"search: {pipeline.search.kind} draws no tokens, so there is nothing to trace; leave "
-            "it out"
-        )
-
-
-def run_rows(
-    model: Model,
+def run_specs(
+    method: Method,
     specs: Iterable[RowSpec],
     pipeline: PipelineConfig,
-    *,
-    batch_size: int = 1,
-    group_by_shape: bool = True,
+    options: RunOptions,
+    prompt_cache: PromptCache,
 ) -> Iterator[Step]:
     """Run rows through the decode loop under the pipeline's prefill and cache configs."""
-    options = LoopOptions(
-        batch_size=batch_size,
-        lanes=LaneOptions(partial(_new_cache, pipeline.cache), pipeline.prefill.step_size),
-        group_by_shape=group_by_shape,
+    owner = (id(method.model), pipeline.cache.model_dump_json())
+    return decode_rows(
+        specs,
+        LoopOptions(
+            method=method,
+            prefill=PrefillOptions(partial(_new_cache, pipeline.cache), pipeline.prefill.step_size),
+            batch_size=options.batch_size,
+            store=PromptStore(prompt_cache, owner),
+            keep_all=options.prompt_cache is not None,
+            group_by_shape=options.group_by_shape,
+        ),
     )
-    return decode_rows(model, specs, options)
 
 
 def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
     return build_cache(config, model.layer_specs, batch, model.dtype)
-
-
-def _num_packed(model: Model) -> int:
-    """How many weight matrices are held quantized."""
-    if not isinstance(model, nn.Module):
-        return 0
-    modules = model.modules()  # type: ignore[no-untyped-call]
-    return sum(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in modules)
-
-
-def effective_config(
-    model: Model, processor: Processor, pipeline: PipelineConfig
-) -> dict[str, Any]:
-    """What really ran: the pipeline with all defaults, the cache per layer, backends, dtype."""
-    return {
-        "pipeline": pipeline.model_dump(mode="json"),
-        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
-        "model_type": model.config.model_type,
-        "dtype": str(model.dtype).removeprefix("mlx.core."),
-        "packed_modules": _num_packed(model),
-        "processor_backend": processor.backend,
-        "eos_token_ids": sorted(processor.eos_token_ids),
-        "device": str(mx.default_device()),
-        "reproducible": not clock_kinds(pipeline.stopping),
-    }

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import mlx.core as mx
 
-from vlmkit.engine.lanes import RowLogits
 from vlmkit.engine.rows import RowState, Step, Taken, nothing_to_draw, observe_token
 from vlmkit.numerics import log_softmax
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
@@ -48,12 +47,28 @@ class Move(NamedTuple):
     token_id: int | None  # the token it takes; None: one is drawn
 
 
-def start_search(row: RowState, logits: RowLogits) -> Searching:
-    """Begin a search after its prompt."""
+class StepLogits(Protocol):
+    """What a search reads of a batch's logits."""
+
+    @property
+    def own(self) -> mx.array:
+        """Float32 ``[B, V]`` of the rows' own streams."""
+
+    @property
+    def hidden(self) -> mx.array:
+        """``[B, hidden]`` of the rows' own streams."""
+
+    @property
+    def doubts(self) -> mx.array | None:
+        """Float32 ``[B, 2]``: entropy and confidence, where a criterion reads them."""
+
+
+def start_search(row: RowState, prompt: mx.array | None) -> Searching:
+    """Begin a search after its prompt, whose hidden states are ``[1, T, hidden]`` if needed."""
     search = row.spec.search
     assert search is not None
-    prompt = None if logits.prompt is None else logits.prompt[0]
-    start = SearchStart(row.spec.token_limit, row.spec.num_eos, prompt)
+    hidden = None if prompt is None else prompt[0]
+    start = SearchStart(row.spec.token_limit, row.spec.num_eos, hidden)
     return Searching(search.init(start), 0)
 
 
@@ -61,9 +76,8 @@ def advance_search(
     searching: Searching,
     paths: Sequence[Path],
     sources: Sequence[int],
-    logits: RowLogits,
+    logits: StepLogits,
     chained: mx.array,
-    doubts: Sequence[tuple[float, float]] | None,
 ) -> tuple[Searching, list[Move], list[Step]]:
     """Let a search decide how its rows go on; waits for the device.
 
@@ -73,7 +87,6 @@ def advance_search(
         sources: their places in the batch.
         logits: of the batch.
         chained: float32 ``[K, V]``, what the sampler chain leaves of the rows' logits.
-        doubts: entropy and confidence of each row's own distribution, where a criterion reads them.
 
     Returns:
         The search, the rows to go on with (none: it has ended), and the steps that are certain.
@@ -95,13 +108,17 @@ def advance_search(
     dead = mx.array(largest)[:, None] == -mx.inf
     logprobs = mx.where(dead, -mx.inf, log_softmax(chained))
     logprobs = decided(logprobs, [path.row.decision for path in paths])
-    hidden = logits.hidden[mx.array(list(sources))] if search.needs_hidden else None
+    places = mx.array(list(sources))
+    hidden = logits.hidden[places] if search.needs_hidden else None
+    doubts: Any = None if logits.doubts is None else logits.doubts[places].tolist()
 
     def extend(row: int, token_id: int) -> Extended:
         path, source = paths[row], sources[row]
         entropy, confidence = (None, None) if doubts is None else doubts[row]
         taken = Taken(token_id, token_id, logits.own[source], entropy, confidence)
         state, step = observe_token(path.row, taken)
+        if step.finish is not None and step.finish.error is not None:
+            raise step.finish.error
         before = path.trail
         if before is not None:  # only the newest step holds on to its logits
             before = before._replace(step=before.step._replace(logits=None))

@@ -111,6 +111,7 @@ class Decoder(nn.Module):
         for index, (layer, kind, state) in enumerate(
             zip(self.layers, cache.kinds, cache.layers, strict=True)
         ):
+            assert isinstance(kind, CacheKind)  # every layer is an attention layer
             if index in taps:
                 tapped.append(hidden.reshape(shape))
             hidden, state = layer(hidden, angles, kind, state, plans[id(kind)])

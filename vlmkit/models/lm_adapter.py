@@ -151,6 +151,7 @@ class LmModel(nn.Module):
         layers = [
             _LayerCache(kind, state, plans[id(kind)], span, shape)
             for kind, state, shape in zip(cache.kinds, cache.layers, self.layer_specs, strict=True)
+            if isinstance(kind, CacheKind)
         ]
         output = _run_body(self.lm, piece.hidden[..., 0], layers)
         states = tuple(layer.kv_state for layer in layers)

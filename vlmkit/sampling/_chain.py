@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -28,11 +28,12 @@ class SamplerChain(NamedTuple):
     sample: Callable[[Pytree, mx.array, mx.array | None], tuple[Pytree, mx.array]]
     # (state, logits [B, V], uniforms) -> state, token ids int32 [B]: the stages and the draw
     update: Callable[[Pytree, mx.array], Pytree]  # (state, the ids int32 [B] really taken) -> state
-    apply: Callable[[Pytree, mx.array, mx.array | None], mx.array]
-    # (state, logits [B, V], uniforms) -> logits [B, V] after all stages, for a look inside
+    run: Callable[[Pytree, mx.array, mx.array | None], tuple[Pytree, mx.array]]
+    # (state, logits [B, V], uniforms) -> state, logits [B, V] after all stages, sample's to draw of
+    apply: Callable[[Pytree, mx.array, mx.array | None], mx.array]  # the logits of run alone
     draw: Callable[[mx.array, mx.array | None], mx.array]  # (those logits, uniforms) -> int32 [B]
     trace: Callable[[Pytree, mx.array, mx.array | None], tuple[mx.array, ...]]
-    # the same arguments as apply -> the logits [B, V] after each stage
+    # the same arguments as run -> the logits [B, V] after each stage
     hosts: tuple[HostReducer, ...]  # of the stages that have one, in order
     with_hosts: Callable[[Pytree, Sequence[mx.array]], Pytree]
     # (state, one array [B, ...] per host reducer) -> the state that the next draw reads
@@ -45,8 +46,8 @@ class SamplerChain(NamedTuple):
 def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
     """Compose stages; no stage at all draws from ``softmax(logits)``.
 
-    ``sample`` gives the same tokens as ``draw`` after ``apply``, but once a stage has left a short
-    list of candidates it goes on with those alone.
+    ``sample`` gives the same state and tokens as ``draw`` after ``run``, but once a stage has left
+    a short list of candidates it goes on with those alone.
 
     Example:
         >>> from vlmkit.sampling import Temperature, TopK, build_chain
@@ -69,16 +70,25 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
             stage.update(part, token_ids) for stage, part in zip(stages, state, strict=True)
         )
 
-    def trace(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> tuple[mx.array, ...]:
-        logits, after = logits.astype(mx.float32), []
+    def steps(
+        state: Pytree, logits: mx.array, uniforms: mx.array | None
+    ) -> Iterator[tuple[Pytree, mx.array]]:
         columns = _columns(stages, uniforms)
         for stage, part, column in zip(stages, state, columns, strict=True):
-            logits = stage.apply(part, logits, column)
-            after.append(logits)
-        return tuple(after)
+            seen = part if stage.observe is None else stage.observe(part, logits)
+            logits = stage.apply(seen, logits, column)
+            yield seen, logits
+
+    def trace(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> tuple[mx.array, ...]:
+        return tuple(after for _, after in steps(state, logits.astype(mx.float32), uniforms))
+
+    def run(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> tuple[Pytree, mx.array]:
+        start = logits.astype(mx.float32)
+        after = list(steps(state, start, uniforms))
+        return tuple(part for part, _ in after), after[-1][1] if after else start
 
     def apply(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> mx.array:
-        return (logits.astype(mx.float32), *trace(state, logits, uniforms))[-1]
+        return run(state, logits, uniforms)[1]
 
     def with_hosts(state: Pytree, values: Sequence[mx.array]) -> Pytree:
         parts = list(state)
@@ -113,6 +123,7 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         init=init,
         sample=sample,
         update=update,
+        run=run,
         apply=apply,
         draw=draw,
         trace=trace,

@@ -3,7 +3,7 @@
 from vlmkit.external import External
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
-from vlmkit.stopping.build import build_stopping
+from vlmkit.stopping.build import build_stopping, stop_markers
 from vlmkit.stopping.config import (
     AllOfConfig,
     AnyOfConfig,
@@ -50,5 +50,6 @@ __all__ = [
     "clock_kinds",
     "each_config",
     "external",
+    "stop_markers",
     "token_limit",
 ]

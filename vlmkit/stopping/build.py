@@ -88,6 +88,34 @@ def build_stopping(
     return any_of([build(config) for config in configs])
 
 
+def stop_markers(
+    configs: Sequence[StoppingConfig],
+    encode: Callable[[str], Sequence[int]],
+    eos_token_ids: frozenset[int],
+    decode: Callable[[Sequence[int]], str] | None = None,
+) -> dict[str, dict[str, list[int] | list[str]]]:
+    """Return what :func:`build_stopping` looks for, by kind: the markers as token ids or texts.
+
+    Example:
+        >>> stop_markers([EosConfig()], list, frozenset({7}))
+        {'eos': {'token_ids': [7], 'texts': []}}
+    """
+    found: dict[str, dict[str, list[int] | list[str]]] = {}
+    for _, config in each_config(configs):
+        if isinstance(config, EosConfig):
+            own = eos_markers(config, encode=encode, eos_token_ids=eos_token_ids)
+            found[config.kind] = {"token_ids": sorted(own.ids), "texts": list(own.texts)}
+            continue
+        markers = None
+        if isinstance(config, ThinkingBudgetConfig):
+            markers = thinking_markers(config, encode=encode, decode=decode)
+        elif isinstance(config, EntropyStop | ConfidenceStop):
+            markers = uncertainty_markers(config, kind=config.kind, encode=encode, decode=decode)
+        if markers is not None:
+            found[config.kind] = {name: list(ids) for name, ids in markers._asdict().items()}
+    return found
+
+
 def _uncertainty(
     config: EntropyStop | ConfidenceStop,
     encode: Callable[[str], Sequence[int]],

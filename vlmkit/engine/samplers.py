@@ -1,0 +1,247 @@
+"""The sampler chains of a batch: rows that share one stand together, so each chain has a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map
+from numpy.typing import NDArray
+
+from vlmkit.interface import Pytree
+from vlmkit.random import uniforms
+from vlmkit.sampling import SamplerChain, join_states
+
+
+class RowSampler(NamedTuple):
+    """How the tokens of one row are drawn."""
+
+    chain: SamplerChain
+    key: Hashable  # rows with equal keys have equal chains, but for numbers that init puts in
+    seed: int
+    sample: int
+
+
+class Section(NamedTuple):
+    """Neighbouring rows that share a chain, and the chain's state for them."""
+
+    chain: SamplerChain
+    key: Hashable
+    size: int  # rows
+    state: Pytree  # leaves [size, ...]
+
+
+Sections = tuple[Section, ...]
+"""The sections of a batch, in the order of its rows; together they cover each row once."""
+
+
+def together(keys: Sequence[Hashable]) -> list[int]:
+    """Return the order that brings equal keys together, each at the place of its first.
+
+    >>> together(["b", "a", "b"])
+    [0, 2, 1]
+    """
+    first = {key: place for place, key in reversed(list(enumerate(keys)))}
+    return sorted(range(len(keys)), key=lambda place: first[keys[place]])
+
+
+def init_sections(
+    samplers: Sequence[RowSampler], prompts: Sequence[NDArray[np.int32]], vocab_size: int
+) -> Sections:
+    """Start the state of each row by its own chain, from its prompt; equal chains stand together.
+
+    Example:
+        >>> from vlmkit.sampling import build_chain
+        >>> sampler = RowSampler(build_chain([]), "plain", seed=0, sample=0)
+        >>> [one.size for one in init_sections([sampler] * 3, [np.array([1])] * 3, 8)]
+        [3]
+    """
+    sections: list[Section] = []
+    start = 0
+    while start < len(samplers):
+        chain, key = samplers[start].chain, samplers[start].key
+        stop = start + 1
+        while stop < len(samplers) and samplers[stop].key == key:
+            stop += 1
+        states = [
+            samplers[row].chain.init([prompts[row]], vocab_size) for row in range(start, stop)
+        ]
+        sections.append(Section(chain, key, stop - start, join_states(states)))
+        start = stop
+    return tuple(sections)
+
+
+def slices(sections: Sections) -> list[slice]:
+    """Return where the rows of each section stand in the batch."""
+    ends = np.cumsum([0, *(section.size for section in sections)]).tolist()
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def select_sections(sections: Sections, rows: Sequence[int]) -> Sections:
+    """Keep these rows; those of one section come together, in any order, and may come twice."""
+    kept = []
+    for section, place in zip(sections, slices(sections), strict=True):
+        own = [row - place.start for row in rows if place.start <= row < place.stop]
+        if own == list(range(section.size)):
+            kept.append(section)
+        elif own:
+            index = mx.array(own)
+            state = tree_map(lambda leaf, index=index: leaf[index], section.state)
+            kept.append(section._replace(size=len(own), state=state))
+    return tuple(kept)
+
+
+def join_sections(first: Sections, second: Sections) -> tuple[Sections, list[int]]:
+    """Merge sections of equal chains.
+
+    Returns:
+        The sections, and their rows as places in the rows of ``first`` followed by ``second``.
+    """
+    places = [*slices(first), *(_moved(one, first) for one in slices(second))]
+    merged: dict[Hashable, Section] = {}
+    rows: dict[Hashable, list[int]] = {}
+    for section, place in zip((*first, *second), places, strict=True):
+        if (earlier := merged.get(section.key)) is None:
+            merged[section.key] = section
+        else:
+            merged[section.key] = earlier._replace(
+                size=earlier.size + section.size,
+                state=join_states([earlier.state, section.state]),
+            )
+        rows.setdefault(section.key, []).extend(range(place.start, place.stop))
+    return tuple(merged.values()), [row for own in rows.values() for row in own]
+
+
+def _moved(place: slice, before: Sections) -> slice:
+    offset = sum(section.size for section in before)
+    return slice(place.start + offset, place.stop + offset)
+
+
+def set_hosts(sections: Sections, hosts: Sequence[Sequence[Any]]) -> Sections:
+    """Put what the host reducers of each row (``hosts``, one entry per row) say into the states."""
+    if not any(section.chain.hosts for section in sections):
+        return sections
+    return tuple(
+        section._replace(
+            state=section.chain.with_hosts(
+                section.state,
+                [
+                    mx.array(np.stack([reducer.value(row[place]) for row in hosts[rows]]))
+                    for place, reducer in enumerate(section.chain.hosts)
+                ],
+            )
+        )
+        for section, rows in zip(sections, slices(sections), strict=True)
+    )
+
+
+def apply_hosts(sections: Sections, logits: mx.array) -> mx.array:
+    """Return the logits ``[B, V]`` that the host reducers of the rows' chains leave."""
+    if not any(section.chain.hosts for section in sections):
+        return logits
+    parts = [
+        section.chain.apply_hosts(section.state, logits[rows])
+        for section, rows in zip(sections, slices(sections), strict=True)
+    ]
+    return mx.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+class Draws(NamedTuple):
+    """One token per row, and the way to it."""
+
+    sections: Sections  # with the states after the draw
+    sampled: mx.array  # int32 [B]; -1 where a row has no token that can be drawn
+    traces: tuple[tuple[mx.array, ...], ...]  # per row: its logits [V] after each stage, if traced
+    failures: tuple[Exception | None, ...]  # per row: what its chain raised
+
+
+def draw_tokens(
+    sections: Sections,
+    logits: mx.array,
+    samplers: Sequence[RowSampler],
+    positions: Sequence[int],
+    *,
+    traced: Sequence[bool],
+    given: Sequence[int | None],
+) -> Draws:
+    """Draw one token per row.
+
+    Args:
+        sections: of the batch.
+        logits: float32 ``[B, V]``.
+        samplers: one per row.
+        positions: how many tokens each row has generated so far; with the row's seed and sample
+            number this is the counter of its random draw.
+        traced: whether the row's logits after each stage are wanted.
+        given: the token that a search gave the row, in whole sections; None: draw one.
+    """
+    drawn, after = [], []
+    traces: list[tuple[mx.array, ...]] = []
+    failures: list[Exception | None] = []
+    for section, rows in zip(sections, slices(sections), strict=True):
+        tokens = [token_id for token_id in given[rows] if token_id is not None]
+        none: list[tuple[mx.array, ...]] = [()] * section.size
+        own_traces, failure = none, None
+        if tokens:
+            token_ids = mx.array(tokens, mx.int32)
+        else:
+            own = logits if len(sections) == 1 else logits[rows]
+            numbers = _uniforms(section, samplers[rows], positions[rows])
+            try:
+                own_traces = _traces(section, own, numbers, traced[rows])
+                state, token_ids = section.chain.sample(section.state, own, numbers)
+                section = section._replace(state=state)
+            except Exception as error:  # a stage of a third party raises what it likes
+                token_ids, own_traces, failure = mx.full(section.size, -1, mx.int32), none, error
+        after.append(section)
+        drawn.append(token_ids)
+        traces += own_traces
+        failures += [failure] * section.size
+    sampled = drawn[0] if len(drawn) == 1 else mx.concatenate(drawn)
+    return Draws(tuple(after), sampled, tuple(traces), tuple(failures))
+
+
+def _traces(
+    section: Section, logits: mx.array, numbers: mx.array | None, traced: Sequence[bool]
+) -> list[tuple[mx.array, ...]]:
+    stages = section.chain.trace(section.state, logits, numbers) if any(traced) else ()
+    return [
+        tuple(stage[row] for stage in stages) if wanted else () for row, wanted in enumerate(traced)
+    ]
+
+
+def run_section(
+    section: Section, logits: mx.array, samplers: Sequence[RowSampler], positions: Sequence[int]
+) -> tuple[Section, mx.array]:
+    """Return a section after its stages, and the logits float32 ``[size, V]`` that they leave."""
+    state, left = section.chain.run(section.state, logits, _uniforms(section, samplers, positions))
+    return section._replace(state=state), left
+
+
+def _uniforms(
+    section: Section, samplers: Sequence[RowSampler], positions: Sequence[int]
+) -> mx.array | None:
+    """The uniform numbers of a section's rows for one draw, float32 ``[size, 1 + num_random]``."""
+    if section.chain.is_greedy and not section.chain.num_random:
+        return None
+    streams = 1 + section.chain.num_random
+    return mx.array(
+        [
+            uniforms(sampler.seed, sampler.sample, position, streams)
+            for sampler, position in zip(samplers, positions, strict=True)
+        ]
+    )
+
+
+def update_sections(sections: Sections, token_ids: mx.array) -> Sections:
+    """Tell every chain which tokens (int32 ``[B]``) were really taken."""
+    whole = len(sections) == 1
+    return tuple(
+        section._replace(
+            state=section.chain.update(section.state, token_ids if whole else token_ids[rows])
+        )
+        for section, rows in zip(sections, slices(sections), strict=True)
+    )

@@ -1,0 +1,14 @@
+"""Prompts after their prefill: shared, cached across calls, saved to disk."""
+
+from vlmkit.prompts.cache import PromptCache, PromptStore
+from vlmkit.prompts.prefill import Prefilled, PrefillOptions, Started, prefill_prompts, select_state
+
+__all__ = [
+    "PrefillOptions",
+    "Prefilled",
+    "PromptCache",
+    "PromptStore",
+    "Started",
+    "prefill_prompts",
+    "select_state",
+]

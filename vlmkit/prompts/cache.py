@@ -1,0 +1,179 @@
+"""A prompt cache: prompts of earlier calls, so that only what is new is computed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+from vlmkit.cache import cache_num_bytes, trim_rows
+from vlmkit.errors import VlmkitError
+from vlmkit.inputs import Inputs, num_equal, whole_media
+from vlmkit.interface import DecodeState, Features
+from vlmkit.prompts.prefill import Started
+
+DEFAULT_BYTES = 1 << 30
+
+
+class _Key(NamedTuple):
+    owner: Hashable
+    kind: str  # "prompt" | "media"
+    content: bytes
+
+
+class PromptCache:
+    """Prompts by what they contain, with a limit in bytes; the least recently used go first.
+
+    Pass one to several calls of :func:`vlmkit.generate`: the next turn of a chat, or another
+    question about the same images, then computes only the tokens that differ; ``cached_tokens`` of
+    a result says how many were taken from here. Encoded images are kept too.
+
+    Entries belong to one model and one KV-cache config; another's are never mixed up with them. A
+    cache kind that has dropped tokens (a full rotating window), or a recurrent layer, can be
+    continued but not cut back; then an entry serves only prompts that begin with all of it.
+
+    Args:
+        max_bytes: the limit; None = no limit.
+
+    Example:
+        >>> from vlmkit import generate, load
+        >>> model, processor = load("shapes")
+        >>> seen = PromptCache()
+        >>> for question in ("How many red circles?", "How many red squares?"):
+        ...     result = generate(model, processor, question, max_tokens=1, prompt_cache=seen)
+        >>> 0 < result.cached_tokens < result.prompt_tokens
+        True
+    """
+
+    def __init__(self, max_bytes: int | None = DEFAULT_BYTES) -> None:
+        if max_bytes is not None and (isinstance(max_bytes, bool) or max_bytes < 0):
+            raise VlmkitError(f"max_bytes is {max_bytes!r}; it must be 0 or more, or None")
+        self.max_bytes = max_bytes
+        self.num_bytes = 0  # held: KV caches, recurrent states and encoded media
+        self._held: OrderedDict[_Key, Started | Features] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of prompts."""
+        return sum(isinstance(entry, Started) for entry in self._held.values())
+
+    def prompts(self, owner: Hashable) -> list[Started]:
+        """Return the prompts of one owner, the least recently used first."""
+        return [entry for key, entry in self._of(owner) if isinstance(entry, Started)]
+
+    def find(
+        self, owner: Hashable, inputs: Inputs, taps: tuple[int, ...]
+    ) -> tuple[Started, int] | None:
+        """Return the entry that saves most, cut back, and how many tokens of ``inputs`` it has."""
+        best: tuple[_Key, Started, int] | None = None
+        for key, entry in self._of(owner):
+            usable = continued(entry, inputs, taps) if isinstance(entry, Started) else None
+            if usable is not None and (best is None or usable[1] > best[2]):
+                best = (key, *usable)
+        if best is None:
+            return None
+        self._held.move_to_end(best[0])
+        return best[1], best[2]
+
+    def put(self, owner: Hashable, entry: Started) -> None:
+        """Add a prompt. One that it goes on from, and that is no whole prompt itself, goes."""
+        content = entry.inputs.content_ids
+        for key, held in self._of(owner):
+            if not isinstance(held, Started) or held.hidden is not None:
+                continue
+            whole = len(held.inputs.content_ids)
+            if whole < len(content) and num_equal(held.inputs, entry.inputs) == whole:
+                self._remove(key)
+        self._add(_Key(owner, "prompt", content.tobytes()), entry)
+
+    def drop(self, owner: Hashable, inputs: Inputs) -> None:
+        """Remove a prompt, if it is there."""
+        self._remove(_Key(owner, "prompt", inputs.content_ids.tobytes()))
+
+    def features(self, owner: Hashable) -> dict[bytes, Features]:
+        """Return the encoded media of one owner, by digest."""
+        return {key.content: entry for key, entry in self._of(owner) if isinstance(entry, Features)}
+
+    def keep_features(self, owner: Hashable, features: Mapping[bytes, Features]) -> None:
+        """Add encoded media, by digest."""
+        for digest, one in features.items():
+            self._add(_Key(owner, "media", digest), one)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._held.clear()
+        self.num_bytes = 0
+
+    def _of(self, owner: Hashable) -> list[tuple[_Key, Started | Features]]:
+        return [(key, entry) for key, entry in self._held.items() if key.owner == owner]
+
+    def _add(self, key: _Key, entry: Started | Features) -> None:
+        self._remove(key)
+        self._held[key] = entry
+        self.num_bytes += _num_bytes(entry)
+        while self.max_bytes is not None and self.num_bytes > self.max_bytes:
+            self._remove(next(iter(self._held)))
+
+    def _remove(self, key: _Key) -> None:
+        entry = self._held.pop(key, None)
+        if entry is not None:
+            self.num_bytes -= _num_bytes(entry)
+
+
+def continued(entry: Started, inputs: Inputs, taps: tuple[int, ...]) -> tuple[Started, int] | None:
+    """Cut an entry back to what it shares with a prompt; None where that is nothing.
+
+    At least one token is left to compute, unless the entry is the whole prompt and has the hidden
+    states that are wanted.
+    """
+    length, held = len(inputs.content_ids), entry.state.cache.lengths[0]
+    shared = num_equal(entry.inputs, inputs)
+    if shared == length == held and entry.hidden is not None and taps == entry.taps:
+        return entry, length
+    keep = whole_media(inputs, min(shared, length - 1, held))
+    if keep < 1:
+        return None
+    try:
+        cache = trim_rows(entry.state.cache, (keep,))
+    except VlmkitError:
+        return None  # a kind that forgets serves only what continues it
+    state = DecodeState(cache, entry.state.next_positions)
+    return Started(entry.inputs, state, None), keep
+
+
+def _num_bytes(entry: Started | Features) -> int:
+    if isinstance(entry, Started):
+        return cache_num_bytes(entry.state.cache)
+    return entry.embedded.nbytes + sum(layer.nbytes for layer in entry.layers)
+
+
+class PromptStore:
+    """One owner's view of a prompt cache: what prefills look up and add.
+
+    Args:
+        cache: the prompt cache.
+        owner: what entries have to have in common: the model, and how its KV cache works.
+    """
+
+    def __init__(self, cache: PromptCache, owner: Hashable) -> None:
+        self.cache, self.owner = cache, owner
+
+    def find(self, inputs: Inputs, taps: tuple[int, ...]) -> tuple[Started, int] | None:
+        """See :meth:`PromptCache.find`."""
+        return self.cache.find(self.owner, inputs, taps)
+
+    def put(self, entry: Started) -> None:
+        """See :meth:`PromptCache.put`."""
+        self.cache.put(self.owner, entry)
+
+    def drop(self, inputs: Inputs) -> None:
+        """See :meth:`PromptCache.drop`."""
+        self.cache.drop(self.owner, inputs)
+
+    @property
+    def features(self) -> Mapping[bytes, Features]:
+        """See :meth:`PromptCache.features`."""
+        return self.cache.features(self.owner)
+
+    def keep_features(self, features: Mapping[bytes, Features]) -> None:
+        """See :meth:`PromptCache.keep_features`."""
+        self.cache.keep_features(self.owner, features)

@@ -1,0 +1,282 @@
+"""Prefill many prompts: what they begin with alike, or what is known already, runs once.
+
+Equal input is recognised by content ids alone (:meth:`vlmkit.inputs.Inputs.of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import mlx.core as mx
+
+from vlmkit.cache import join_rows, select_rows
+from vlmkit.embed import encode_media
+from vlmkit.inputs import Inputs, num_equal, whole_media
+from vlmkit.interface import Cache, DecodeState, Features, Hidden, Model
+from vlmkit.prefill import prefill_hidden
+
+MIN_SHARED = 8
+"""A common beginning of fewer tokens is not worth a forward pass of its own."""
+
+
+class Started(NamedTuple):
+    """One prompt after its prefill, a value: it can be continued again and again."""
+
+    inputs: Inputs
+    state: DecodeState  # one row; it may lack the prompt's last tokens where ``hidden`` is None
+    hidden: Hidden | None  # [1, hidden] of the last token; None: another token has to follow
+    taps: tuple[int, ...] = ()  # the layers that ``hidden.taps`` are of
+
+
+class Known(Protocol):
+    """Prompts of earlier calls."""
+
+    def find(self, inputs: Inputs, taps: tuple[int, ...]) -> tuple[Started, int] | None:
+        """Return what can be continued to this prompt, cut to so many of its tokens."""
+
+    @property
+    def features(self) -> Mapping[bytes, Features]:
+        """Encoded media by digest."""
+
+    def keep_features(self, features: Mapping[bytes, Features]) -> None:
+        """Take in media that were just encoded."""
+
+
+class PrefillOptions(NamedTuple):
+    """What all prefills of a run share."""
+
+    new_cache: Callable[[Model, int], Cache]  # empty cache for a number of rows
+    step_size: int  # tokens per forward pass
+
+
+class Prefilled(NamedTuple):
+    """Prompts after their prefill, one row each, in the order asked for."""
+
+    state: DecodeState
+    hidden: Hidden
+    cached: tuple[int, ...]  # tokens per row that were not computed for it
+
+
+class _Start(NamedTuple):
+    """How far a prompt is before its own prefill."""
+
+    state: DecodeState | None  # one row; None: nothing yet
+    length: int
+    hidden: Hidden | None = None  # set: nothing is left to do
+
+
+def prefill_prompts(
+    model: Model,
+    batch: Sequence[Inputs],
+    options: PrefillOptions,
+    *,
+    known: Known | None = None,
+    taps: tuple[int, ...] = (),
+    keep_prompt: bool = False,
+) -> Prefilled:
+    """Prefill B prompts; equal ones are computed once, and so is what several begin with.
+
+    Args:
+        model: the model's functions.
+        batch: B prompts.
+        options: what all prefills share.
+        known: prompts of earlier calls; None = none.
+        taps: layers whose input at the last token is wanted too.
+        keep_prompt: also return the final hidden states of all tokens of the first prompt; nothing
+            of it is taken from ``known`` then.
+
+    Raises:
+        VlmkitError: a prompt is empty or does not fit the model, or layers cannot be tapped.
+    """
+    unique, places = unique_inputs(batch)
+    starts = [None if known is None or keep_prompt else known.find(one, taps) for one in unique]
+    found = [
+        _Start(None, 0)
+        if start is None
+        else _Start(start[0].state, start[1], start[0].hidden if _is_whole(start, one) else None)
+        for start, one in zip(starts, unique, strict=True)
+    ]
+    features = _encode(model, unique, [start.length for start in found], known)
+    cached = [start.length for start in found]
+    heads, prompt_heads = _prefill_heads(model, unique, found, features, options, keep_prompt)
+    for members, state, length in heads:
+        for place, member in enumerate(members):
+            found[member] = _Start(state, length)
+            cached[member] = length if place else 0
+    state, hidden = _prefill_rests(
+        model, unique, found, features, options, taps=taps, keep_prompt=keep_prompt
+    )
+    if hidden.prompt is not None:
+        own = hidden.prompt[:1, : len(unique[0].token_ids) - found[0].length]
+        hidden = hidden._replace(prompt=mx.concatenate([*prompt_heads, own], axis=1))
+    first = [places.index(place) == row for row, place in enumerate(places)]
+    if len(unique) < len(batch):
+        state, hidden = select_state(state, places), select_hidden(hidden, places)
+    return Prefilled(
+        state,
+        hidden,
+        tuple(
+            cached[place] if is_first else len(inputs.token_ids)
+            for place, is_first, inputs in zip(places, first, batch, strict=True)
+        ),
+    )
+
+
+def unique_inputs(batch: Sequence[Inputs]) -> tuple[list[Inputs], list[int]]:
+    """Return the different prompts among the rows, and for each row which of them is its own."""
+    known: dict[bytes, int] = {}
+    unique: list[Inputs] = []
+    places = []
+    for inputs in batch:
+        key = inputs.content_ids.tobytes()
+        if key not in known:
+            known[key] = len(unique)
+            unique.append(inputs)
+        places.append(known[key])
+    return unique, places
+
+
+def _is_whole(start: tuple[Started, int], inputs: Inputs) -> bool:
+    return start[1] == len(inputs.token_ids)
+
+
+def _encode(
+    model: Model, unique: Sequence[Inputs], starts: Sequence[int], known: Known | None
+) -> dict[bytes, Features]:
+    features = encode_media(model, unique, starts, known.features if known else None)
+    if known is not None:
+        known.keep_features(features)
+    return features
+
+
+def _clusters(unique: Sequence[Inputs], found: Sequence[_Start]) -> list[tuple[list[int], int]]:
+    """Prompts that nothing is known of and that begin alike, with the length of that beginning."""
+    clusters: list[tuple[list[int], int]] = []
+    for place, inputs in enumerate(unique):
+        if found[place].length:
+            continue
+        for index, (members, shared) in enumerate(clusters):
+            own = min(len(inputs.token_ids) - 1, shared)
+            common = whole_media(inputs, min(num_equal(unique[members[0]], inputs), own))
+            if common >= MIN_SHARED:
+                clusters[index] = ([*members, place], common)
+                break
+        else:
+            clusters.append(([place], whole_media(inputs, len(inputs.token_ids) - 1)))
+    return [cluster for cluster in clusters if len(cluster[0]) > 1]
+
+
+def _prefill_heads(
+    model: Model,
+    unique: Sequence[Inputs],
+    found: Sequence[_Start],
+    features: Mapping[bytes, Features],
+    options: PrefillOptions,
+    keep_prompt: bool,
+) -> tuple[list[tuple[list[int], DecodeState, int]], list[mx.array]]:
+    """Run what several prompts begin with: its members, one row of state, its length."""
+    heads = []
+    kept: list[mx.array] = []
+    for members, length in _clusters(unique, found):
+        embedded = model.embed([unique[members[0]]], features)
+        head = embedded._replace(piece=embedded.piece.slice(0, length), lengths=(length,))
+        state, hidden = prefill_hidden(
+            model,
+            head,
+            options.new_cache(model, 1),
+            step_size=options.step_size,
+            keep_prompt=keep_prompt,
+        )
+        if hidden.prompt is not None and members[0] == 0:
+            kept.append(hidden.prompt)
+        heads.append((members, state, length))
+    return heads, kept
+
+
+def _prefill_rests(
+    model: Model,
+    unique: Sequence[Inputs],
+    found: Sequence[_Start],
+    features: Mapping[bytes, Features],
+    options: PrefillOptions,
+    *,
+    taps: tuple[int, ...],
+    keep_prompt: bool,
+) -> tuple[DecodeState, Hidden]:
+    """Run what is left of each prompt, all at once."""
+    left = [place for place, start in enumerate(found) if start.hidden is None]
+    whole = [place for place, start in enumerate(found) if start.hidden is not None]
+    states: list[DecodeState] = []
+    outputs: list[Hidden] = []
+    if left:
+        cache = _join_starts(model, [found[place] for place in left], options)
+        embedded = model.embed(
+            [unique[place] for place in left], features, [found[place].length for place in left]
+        )
+        state, hidden = prefill_hidden(
+            model,
+            embedded,
+            cache,
+            step_size=options.step_size,
+            taps=taps,
+            keep_prompt=keep_prompt,
+        )
+        if not whole:
+            return state, hidden
+        states.append(state)
+        outputs.append(hidden)
+    for place in whole:
+        start = found[place]
+        assert start.state is not None
+        assert start.hidden is not None
+        states.append(start.state)
+        outputs.append(start.hidden)
+    joined = join_states(states)
+    taps_of = zip(*(output.taps for output in outputs), strict=True)
+    hidden = Hidden(
+        mx.concatenate([output.final for output in outputs]),
+        tuple(mx.concatenate(list(layer)) for layer in taps_of),
+    )
+    order = [*left, *whole]
+    back = [order.index(place) for place in range(len(order))]
+    return select_state(joined, back), select_hidden(hidden, back)
+
+
+def _join_starts(model: Model, starts: Sequence[_Start], options: PrefillOptions) -> Cache:
+    """One cache with what each prompt has so far."""
+    if all(start.state is None for start in starts):
+        return options.new_cache(model, len(starts))
+    first = starts[0].state
+    if first is not None and all(start.state is first for start in starts):
+        return select_rows(first.cache, (0,) * len(starts)) if len(starts) > 1 else first.cache
+    return join_rows(
+        [
+            options.new_cache(model, 1) if start.state is None else start.state.cache
+            for start in starts
+        ]
+    )
+
+
+def select_state(state: DecodeState, places: Sequence[int]) -> DecodeState:
+    """Return the state of these rows, in this order; a row may come twice (a branch)."""
+    return DecodeState(
+        cache=select_rows(state.cache, places),
+        next_positions=tuple(state.next_positions[place] for place in places),
+    )
+
+
+def join_states(states: Sequence[DecodeState]) -> DecodeState:
+    """Return one state with the rows of all, in order."""
+    if len(states) == 1:
+        return states[0]
+    return DecodeState(
+        cache=join_rows([state.cache for state in states]),
+        next_positions=tuple(position for state in states for position in state.next_positions),
+    )
+
+
+def select_hidden(hidden: Hidden, places: Sequence[int]) -> Hidden:
+    """Return the hidden states of these rows; those of a whole prompt stay."""
+    index = mx.array(list(places))
+    return Hidden(hidden.final[index], tuple(layer[index] for layer in hidden.taps), hidden.prompt)
