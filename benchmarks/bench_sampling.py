@@ -20,9 +20,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from vlmkit.engine.sampler_groups import RowSampler, draw_tokens, init_groups, update_groups
 
 from tests.sampling.contract import CONTRACT
+from vlmkit.engine.samplers import RowSampler, draw_tokens, init_sections, update_sections
 from vlmkit.random import uniforms
 from vlmkit.sampling import (
     MinP,
@@ -72,12 +72,12 @@ def ours(logits: mx.array, prompts: Sequence[Any], temperatures: Sequence[float]
         RowSampler(build_chain(configs(value)), key=value, seed=0, sample=row)
         for row, value in enumerate(temperatures)
     ]
-    groups = init_groups(samplers, prompts, VOCAB_SIZE)
+    groups = init_sections(samplers, prompts, VOCAB_SIZE)
     mx.eval([group.state for group in groups])
 
     def step() -> None:
         draws = draw_tokens(groups, logits, samplers, [7] * len(samplers))
-        after = update_groups(draws.groups, draws.sampled)
+        after = update_sections(draws.sections, draws.sampled)
         mx.eval(draws.sampled, [group.state for group in after])
 
     return step

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vlmkit
+from tests.engine.running import run_steps, token_ids
 from vlmkit import load
 from vlmkit.cli.main import main
 from vlmkit.config.run import RunConfig, load_run
-from vlmkit.engine import Request, build_row, prepare_inputs, run_rows
+from vlmkit.engine import Request
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.prompt_utils import apply_chat_template
@@ -140,19 +141,13 @@ def generate(configs: Sequence[RunConfig], *, batch_size: int = 1) -> list[list[
     """Token ids per config; the prompts differ in length."""
     model, processor = load_shapes()
     questions = itertools.cycle(["Count the objects.", "Is there a red circle?", "Count."])
-    specs = []
+    rows = []
     for config, question in zip(configs, questions, strict=False):
         prompt = apply_chat_template(
             processor, model.config, question, num_images=1, enable_thinking=True
         )
-        request = Request(prompt, config.images)
-        inputs = prepare_inputs(model, processor, request, config)
-        specs.append(build_row(model, processor, request, inputs, config))
-    found: list[list[int]] = [[] for _ in configs]
-    for step in run_rows(model, specs, configs[0], batch_size=batch_size):
-        if step.token_id is not None:
-            found[step.row].append(step.token_id)
-    return found
+        rows.append((Request(prompt, config.images), config))
+    return [token_ids(row) for row in run_steps(model, processor, rows, batch_size=batch_size)]
 
 
 def test_rows_of_a_batch_are_the_rows_alone(tmp_path: Path) -> None:

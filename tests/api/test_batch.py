@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.running import counted
 from vlmkit import VlmkitError, batch_generate, generate
 
 Loaded = tuple[Any, Any]
@@ -193,21 +194,11 @@ def test_bad_batches_are_refused(shapes: Loaded, arguments: dict[str, Any], mess
     assert "\n" not in str(caught.value)
 
 
-def test_one_forward_per_step_for_rows_with_different_chains(
-    shapes: Loaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from vlmkit.engine import lanes
-
-    widths: list[int] = []
-    real = lanes.decode_hidden
-
-    def counted(model: Any, state: Any, token_ids: Any, **options: Any) -> Any:
-        widths.append(token_ids.shape[0])
-        return real(model, state, token_ids, **options)
-
-    monkeypatch.setattr(lanes, "decode_hidden", counted)
+def test_one_forward_per_step_for_rows_with_different_chains(shapes: Loaded) -> None:
+    model, passes = counted(shapes[0])
     batch_generate(
-        *shapes,
+        model,
+        shapes[1],
         prompts=["Hello", "How many?", "Is there a"],
         temperature=[0.0, 2.0, 0.7],
         top_k=[0, 3, 0],
@@ -215,7 +206,7 @@ def test_one_forward_per_step_for_rows_with_different_chains(
         eos_tokens=None,
         logit_bias=dict.fromkeys(shapes[1].eos_token_ids, -1000000000.0),
     )
-    assert widths == [3, 3, 3, 3]
+    assert passes.steps == [3, 3, 3, 3]
 
 
 def test_images_may_be_paths(

@@ -96,12 +96,11 @@ def whole_pass(
 ) -> tuple[mx.array, mx.array]:
     """The last token's logits ``[V]`` and those of early layers ``[N, V]``, without a cache."""
     ids = np.concatenate([inputs.token_ids, np.array(generated, np.int32)])
-    embedded = embed_prompts(model, [inputs._replace(token_ids=ids)])
+    embedded = embed_prompts(model, [Inputs.of(ids, inputs.media)])
     empty = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
     span = Span((0,), (len(ids),), len(ids))
-    hidden, early, _ = model.forward_early(
-        embedded.hidden, embedded.positions, empty, span, tuple(range(len(model.layer_specs)))
-    )
+    every = tuple(range(len(model.layer_specs)))
+    hidden, early, _ = model.forward(embedded.piece, empty, span, every)
     final = model.logits(hidden[0, -1]).astype(mx.float32)
     tapped = [model.logits(early[layer][0, -1]).astype(mx.float32) for layer in layers]
     return final, mx.stack(tapped) if tapped else final[None][:0]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import vlmkit
+from tests.engine.running import run_steps, token_ids
 from vlmkit import load
-from vlmkit.engine import Request, build_row, prepare_inputs, run_rows
+from vlmkit.engine import Request, check_requests
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
 
@@ -25,20 +26,15 @@ def shapes() -> tuple[Any, Any]:
 
 def run(shapes: tuple[Any, Any], configs: list[PipelineConfig], batch_size: int) -> list[list[int]]:
     model, processor = shapes
-    specs = []
+    rows = []
     for config, question in zip(configs, itertools.cycle(QUESTIONS), strict=False):
         prompt = apply_chat_template(
             processor, model.config, question, num_images=1, enable_thinking=True
         )
-        request = Request(prompt, (IMAGE,))
-        inputs = prepare_inputs(model, processor, request, config)
-        specs.append(build_row(model, processor, request, inputs, config))
-    assert len({spec.sampler.key for spec in specs}) == 1, "these rows share a chain"
-    found: list[list[int]] = [[] for _ in configs]
-    for step in run_rows(model, specs, configs[0], batch_size=batch_size):
-        if step.token_id is not None:
-            found[step.row].append(step.token_id)
-    return found
+        rows.append((Request(prompt, (IMAGE,)), config))
+    keys = {one.resolved.sampler.key for one in check_requests(model, processor, rows)}
+    assert len(keys) == 1, "these rows share a chain"
+    return [token_ids(row) for row in run_steps(model, processor, rows, batch_size=batch_size)]
 
 
 @pytest.mark.parametrize("kind", ["numbers", "whole history"])

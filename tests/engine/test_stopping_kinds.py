@@ -12,9 +12,10 @@ import mlx.core as mx
 import pytest
 
 import vlmkit
+from tests.engine.running import run_steps, ticking
 from vlmkit import VlmkitError, load
 from vlmkit.api import stream_pipeline
-from vlmkit.engine import Request, build_row, collect, prepare_inputs, rows, run_rows
+from vlmkit.engine import Request, collect
 from vlmkit.numerics import entropy, log_softmax
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
@@ -72,16 +73,12 @@ def requests() -> Iterator[Request]:
         yield Request(prompt, (IMAGE,))
 
 
-def run_batch(configs: list[PipelineConfig], batch_size: int) -> list[tuple[Any, ...]]:
+def run_batch(
+    configs: list[PipelineConfig], batch_size: int, **options: Any
+) -> list[tuple[Any, ...]]:
     """Token ids, which of them were forced, text and finish of every row."""
-    model, processor = shapes()
-    specs = []
-    for config, request in zip(configs, requests(), strict=False):
-        inputs = prepare_inputs(model, processor, request, config)
-        specs.append(build_row(model, processor, request, inputs, config))
-    steps: list[list[Any]] = [[] for _ in configs]
-    for step in run_rows(model, specs, configs[0], batch_size=batch_size):
-        steps[step.row].append(step)
+    rows = list(zip(requests(), configs, strict=False))
+    steps = run_steps(*shapes(), rows, batch_size=batch_size, **options)
     return [
         (
             [step.token_id for step in row],
@@ -111,17 +108,13 @@ def test_alone_streamed_and_in_a_batch(name: str) -> None:
 
 def test_what_is_measured_is_the_models_own_distribution() -> None:
     """Before any stage: the chain here leaves one token of many."""
-    model, processor = shapes()
     config = PipelineConfig(
         sampling=[{"kind": "temperature", "temperature": 0.2}, {"kind": "top_k", "k": 1}],
         stopping=[LIMIT, {"kind": "entropy_stop", "above": 100.0}],
     )
     request = next(requests())
-    inputs = prepare_inputs(model, processor, request, config)
-    spec = build_row(model, processor, request, inputs, config)
-    logprobs = mx.concatenate(
-        [log_softmax(step.logits[None]) for step in run_rows(model, [spec], config)]
-    )
+    (steps,) = run_steps(*shapes(), [(request, config)])
+    logprobs = mx.concatenate([log_softmax(step.logits[None]) for step in steps])
     values = [value for (value,) in entropy(logprobs).tolist()]
     # so a bound just above the first new maximum ends the row at the token that passes it
     place = max(range(len(values)), key=values.__getitem__)
@@ -132,12 +125,10 @@ def test_what_is_measured_is_the_models_own_distribution() -> None:
     assert (len(token_ids), kind) == (place + 1, "entropy_stop")
 
 
-def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock() -> None:
     stopping = [LIMIT, {"kind": "time_limit", "seconds": 3.5}]
-    clock = itertools.count()
-    monkeypatch.setattr(rows.time, "perf_counter", lambda: float(next(clock)))
     config = PipelineConfig(stopping=stopping, reproducible=False)
-    ((token_ids, _, _, kind),) = run_batch([config], 1)
+    ((token_ids, _, _, kind),) = run_batch([config], 1, clock=ticking())
     assert kind == "time_limit"
     assert 1 <= len(token_ids) <= 4
     with pytest.raises(VlmkitError, match="time_limit depends on the clock"):

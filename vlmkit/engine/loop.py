@@ -10,7 +10,6 @@ the next ones from the pass's logits, by drawing or by a search, and move the ro
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -153,13 +152,14 @@ def _is_alone(spec: RowSpec) -> bool:
 
 def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch | None, list[Step]]:
     """Prefill rows together and choose their first tokens."""
-    started = time.perf_counter()
+    clock = rows[0].spec.clock
+    started = clock()
     order = together([row.spec.sampler.key for row in rows])
     rows = [rows[place] for place in order]
     streams, hidden, amateur, cached = _prefill(rows, options)
     logits = read_logits(options.method, hidden, amateur)
     mx.eval(logits)
-    now = time.perf_counter()
+    now = clock()
     prompts = [row.spec.inputs.token_ids for row in rows]
     timings = _prompt_timings([len(ids) for ids in prompts], cached, now - started)
     timed = [

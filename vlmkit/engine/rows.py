@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -39,6 +39,7 @@ class RowSpec(NamedTuple):
     trace: bool = False  # keep the logits after each stage
     number: int = 0  # what steps and errors call the row: its place among the caller's requests
     reused: bool = False  # a later row of the same loop begins with the same prompt
+    clock: Callable[[], float] = time.perf_counter  # seconds
 
 
 class PromptTiming(NamedTuple):
@@ -164,7 +165,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         drawn_id=sampled_id,
         entropy=taken.entropy,
         confidence=taken.confidence,
-        elapsed_s=time.perf_counter() - row.started_s if timed else None,
+        elapsed_s=row.spec.clock() - row.started_s if timed else None,
     )
     stopping, decision = row.spec.stopping.step(row.stopping, event)
     if decision.finish is None and num_tokens == row.spec.token_limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ class RunOptions(NamedTuple):
     group_by_shape: bool = True  # prefill only rows with media of equal shapes together
     trace: bool = False  # keep the logits after each stage in every step
     prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
+    clock: Callable[[], float] = time.perf_counter  # seconds
 
 
 def check_requests(
@@ -194,7 +195,7 @@ def _specs(
         spec = build_spec(
             method, processor, one, own, amateur=amateur, trace=options.trace, number=place
         )
-        spec = spec._replace(reused=left[one.content] > 0)
+        spec = spec._replace(reused=left[one.content] > 0, clock=options.clock)
         effective[place] = describe_run(one.resolved, spec)
         prepared_s.append(time.perf_counter() - started)
         yield spec

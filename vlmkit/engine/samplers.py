@@ -164,8 +164,8 @@ def draw_tokens(
     samplers: Sequence[RowSampler],
     positions: Sequence[int],
     *,
-    traced: Sequence[bool],
-    given: Sequence[int | None],
+    traced: Sequence[bool] | None = None,
+    given: Sequence[int | None] | None = None,
 ) -> Draws:
     """Draw one token per row.
 
@@ -175,9 +175,11 @@ def draw_tokens(
         samplers: one per row.
         positions: how many tokens each row has generated so far; with the row's seed and sample
             number this is the counter of its random draw.
-        traced: whether the row's logits after each stage are wanted.
-        given: the token that a search gave the row, in whole sections; None: draw one.
+        traced: per row, whether its logits after each stage are wanted; None: of no row.
+        given: per row of whole sections, the token that a search gave it; None: draw one.
     """
+    traced = [False] * len(samplers) if traced is None else traced
+    given = [None] * len(samplers) if given is None else given
     drawn, after = [], []
     traces: list[tuple[mx.array, ...]] = []
     failures: list[Exception | None] = []

@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engine.running import counted
 from tests.search.toy import qwen2
 from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
-from vlmkit.cache import DenseConfig, build_cache, select_rows
+from vlmkit.cache import DenseConfig, build_cache
 from vlmkit.embed import embed_prompts
-from vlmkit.engine import Amateur, Request, collect, lanes
+from vlmkit.engine import Amateur, Request, collect
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
+from vlmkit.inputs import Inputs, num_equal
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.prefill import prefill, prefill_branches, prefill_hidden, shared_length
+from vlmkit.prefill import prefill, prefill_hidden
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.prompt_utils import apply_chat_template
+from vlmkit.prompts import PrefillOptions, prefill_prompts
 
 Loaded = tuple[Any, Any]
 LIMIT = [{"kind": "max_tokens", "max_tokens": 12}, {"kind": "eos"}]
@@ -55,7 +57,7 @@ def request(shapes: Loaded, question: str, *images: Image.Image) -> Request:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (("Count.", 1), ("Count.", 1), "all but one"),
+        (("Count.", 1), ("Count.", 1), "all"),
         (("Count.", 1), ("Is it?", 1), "the image"),
         (("Count.", 1), ("Count.", 2), "the start marker"),
         (("Count.", None), ("Is it?", None), "nothing"),
@@ -64,48 +66,42 @@ def request(shapes: Loaded, question: str, *images: Image.Image) -> Request:
 def test_what_two_prompts_begin_with_is_found(
     shapes: Loaded, first: Any, second: Any, expected: str
 ) -> None:
-    model, processor = shapes
-    both = [
-        prompt_inputs(processor, question, *([] if seed is None else [picture(seed)]))
+    one, two = (
+        prompt_inputs(shapes[1], question, *([] if seed is None else [picture(seed)]))
         for question, seed in (first, second)
-    ]
+    )
     lengths = {
-        "all but one": len(both[0].token_ids) - 1,
+        "all": len(one.token_ids),
         "the image": 1 + 16 + 1,
         "the start marker": 1,
         "nothing": 0,
     }
-    assert shared_length(embed_prompts(model, both)) == lengths[expected]
+    assert num_equal(one, two) == num_equal(two, one) == lengths[expected]
 
 
 @pytest.mark.parametrize("step_size", [5, 2048])
 def test_branches_of_a_shared_beginning_are_whole_prefills(shapes: Loaded, step_size: int) -> None:
-    model, processor = shapes
+    model, passes = counted(shapes[0])
     inputs = [
-        prompt_inputs(processor, text, picture(3)) for text in ("Count.", "Is there a red circle?")
+        prompt_inputs(shapes[1], text, picture(3)) for text in ("Count.", "Is there a red circle?")
     ]
-    seen: list[int] = []
 
-    def new_cache(batch: int) -> Any:
-        seen.append(batch)
+    def new_cache(_: Any, batch: int) -> Any:
         return build_cache(DenseConfig(), model.layer_specs, batch, model.dtype)
 
-    state, hidden = prefill_branches(
-        model,
-        embed_prompts(model, inputs),
-        new_cache,
-        branch=select_rows,
-        step_size=step_size,
-        keep_prompt=True,
-    )
-    assert seen == [1], "the shared beginning was computed for each row"
+    options = PrefillOptions(new_cache, step_size)
+    state, hidden, cached = prefill_prompts(model, inputs, options, keep_prompt=True)
+    assert cached == (0, 18), "the shared beginning was computed for each row"
+    assert [rows for rows, _ in passes.forwards].count(1) == -(-18 // step_size)
     for row, one in enumerate(inputs):
-        alone, logits = prefill(model, embed_prompts(model, [one]), new_cache(1), step_size=2048)
+        embedded = embed_prompts(model, [one])
+        alone, logits = prefill(model, embedded, new_cache(model, 1), step_size=2048)
         assert state.cache.lengths[row] == alone.cache.lengths[0]
         assert state.next_positions[row] == alone.next_positions[0]
         np.testing.assert_allclose(model.logits(hidden.final)[row], logits[0], atol=2e-4)
+    embedded = embed_prompts(model, inputs[:1])
     _, whole = prefill_hidden(
-        model, embed_prompts(model, inputs[:1]), new_cache(1), step_size=2048, keep_prompt=True
+        model, embedded, new_cache(model, 1), step_size=2048, keep_prompt=True
     )
     assert hidden.prompt is not None
     assert whole.prompt is not None
@@ -113,28 +109,20 @@ def test_branches_of_a_shared_beginning_are_whole_prefills(shapes: Loaded, step_
     np.testing.assert_allclose(hidden.prompt, whole.prompt, atol=2e-4)
 
 
-def test_equal_images_are_encoded_once(shapes: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = shapes
-    grids: list[int] = []
-    real = type(model.vision).__call__
-
-    def counted(self: Any, patches: mx.array, images: Any) -> mx.array:
-        grids.append(len(images))
-        result: mx.array = real(self, patches, images)
-        return result
-
+def test_equal_images_are_encoded_once(shapes: Loaded) -> None:
+    model, passes = counted(shapes[0])
     one, other = picture(1), picture(2, (112, 168))
     batch = [
-        prompt_inputs(processor, "Count.", one, other),
-        prompt_inputs(processor, "Is it?", other, one, other),
+        prompt_inputs(shapes[1], "Count.", one, other),
+        prompt_inputs(shapes[1], "Is it?", other, one, other),
     ]
-    alone = [embed_prompts(model, [inputs]).hidden for inputs in batch]
-    monkeypatch.setattr(type(model.vision), "__call__", counted)
+    alone = [embed_prompts(model, [inputs]).piece.hidden for inputs in batch]
+    passes.encoded.clear()
     together = embed_prompts(model, batch)
-    assert grids == [2]
+    assert passes.encoded == [2]
     for row, hidden in enumerate(alone):
         length = together.lengths[row]
-        np.testing.assert_allclose(together.hidden[row, :length], hidden[0], atol=1e-5)
+        np.testing.assert_allclose(together.piece.hidden[row, :length], hidden[0], atol=1e-5)
 
 
 def test_what_enters_a_layer_can_be_read(shapes: Loaded) -> None:
@@ -146,39 +134,36 @@ def test_what_enters_a_layer_can_be_read(shapes: Loaded) -> None:
         cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
         return prefill_hidden(model, embeddings, cache, step_size=7, **options)[1]
 
-    tapped = run(early_layers=(0, num_layers - 1))
+    tapped = run(taps=(0, num_layers - 1))
     length = embeddings.lengths[0]
-    np.testing.assert_array_equal(tapped.early[0][0], embeddings.hidden[0, length - 1])
+    np.testing.assert_array_equal(tapped.taps[0][0], embeddings.piece.hidden[0, length - 1])
     np.testing.assert_allclose(tapped.final, run().final, atol=1e-5)
-    assert not np.allclose(tapped.early[1], tapped.final)
+    assert not np.allclose(tapped.taps[1], tapped.final)
 
 
-def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    widths: list[int] = []
-    real = lanes.decode_hidden
-
-    def counted(model: Any, state: Any, token_ids: Any, **options: Any) -> Any:
-        widths.append(token_ids.shape[0])
-        return real(model, state, token_ids, **options)
-
-    monkeypatch.setattr(lanes, "decode_hidden", counted)
-    return widths
-
-
-def test_streams_and_searches_share_the_forward_pass(
-    shapes: Loaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_searches_share_the_forward_pass(shapes: Loaded) -> None:
     stopping = [{"kind": "max_tokens", "max_tokens": 4}]
     one = request(shapes, "Count the objects.", picture(1))
     rows = [
         (one, PipelineConfig(stopping=stopping)),
-        (one, PipelineConfig(stopping=stopping, contrast={"kind": "vcd"})),
         (one, PipelineConfig(stopping=stopping, search={"kind": "beam", "num_beams": 3})),
         (one, PipelineConfig(stopping=stopping, sampling=[{"kind": "top_k", "k": 5}])),
     ]
-    widths = count_passes(monkeypatch)
-    batch_pipeline(*shapes, rows, batch_size=4)
-    assert widths == [1 + 2 + 3 + 1] * 3
+    model, passes = counted(shapes[0])
+    batch_pipeline(model, shapes[1], rows, batch_size=4)
+    assert passes.steps == [1 + 3 + 1] * 3
+
+
+@pytest.mark.parametrize("num_rows", [1, 3])
+def test_streams_of_one_method_share_the_forward_pass(shapes: Loaded, num_rows: int) -> None:
+    stopping = [{"kind": "max_tokens", "max_tokens": 4}]
+    one = request(shapes, "Count the objects.", picture(1))
+    contrasts = ({"kind": "vcd"}, None, {"kind": "dola"})
+    pipelines = [PipelineConfig(stopping=stopping, contrast=method) for method in contrasts]
+    rows = [(one, pipeline) for pipeline in pipelines for _ in range(num_rows)]
+    model, passes = counted(shapes[0])
+    batch_pipeline(model, shapes[1], rows)
+    assert passes.steps == [n * num_rows for n in (2, 1, 1) for _ in range(3)]
 
 
 def test_a_request_that_waits_takes_the_place_of_one_that_ended(shapes: Loaded) -> None:
@@ -252,17 +237,20 @@ def test_an_error_names_the_row_as_the_caller_counts(shapes: Loaded) -> None:
         ),
         (request(shapes, "Count the objects.", small), PipelineConfig(stopping=LIMIT)),
     ]
-    with pytest.raises(VlmkitError, match="row 0: no token can be drawn"):
-        batch_pipeline(*shapes, rows, batch_size=1)
-    with pytest.raises(VlmkitError, match="row 1: no token can be drawn"):
-        batch_pipeline(*shapes, rows[::-1], batch_size=1)
+    for place, order in ((0, rows), (1, rows[::-1])):
+        results = batch_pipeline(*shapes, order, batch_size=1).results
+        assert results[place].finish_reason == "error"
+        assert results[place].error is not None
+        assert results[place].error.startswith(f"row {place}: no token can be drawn")
+        assert results[1 - place].finish_reason != "error"
 
 
 def test_a_contrast_that_leaves_the_chain_nothing_is_named(shapes: Loaded) -> None:
     only = [{"kind": "allowed_tokens", "token_ids": [3]}]
     dola = {"kind": "dola", "relative_top": 0.9}
-    with pytest.raises(VlmkitError, match="dola may also cut every token that the chain keeps"):
-        batch_pipeline(*shapes, [(Request("Hi"), PipelineConfig(sampling=only, contrast=dola))])
+    pipeline = PipelineConfig(sampling=only, contrast=dola)
+    with pytest.raises(VlmkitError, match="contrast may also cut every token that the chain keeps"):
+        collect(stream_pipeline(*shapes, Request("Hi"), pipeline))
 
 
 def test_an_amateur_without_eyes_is_named(shapes: Loaded) -> None:
