@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from tests.loading.checkpoints import logits_of, relative_error
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, load_model_and_report
-from vlmkit.models.lm_adapter import build_lm
+from vlmkit.models.lm_build import build_lm
 from vlmkit.types import Inputs
 
 IDS = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.int32)

@@ -12,7 +12,8 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from tests.models.tiny import decode, empty_cache, prefill
 from vlmkit.errors import VlmkitError
-from vlmkit.models.lm_adapter import LmModel, build_lm
+from vlmkit.models.lm_adapter import LmModel
+from vlmkit.models.lm_build import build_lm
 from vlmkit.types import ImageGrid, Inputs
 
 BASE: dict[str, Any] = {

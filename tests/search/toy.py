@@ -10,7 +10,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from tests.models.tiny import empty_cache, tensor
-from vlmkit.models.lm_adapter import LmModel, build_lm
+from vlmkit.models.lm_adapter import LmModel
+from vlmkit.models.lm_build import build_lm
 from vlmkit.search import Extended, Search, SearchStart, SearchStep
 from vlmkit.types import Inputs, Model, Span
 

@@ -18,11 +18,11 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
+from vlmkit.checkpoint_json import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.models.decoder import advance, plan_kinds
-from vlmkit.models.families import unsupported
-from vlmkit.models.section import Section
 from vlmkit.models.tokens import check_token_ids
+from vlmkit.text_part import has_senses, text_part_note
 from vlmkit.types import Cache, CacheKind, Embeddings, Inputs, LayerShape, Pytree, Span
 
 _BODIES = ("model", "transformer", "backbone")
@@ -37,30 +37,7 @@ class LmConfig:
     vocab_size: int
     max_position_embeddings: int
     eos_token_id: tuple[int, ...]
-
-
-def build_lm(config: Mapping[str, Any]) -> nn.Module:
-    """Build the mlx-lm architecture of a config.json, with random weights.
-
-    Args:
-        config: the contents of config.json.
-
-    Raises:
-        VlmkitError: mlx-lm has no such architecture, or cannot read the config.
-    """
-    from mlx_lm.utils import _get_classes
-
-    try:
-        model_class, args_class = _get_classes(dict(config))
-    except ValueError as error:
-        raise unsupported(str(config.get("model_type"))) from error
-    try:
-        model: nn.Module = model_class(args_class.from_dict(dict(config)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise VlmkitError(
-            f"config.json: mlx-lm cannot build a {config['model_type']!r} from it: {error}"
-        ) from error
-    return model
+    is_text_part: bool = False  # the checkpoint takes more than text; this model does not
 
 
 class LmModel(nn.Module):
@@ -108,7 +85,9 @@ class LmModel(nn.Module):
         for row, inputs in enumerate(batch):
             if inputs.image_grids:
                 raise VlmkitError(
-                    f"{self.config.model_type} is a text-only model; it cannot take images"
+                    text_part_note(self.config.model_type)
+                    if self.config.is_text_part
+                    else f"{self.config.model_type} is a text-only model; it cannot take images"
                 )
             check_token_ids(inputs, self.config.vocab_size)
             ids[row, : lengths[row]] = inputs.token_ids
@@ -194,15 +173,18 @@ def _probe(lm: nn.Module, model_type: str) -> tuple[LayerShape, ...]:
     """Find out what each layer stores, from the graph of a call that is never computed."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-    kinds = [type(cache) for cache in make_prompt_cache(lm)]
+    try:
+        kinds = [type(cache) for cache in make_prompt_cache(lm)]
+    except Exception as error:  # anything: the architectures check little themselves
+        raise _refuse(model_type, f"it cannot make a cache ({_said(error)})") from error
     other = sorted({kind.__name__ for kind in kinds if kind is not KVCache})
     if other:
         raise _refuse(model_type, f"it keeps {', '.join(other)}")
     probes = [_ProbeCache() for _ in kinds]
     try:
         lm(mx.zeros((1, 2), mx.int32), cache=probes)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise _refuse(model_type, f"it asks more of a cache ({error})") from error
+    except Exception as error:  # as above
+        raise _refuse(model_type, f"it asks more of a cache ({_said(error)})") from error
     if any(probe.has_window for probe in probes):
         raise _refuse(model_type, "it has sliding-window attention")
     shapes = []
@@ -211,6 +193,10 @@ def _probe(lm: nn.Module, model_type: str) -> tuple[LayerShape, ...]:
             raise _refuse(model_type, "its keys and values differ in size or are shared by layers")
         shapes.append(LayerShape(*min(probe.shapes)[:2]))
     return tuple(shapes)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _refuse(model_type: str, reason: str) -> VlmkitError:
@@ -271,11 +257,11 @@ def _run_head(lm: nn.Module, hidden: mx.array) -> mx.array:
 
 
 def _parse(config: Mapping[str, Any]) -> LmConfig:
-    inner = config.get("text_config") or {}
-    top = Section({**inner, **config}, "")
+    top = Section({**Section(config).mapping("text_config"), **config})
     return LmConfig(
         model_type=str(config["model_type"]),
         vocab_size=top.positive("vocab_size"),
         max_position_embeddings=top.positive("max_position_embeddings", 2**20),
         eos_token_id=top.integers("eos_token_id", ()),
+        is_text_part=has_senses(config),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vlmkit.checkpoint_json import Section, read_bytes, shown
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.checkpoint_files import added_tokens
 from vlmkit.processors.token_bytes import token_bytes
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def from_backend(backend: Backend) -> Tokenizer:
     )
 
 
-def read_tokenizer(path: Path, tokenizer_config: Mapping[str, Any]) -> Tokenizer:
+def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
     """Read ``tokenizer.json``, and the added tokens that only ``tokenizer_config.json`` knows.
 
     Raises:
@@ -99,25 +101,24 @@ def read_tokenizer(path: Path, tokenizer_config: Mapping[str, Any]) -> Tokenizer
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as Backend
 
+    data = read_bytes(path)
     try:
-        backend = Backend.from_file(str(path))
+        backend = Backend.from_buffer(data)
     except Exception as error:  # the library raises plain Exception
-        raise VlmkitError(f"{path}: not a readable tokenizer.json ({error})") from error
+        reason = " ".join(str(error).split())
+        raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason})") from error
     backend.no_padding()
     backend.no_truncation()
-    missing = {
-        int(index): entry
-        for index, entry in tokenizer_config.get("added_tokens_decoder", {}).items()
-        if backend.token_to_id(entry["content"]) is None
-    }
-    for index, entry in sorted(missing.items()):
-        if index != backend.get_vocab_size(with_added_tokens=True):
+    added = added_tokens(tokenizer_config)
+    for index, entry in sorted(added.items()):
+        if backend.token_to_id(entry["content"]) is not None:
+            continue
+        end = backend.get_vocab_size(with_added_tokens=True)
+        if index != end:
             raise VlmkitError(
-                f"{path.parent}: tokenizer_config.json gives token {entry['content']!r} the id"
-                f" {index}, but tokenizer.json ends at"
-                f" {backend.get_vocab_size(with_added_tokens=True)}; the two files disagree"
+                f"{path.parent}: tokenizer_config.json gives token {shown(entry['content'])} the id"
+                f" {index}, but tokenizer.json ends at {end}; the two files disagree"
             )
-        flags = ("special", "normalized", "lstrip", "rstrip", "single_word")
-        token = AddedToken(entry["content"], **{key: entry[key] for key in flags if key in entry})
+        token = AddedToken(**entry)
         (backend.add_special_tokens if token.special else backend.add_tokens)([token])
     return from_backend(backend)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.processor import Patches
+from vlmkit.processors.qwen2_vl import Qwen2VLImages
 from vlmkit.processors.rgb import to_rgb
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
 from vlmkit.types import ImageGrid
@@ -74,11 +75,13 @@ def read_with_transformers(
     return slow, named
 
 
-def read_image_processor(folder: Path) -> Callable[[Sequence[Image.Image]], Patches]:
-    """Read the image processor of the Qwen2-VL families that runs on numpy and PIL."""
+def build_image_processor(
+    config: Qwen2VLImages,
+) -> Callable[[Sequence[Image.Image]], Patches]:
+    """Build the image processor of the Qwen2-VL families that runs on numpy and PIL."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+    processor = Qwen2VLImageProcessorPil(**config._asdict())
 
     def process_images(images: Sequence[Image.Image]) -> Patches:
         try:
