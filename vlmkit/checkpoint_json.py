@@ -243,3 +243,18 @@ def is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the largest float
         return False
+
+
+def names_tokens(section: Section) -> list[str]:
+    """Return the keys ``…_token_id`` of a section that hold tokens in place of ids.
+
+    Example:
+        >>> names_tokens(Section({"eos_token_id": [1, "</s>"], "bos_token_id": 2}))
+        ['eos_token_id']
+    """
+    found = []
+    for key, value in section.values.items():
+        items = value if isinstance(value, list) else [value]
+        if key.endswith("_token_id") and any(isinstance(item, str) for item in items):
+            found.append(key)
+    return found

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmkit.checkpoint_json import Section, is_integer
+from vlmkit.checkpoint_json import Section, is_integer, names_tokens
 
 _DEPTH = re.compile(r"(num_)?(hidden_|decoder_)?layers|n_layers?|num_layers|depth|n_blocks?")
 
@@ -49,11 +49,9 @@ def with_token_ids(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _resolved(section: Section, find: Callable[[str], int | None]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for key, value in section.values.items():
-        items = value if isinstance(value, list) else [value]
-        if key.endswith("_token_id") and any(isinstance(item, str) for item in items):
-            ids = section.token_ids(key, find)
-            found[key] = list(ids) if isinstance(value, list) else ids[0]
+    for key in names_tokens(section):
+        ids = section.token_ids(key, find)
+        found[key] = list(ids) if isinstance(section.values[key], list) else ids[0]
     return found
 
 

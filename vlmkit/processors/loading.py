@@ -131,7 +131,7 @@ def _transformers_tokenizer(
         if (files.folder / name).is_file():
             check_fetched(files.folder / name)
     special_tokens(files)  # says which key is wrong; transformers does not
-    return read_with_transformers(files.folder, trust_remote_code)
+    return read_with_transformers(files.folder, files.config, trust_remote_code)
 
 
 def _image_config(files: CheckpointFiles) -> Qwen2VLImages | None:

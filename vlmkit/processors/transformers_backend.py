@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vlmkit.checkpoint_json import Section, names_tokens
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.processor import Patches
 from vlmkit.processors.qwen2_vl import Qwen2VLImages
@@ -21,7 +23,7 @@ from vlmkit.types import ImageGrid
 
 
 def read_with_transformers(
-    folder: Path, trust_remote_code: bool
+    folder: Path, config: Section, trust_remote_code: bool
 ) -> tuple[Tokenizer, dict[str, str]]:
     """Read a tokenizer and its named special tokens with AutoTokenizer.
 
@@ -32,7 +34,10 @@ def read_with_transformers(
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+            str(folder),
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            **_config_without_ids(config),
         )
     except Exception as error:  # its many parsers raise whatever they raise
         raise VlmkitError(
@@ -73,6 +78,21 @@ def read_with_transformers(
         read_token_bytes=read_token_bytes,
     )
     return slow, named
+
+
+def _config_without_ids(config: Section) -> dict[str, Any]:
+    # Of config.json a tokenizer needs the class, but transformers checks every value, and refuses
+    # tokens where it expects ids.
+    from transformers import AutoConfig, PreTrainedConfig
+
+    if not names_tokens(config) and not names_tokens(config.inner("text_config")):
+        return {}
+    try:
+        found = AutoConfig.for_model(str(config.values.get("model_type")))
+    except ValueError:
+        found = PreTrainedConfig()
+    found.tokenizer_class = config.values.get("tokenizer_class")
+    return {"config": found}
 
 
 def build_image_processor(
