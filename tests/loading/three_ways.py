@@ -15,7 +15,7 @@ from vlmkit.cli.main import EXIT_BAD_INPUT, EXIT_OK, main
 from vlmkit.errors import VlmkitError
 
 Change = Callable[[Path], object]
-TEMPLATE = "{% for m in messages %}{{ m.content[-1].text }} {% endfor %}<|vision_start|>"
+TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}<|vision_start|>"
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
     "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"

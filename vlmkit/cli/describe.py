@@ -16,14 +16,12 @@ def run_describe(args: argparse.Namespace) -> None:
     """Print one line per effective value."""
     require_mlx()
     from vlmkit.config.describe import describe_checkpoint, describe_run
-    from vlmkit.config.locate import located
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
     run = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
     settings = describe_run(run)
-    with located(run.tree, ("model",)):
-        notes = describe_checkpoint(run.config.model)
+    notes = describe_checkpoint(run.config.model)
     if args.json:
         origins = {format_path(item.path): str(item.origin) for item in settings}
         values = run.config.model_dump(mode="json")

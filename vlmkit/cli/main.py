@@ -16,7 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TextIO
 
 from vlmkit.cli.parser import build_parser, parse
 from vlmkit.errors import VlmkitError, VlmkitWarning
@@ -88,11 +88,18 @@ def _warnings_on_one_line() -> Iterator[None]:
     with warnings.catch_warnings():
         others = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, VlmkitWarning):
                 print(f"vlmkit: warning: {_one_line(str(message))}", file=sys.stderr)
             else:
-                others(message, category, *rest)
+                others(message, category, filename, lineno, file, line)
 
         warnings.simplefilter("always", VlmkitWarning)
         warnings.showwarning = show

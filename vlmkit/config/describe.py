@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from vlmkit.config.run import ResolvedRun
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find
+from vlmkit.errors import VlmkitError
 from vlmkit.loading.resolve import EMBEDDED_MODEL
 from vlmkit.text_part import has_senses, text_part_note
 
@@ -53,7 +54,7 @@ def describe_run(run: ResolvedRun) -> list[Setting]:
 
 
 def describe_checkpoint(name: str) -> list[str]:
-    """Say what of a checkpoint does not run, where that can be told: nothing is fetched for it.
+    """Say what of a checkpoint cannot run, where it is on this machine: nothing is fetched.
 
     Args:
         name: the ``model`` of a run.
@@ -67,7 +68,10 @@ def describe_checkpoint(name: str) -> list[str]:
 
     if name != EMBEDDED_MODEL and not (Path(name).expanduser() / "config.json").is_file():
         return []
-    config = read_config(resolve_checkpoint(name))
+    try:
+        config = read_config(resolve_checkpoint(name))
+    except VlmkitError as error:
+        return [str(error)]
     if find_family(config) is not None or not has_senses(config):
         return []
     return [text_part_note(str(config["model_type"]))]

@@ -21,6 +21,7 @@ from mlx.utils import tree_flatten
 from vlmkit.checkpoint_json import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.models.decoder import advance, plan_kinds
+from vlmkit.models.lm_build import find_culprit
 from vlmkit.models.tokens import check_token_ids
 from vlmkit.text_part import has_senses, text_part_note
 from vlmkit.types import Cache, CacheKind, Embeddings, Inputs, LayerShape, Pytree, Span
@@ -59,7 +60,7 @@ class LmModel(nn.Module):
         super().__init__()
         self.lm = lm
         self.config = _parse(config)
-        self._layer_shapes = _probe(lm, self.config.model_type)
+        self._layer_shapes = _probe(lm, config)
 
     @property
     def layer_shapes(self) -> tuple[LayerShape, ...]:
@@ -169,22 +170,23 @@ class _ProbeCache:
         self.has_window = self.has_window or window_size is not None
 
 
-def _probe(lm: nn.Module, model_type: str) -> tuple[LayerShape, ...]:
+def _probe(lm: nn.Module, config: Mapping[str, Any]) -> tuple[LayerShape, ...]:
     """Find out what each layer stores, from the graph of a call that is never computed."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
 
+    model_type = str(config["model_type"])
     try:
         kinds = [type(cache) for cache in make_prompt_cache(lm)]
+        other = sorted({kind.__name__ for kind in kinds if kind is not KVCache})
+        probes = [_ProbeCache() for _ in kinds]
+        if not other:
+            lm(mx.zeros((1, 2), mx.int32), cache=probes)
     except Exception as error:  # anything: the architectures check little themselves
-        raise _refuse(model_type, f"it cannot make a cache ({_said(error)})") from error
-    other = sorted({kind.__name__ for kind in kinds if kind is not KVCache})
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        refused = _refuse(model_type, f"it asks more of a cache ({reason})")
+        raise find_culprit(error, config) or refused from error
     if other:
         raise _refuse(model_type, f"it keeps {', '.join(other)}")
-    probes = [_ProbeCache() for _ in kinds]
-    try:
-        lm(mx.zeros((1, 2), mx.int32), cache=probes)
-    except Exception as error:  # as above
-        raise _refuse(model_type, f"it asks more of a cache ({_said(error)})") from error
     if any(probe.has_window for probe in probes):
         raise _refuse(model_type, "it has sliding-window attention")
     shapes = []
@@ -193,10 +195,6 @@ def _probe(lm: nn.Module, model_type: str) -> tuple[LayerShape, ...]:
             raise _refuse(model_type, "its keys and values differ in size or are shared by layers")
         shapes.append(LayerShape(*min(probe.shapes)[:2]))
     return tuple(shapes)
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _refuse(model_type: str, reason: str) -> VlmkitError:
