@@ -59,7 +59,7 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
     default = Qwen2VLImages()
     size = section.inner("size")
     unknown = [key for key in size.values if key not in _SIZES]
-    if unknown and not any(section.values.get(key) for key in ("min_pixels", "max_pixels")):
+    if unknown and not all(section.values.get(key) for key in ("min_pixels", "max_pixels")):
         raise section.error("size", f"has {shown(unknown[0])}; it is read with {', '.join(_SIZES)}")
 
     def pixels(key: str, edge: str, fallback: int) -> int:
