@@ -15,6 +15,7 @@ MAX_SIZE = 2**31 - 1  # MLX counts dimensions in int32
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER_BYTES = 1024
 _MAX_SHOWN = 80
+_MAX_REASON = 240
 _FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
 
 
@@ -114,6 +115,17 @@ def shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 2]} …"
 
 
+def reason(error: Exception) -> str:
+    """Return what a library's exception says, on one line and not too long.
+
+    Example:
+        >>> reason(KeyError("a\nb\ud800"))
+        "KeyError: 'a\\nb\\ud800'"
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON]
+    return text.encode(errors="backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class Section:
     """One section of a JSON file, read with checks: errors name the file, the section, the key.
@@ -182,6 +194,15 @@ class Section:
             raise self.error(key, f"is {shown(value)}; it has to be a list of integers")
         return tuple(items)
 
+    def names(self, key: str) -> tuple[str, ...]:
+        """Read a list of names, empty when it is absent."""
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(key, f"is {shown(value)}; it has to be a list of names")
+        return tuple(value)
+
     def token_ids(self, key: str, find: Callable[[str], int | None]) -> tuple[int, ...]:
         """Read token ids or tokens, one or a list; null and numbers below 0 stand for none.
 
@@ -243,6 +264,20 @@ def is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the largest float
         return False
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8: JSON may hold half of a surrogate pair.
+
+    Example:
+        >>> is_utf8("gr\u00fc\u00df"), is_utf8("\ud800")
+        (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def names_tokens(section: Section) -> list[str]:

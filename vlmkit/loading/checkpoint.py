@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.checkpoint_json import read_json
+from vlmkit.checkpoint_json import read_json, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.loading.safetensors import TensorInfo, read_header
 
@@ -83,8 +83,7 @@ def read_arrays(checkpoint: Checkpoint) -> dict[str, mx.array]:
         try:
             loaded = mx.load(str(path))
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise VlmkitError(f"{str(path)!r} cannot be read: {reason}") from error
+            raise VlmkitError(f"{str(path)!r} cannot be read: {reason(error)}") from error
         assert isinstance(loaded, dict)
         arrays.update(loaded)
     return arrays

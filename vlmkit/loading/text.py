@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import Section, shown
+from vlmkit.checkpoint_json import Section, reason, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.lm_build import build_lm
 
@@ -70,10 +70,9 @@ def sanitized(
     try:
         return architecture.sanitize(arrays)
     except Exception as error:  # anything: the architectures check little themselves
-        reason = " ".join(str(error).split())
         raise VlmkitError(
             f"weights in {str(folder)!r} do not fit its config.json: mlx-lm cannot map them "
-            f"({type(error).__name__}: {reason}); fetch the checkpoint again"
+            f"({reason(error)}); fetch the checkpoint again"
         ) from error
 
 
@@ -88,7 +87,6 @@ def _build_own(path: Path, config: Mapping[str, Any]) -> nn.Module:
         spec.loader.exec_module(module)
         model: nn.Module = module.Model(module.ModelArgs.from_dict(dict(config)))
     except Exception as error:  # anything: it is somebody's own code
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        problem = f"{path.name!r} cannot build the model ({reason})"
+        problem = f"{path.name!r} cannot build the model ({reason(error)})"
         raise Section(config).error("model_file", problem) from error
     return model

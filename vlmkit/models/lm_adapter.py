@@ -18,7 +18,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from vlmkit.checkpoint_json import Section
+from vlmkit.checkpoint_json import Section, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.models.decoder import advance, plan_kinds
 from vlmkit.models.lm_build import find_culprit
@@ -182,8 +182,7 @@ def _probe(lm: nn.Module, config: Mapping[str, Any]) -> tuple[LayerShape, ...]:
         if not other:
             lm(mx.zeros((1, 2), mx.int32), cache=probes)
     except Exception as error:  # anything: the architectures check little themselves
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        refused = _refuse(model_type, f"it asks more of a cache ({reason})")
+        refused = _refuse(model_type, f"it asks more of a cache ({reason(error)})")
         raise find_culprit(error, config) or refused from error
     if other:
         raise _refuse(model_type, f"it keeps {', '.join(other)}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import MAX_SIZE, Section, is_integer, is_number, shown
+from vlmkit.checkpoint_json import MAX_SIZE, Section, is_integer, is_number, reason, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families import unsupported
 
@@ -82,10 +82,9 @@ def _unbuilt(error: Exception, config: Mapping[str, Any]) -> VlmkitError:
     section = _text_section(config)
     keys = _keys_read(error, {**config, **section.values}) or ["model_type"]
     where = section if keys[0] in section.values else Section(config)
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return where.error(
         ", ".join(keys[:_NUM_KEYS]),
-        f"cannot be used by mlx-lm's {shown(config.get('model_type'))} ({reason}); "
+        f"cannot be used by mlx-lm's {shown(config.get('model_type'))} ({reason(error)}); "
         "take the config.json that belongs to the weights",
     )
 

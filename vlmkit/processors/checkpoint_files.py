@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.checkpoint_json import Section, read_json, read_text, shown
+from vlmkit.checkpoint_json import Section, is_utf8, read_json, read_text, shown
 from vlmkit.errors import VlmkitError
 
 SPECIAL_TOKENS = (
@@ -163,7 +163,7 @@ def added_tokens(tokenizer_config: Section) -> dict[int, dict[str, Any]]:
         entry = decoder.inner(name)
         content = entry.values.get("content")
         is_id = name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
-        if not is_id or not isinstance(content, str):
+        if not is_id or not isinstance(content, str) or not is_utf8(content):
             raise decoder.error(
                 shown(name), "has to be a token id, with the token's text as 'content'"
             )

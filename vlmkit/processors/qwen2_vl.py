@@ -58,7 +58,7 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
     """
     default = Qwen2VLImages()
     size = section.inner("size")
-    unknown = [key for key in size.values if key not in _SIZES]
+    unknown = [k for k, value in size.values.items() if k not in _SIZES and value is not None]
     if unknown and not all(section.values.get(key) for key in ("min_pixels", "max_pixels")):
         raise section.error("size", f"has {shown(unknown[0])}; it is read with {', '.join(_SIZES)}")
 
@@ -66,7 +66,7 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
         inner = edge if size.values.get(edge) is not None else key
         return section.positive(key, size.positive(inner, fallback))
 
-    return Qwen2VLImages(
+    config = Qwen2VLImages(
         patch_size=section.positive("patch_size", default.patch_size),
         temporal_patch_size=section.positive("temporal_patch_size", default.temporal_patch_size),
         merge_size=section.positive("merge_size", default.merge_size),
@@ -80,6 +80,11 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
         image_mean=_per_channel(section, "image_mean", default.image_mean),
         image_std=_per_channel(section, "image_std", default.image_std),
     )
+    if config.min_pixels > config.max_pixels:
+        raise section.error(
+            "min_pixels", f"is {config.min_pixels}, more than max_pixels, {config.max_pixels}"
+        )
+    return config
 
 
 def _resample(section: Section, default: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmkit.checkpoint_json import Section, read_bytes, shown
+from vlmkit.checkpoint_json import Section, is_utf8, read_bytes, reason, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import added_tokens
 from vlmkit.processors.token_bytes import token_bytes
@@ -69,6 +69,9 @@ def from_backend(backend: Backend) -> Tokenizer:
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
         return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
 
+    def token_to_id(token: str) -> int | None:
+        return backend.token_to_id(token) if is_utf8(token) else None
+
     def id_to_token(token_id: int) -> str | None:
         return backend.id_to_token(token_id) if 0 <= token_id <= MAX_ID else None
 
@@ -84,7 +87,7 @@ def from_backend(backend: Backend) -> Tokenizer:
     return Tokenizer(
         encode_text=encode_text,
         decode_ids=decode_ids,
-        token_to_id=backend.token_to_id,
+        token_to_id=token_to_id,
         id_to_token=id_to_token,
         special_ids=frozenset(index for index, token in added.items() if token.special),
         vocab_size=backend.get_vocab_size(with_added_tokens=True),
@@ -105,8 +108,7 @@ def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
     try:
         backend = Backend.from_buffer(data)
     except Exception as error:  # the library raises plain Exception
-        reason = " ".join(str(error).split())
-        raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason})") from error
+        raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
     backend.no_padding()
     backend.no_truncation()
     added = added_tokens(tokenizer_config)

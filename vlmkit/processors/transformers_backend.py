@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vlmkit.checkpoint_json import Section, names_tokens
+from vlmkit.checkpoint_json import Section, names_tokens, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.processor import Patches
 from vlmkit.processors.qwen2_vl import Qwen2VLImages
@@ -41,7 +41,7 @@ def read_with_transformers(
         )
     except Exception as error:  # its many parsers raise whatever they raise
         raise VlmkitError(
-            f"{folder}: transformers cannot read the tokenizer ({_one_line(error)}); the folder"
+            f"{folder}: transformers cannot read the tokenizer ({reason(error)}); the folder"
             " needs tokenizer.json, or the files of a tokenizer that transformers knows"
         ) from error
     named = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
@@ -107,12 +107,8 @@ def build_image_processor(
         try:
             result = processor(images=[to_rgb(image) for image in images], return_tensors="np")
         except ValueError as error:
-            raise VlmkitError(f"image: {_one_line(error)}") from error
+            raise VlmkitError(f"image: {error}") from error
         grids = tuple(ImageGrid(*(int(n) for n in grid)) for grid in result["image_grid_thw"])
         return np.asarray(result["pixel_values"], np.float32), grids
 
     return process_images
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
