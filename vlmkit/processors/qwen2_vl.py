@@ -84,6 +84,10 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
         raise section.error(
             "min_pixels", f"is {config.min_pixels}, more than max_pixels, {config.max_pixels}"
         )
+    with np.errstate(all="ignore"):
+        if not np.isfinite(_value_table(config)).all():
+            keys = "image_mean, image_std, rescale_factor"
+            raise section.error(keys, "give pixels that are no finite numbers")
     return config
 
 
