@@ -14,6 +14,10 @@ class VlmkitError(ValueError):
     """
 
 
+class VlmkitWarning(UserWarning):
+    """What works, but perhaps not as expected; the command line prints it to stderr."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
 

@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.loading.checkpoints import make_config, make_inputs, random_weights, write_checkpoint
 from tests.media import grids_of, patches_of
@@ -85,6 +86,21 @@ def mlx_vlm_logits(folder: Path) -> NDArray[np.float32]:
     return np.array(out.logits[0].astype(mx.float32))
 
 
+def make_images() -> list[Image.Image]:
+    """One image that has to grow, one that has to shrink."""
+    rng = np.random.default_rng(0)
+    sizes = ((5, 7), (90, 60))
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+
+
+def mlx_vlm_patches(folder: Path) -> NDArray[np.float32]:
+    """The patches of :func:`make_images` by mlx-vlm's processor."""
+    from mlx_vlm.utils import load_processor
+
+    result = load_processor(folder).image_processor(make_images())
+    return np.asarray(result["pixel_values"], np.float32)
+
+
 def main() -> None:
     """Write the golden files."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -96,6 +112,9 @@ def main() -> None:
             for name in ("config.json", "model.safetensors", "model.safetensors.index.json"):
                 shutil.copyfile(made / name, kept / name)
             np.save(kept / "logits.npy", mlx_vlm_logits(made))
+        made = Path(temporary) / "unquantized"
+        shutil.copyfile(made / "processor_config.json", GOLDENS / "processor_config.json")
+        np.save(GOLDENS / "patches.npy", mlx_vlm_patches(made))
 
 
 if __name__ == "__main__":

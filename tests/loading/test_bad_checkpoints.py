@@ -41,9 +41,9 @@ def _message(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no valid JSON: "),
-        ("\xff", "is no valid JSON: "),
-        ("[" * 100_000, "is no valid JSON: "),
+        ("{", "not valid JSON ("),
+        ("\xff", "not valid JSON ("),
+        ("[" * 100_000, "not valid JSON ("),
         ("[1]", "needs a JSON object, not list"),
         ("{}", "has no model_type"),
         ('{"model_type": 3}', "has no model_type"),
@@ -138,7 +138,7 @@ def test_missing_shard(lost: str, index: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "said"),
     [
-        ("{", "is no valid JSON"),
+        ("{", "not valid JSON"),
         ("{}", "needs a weight_map"),
         ('{"weight_map": {"x": 1}}', "needs a weight_map"),
         ('{"weight_map": {"x": "../x.safetensors"}}', "no safetensors file beside it"),

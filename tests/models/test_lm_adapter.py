@@ -16,6 +16,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs, Media
 from vlmkit.interface import KVSpec
 from vlmkit.models.lm_adapter import LmModel, build_lm
+from vlmkit.models.lm_build import build_lm
 
 BASE: dict[str, Any] = {
     "hidden_size": 32,

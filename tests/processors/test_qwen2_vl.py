@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.processors.tiny import SHAPES
+from vlmkit.checkpoint_json import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.processors import load_processor
 from vlmkit.processors.qwen2_vl import (
@@ -70,7 +71,7 @@ def test_equals_transformers(
 ) -> None:
     images = [noise(mode, height, width, seed) for height, width in shapes]
     theirs = oracle.Qwen2VLImageProcessorPil(**CONFIGS[name])(images=images, return_tensors="np")
-    patches, grids = process_images(images, read_qwen2_vl_images(CONFIGS[name], "-"))
+    patches, grids = process_images(images, read_qwen2_vl_images(Section(CONFIGS[name])))
     assert patches.dtype == np.float32
     np.testing.assert_array_equal(patches, theirs["pixel_values"])
     np.testing.assert_array_equal(np.array(grids), theirs["image_grid_thw"])
@@ -78,7 +79,7 @@ def test_equals_transformers(
 
 @given(height=st.integers(1, 9000), width=st.integers(1, 9000), name=st.sampled_from(list(CONFIGS)))
 def test_smart_resize_equals_transformers(oracle: Any, height: int, width: int, name: str) -> None:
-    config = read_qwen2_vl_images(CONFIGS[name], "-")
+    config = read_qwen2_vl_images(Section(CONFIGS[name]))
     unit = config.patch_size * config.merge_size
     limits = {"min_pixels": config.min_pixels, "max_pixels": config.max_pixels}
     try:
@@ -109,7 +110,7 @@ def test_both_backends_agree_on_the_embedded_checkpoint() -> None:
 
 
 def test_without_resizing_sizes_must_be_whole_patches() -> None:
-    config = read_qwen2_vl_images({"do_resize": False}, "-")
+    config = read_qwen2_vl_images(Section({"do_resize": False}))
     patches, grids = process_images([Image.new("RGB", (56, 28))], config)
     assert (len(patches), grids[0]) == (8, (1, 2, 4))
     with pytest.raises(VlmkitError, match="multiples of 28"):
@@ -126,5 +127,5 @@ def test_no_images_are_no_patches() -> None:
     "values", [{"patch_size": 0}, {"merge_size": "2"}, {"image_mean": [1, 2]}, {"min_pixels": True}]
 )
 def test_bad_values_are_named(values: dict[str, Any]) -> None:
-    with pytest.raises(VlmkitError, match=f"here: {next(iter(values))} needs"):
-        read_qwen2_vl_images(values, "here")
+    with pytest.raises(VlmkitError, match=f"here: {next(iter(values))} is"):
+        read_qwen2_vl_images(Section(values, "", "here"))

@@ -14,6 +14,7 @@ from vlmkit.embed import embed_prompts
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model, Span
 from vlmkit.models.lm_adapter import LmModel, build_lm
+from vlmkit.models.lm_build import build_lm
 from vlmkit.search import Extended, Search, SearchStart, SearchStep
 
 VOCABULARY = 40

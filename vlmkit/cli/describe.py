@@ -15,15 +15,17 @@ _MAX_VALUE_WIDTH = 44
 def run_describe(args: argparse.Namespace) -> None:
     """Print one line per effective value."""
     require_mlx()
-    from vlmkit.config.describe import describe_run
+    from vlmkit.config.describe import describe_checkpoint, describe_run
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
     run = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
     settings = describe_run(run)
+    notes = describe_checkpoint(run.config.model)
     if args.json:
         origins = {format_path(item.path): str(item.origin) for item in settings}
-        document = {"config": run.config.model_dump(mode="json"), "origins": origins}
+        values = run.config.model_dump(mode="json")
+        document = {"config": values, "origins": origins, "notes": notes}
         json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
         print()
         return
@@ -39,3 +41,5 @@ def run_describe(args: argparse.Namespace) -> None:
             print(item.stage)
             stage = item.stage
         print(f"  {key:<{key_width}}  {value:<{value_width}}  {origin}")
+    for note in notes:
+        print(f"note: {note}")

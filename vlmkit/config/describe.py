@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmkit.config.run import ResolvedRun
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find
+from vlmkit.errors import VlmkitError
+from vlmkit.loading.resolve import EMBEDDED_MODEL
+from vlmkit.text_part import has_senses, text_part_note
 
 STAGES = (
     ("model", ("model", "revision", "dtype")),
@@ -47,6 +51,30 @@ def describe_run(run: ResolvedRun) -> list[Setting]:
         for name in names
         for path, value in _leaves((name,), values[name])
     ]
+
+
+def describe_checkpoint(name: str) -> list[str]:
+    """Say what of a checkpoint cannot run, where it is on this machine: nothing is fetched.
+
+    Args:
+        name: the ``model`` of a run.
+
+    Example:
+        >>> describe_checkpoint("shapes")
+        []
+    """
+    from vlmkit.loading import read_config, resolve_checkpoint
+    from vlmkit.models.families import find_family
+
+    if name != EMBEDDED_MODEL and not (Path(name).expanduser() / "config.json").is_file():
+        return []
+    try:
+        config = read_config(resolve_checkpoint(name))
+    except VlmkitError as error:
+        return [str(error)]
+    if find_family(config) is not None or not has_senses(config):
+        return []
+    return [text_part_note(str(config["model_type"]))]
 
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:

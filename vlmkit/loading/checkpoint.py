@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.checkpoint_json import read_json, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.loading.safetensors import TensorInfo, read_header
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?:model|weights)[-.](\d+)(?:-of-(\d+))?\.safetensors")
-_FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
 _SAMPLE_BYTES = 65_536
 _NUM_SAMPLES = 64
 
@@ -66,7 +65,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         VlmkitError: It is missing, is no JSON object, or has no ``model_type``.
     """
     path = folder / "config.json"
-    config = _read_json(path)
+    if not path.is_file():
+        raise VlmkitError(
+            f"no {path.name} in {str(folder)!r}: "
+            "a checkpoint folder holds config.json and *.safetensors"
+        )
+    config = read_json(path)
     if not isinstance(config.get("model_type"), str):
         raise VlmkitError(f"{str(path)!r} has no model_type, which names the architecture")
     return config
@@ -79,8 +83,7 @@ def read_arrays(checkpoint: Checkpoint) -> dict[str, mx.array]:
         try:
             loaded = mx.load(str(path))
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise VlmkitError(f"{str(path)!r} cannot be read: {reason}") from error
+            raise VlmkitError(f"{str(path)!r} cannot be read: {reason(error)}") from error
         assert isinstance(loaded, dict)
         arrays.update(loaded)
     return arrays
@@ -105,29 +108,6 @@ def weights_fingerprint(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes(), object_hook=_untag_float)
-    except FileNotFoundError as error:
-        raise VlmkitError(
-            f"no {path.name} in {str(path.parent)!r}: "
-            "a checkpoint folder holds config.json and *.safetensors"
-        ) from error
-    except OSError as error:
-        raise VlmkitError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise VlmkitError(f"{str(path)!r} is no valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise VlmkitError(f"{str(path)!r} needs a JSON object, not {type(value).__name__}")
-    return value
-
-
-def _untag_float(value: dict[str, Any]) -> Any:
-    # transformers writes an infinite float as {"__float__": "Infinity"}.
-    tag = value.get("__float__") if len(value) == 1 else None
-    return _FLOATS[tag] if isinstance(tag, str) and tag in _FLOATS else value
-
-
 def _weight_files(folder: Path) -> tuple[Path, ...]:
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     shards = _shards_of(index) if index.is_file() else []
@@ -147,7 +127,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _shards_of(index: Path) -> list[str]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         raise VlmkitError(f"{str(index)!r} needs a weight_map from weights to files")
     shards = sorted(set(weight_map.values()))

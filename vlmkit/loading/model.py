@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -10,9 +11,10 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.errors import VlmkitError, nearest
+from vlmkit.errors import VlmkitError, VlmkitWarning, nearest
 from vlmkit.interface import Model
 from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
+from vlmkit.loading.config_checks import check_num_layers, with_token_ids
 from vlmkit.loading.install import Weights, flat_parameters, install_weights, rename_weights
 from vlmkit.loading.memory import on_cpu
 from vlmkit.loading.quantization import Scheme, read_quantization
@@ -21,6 +23,7 @@ from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import Family, find_family
 from vlmkit.models.lm_adapter import LmModel
 from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.text_part import text_part_note
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 _STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
@@ -82,30 +85,39 @@ def load_model_and_report(
     dequantize: bool | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[Model, LoadReport]:
-    """Load a model as :func:`load_model` does, and report the effective choices."""
+    """Load a model as :func:`load_model` does, and report the effective choices.
+
+    Warns:
+        VlmkitWarning: The checkpoint takes more than text, and only its text part can run.
+    """
     checkpoint = read_checkpoint(folder)
+    config = with_token_ids(checkpoint.config, folder)
+    check_num_layers(config, len(checkpoint.tensors))
     target = _target_dtype(dtype, checkpoint)
-    family = find_family(checkpoint.config)
+    family = find_family(config)
     install = partial(
         install_weights,
         folder=folder,
-        quantization=read_quantization(checkpoint.config),
+        quantization=read_quantization(config),
         dtype=target,
         dequantize=dequantize,
         lazy=lazy,
     )
     model: VisionLanguageModel | LmModel
     if family is None:
-        text = build_text(folder, checkpoint.config, trust_remote_code=trust_remote_code)
+        text = build_text(folder, config, trust_remote_code=trust_remote_code)
         arrays = sanitized(text, read_arrays(checkpoint), folder)
         weights = Weights(arrays, {})
         installed = install(text.model, weights, rename=lambda name: name, is_cast=text.is_cast)
-        model = LmModel(text.model, checkpoint.config)
+        model = LmModel(text.model, config)
+        if model.config.is_text_part:
+            note = f"{folder}: {text_part_note(model.config.model_type)}"
+            warnings.warn(note, VlmkitWarning, stacklevel=2)
     else:
-        config = family.parse(checkpoint.config)
-        model = family.build(config)
-        rename = partial(_rename, family, config)
-        reshape = partial(_reshape, family, config)
+        parsed = family.parse(config)
+        model = family.build(parsed)
+        rename = partial(_rename, family, parsed)
+        reshape = partial(_reshape, family, parsed)
         weights = rename_weights(read_arrays(checkpoint), rename, reshape)
         installed = install(model, weights, rename=rename)
     report = LoadReport(

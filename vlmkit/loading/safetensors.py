@@ -13,6 +13,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.checkpoint_json import check_fetched
 from vlmkit.errors import VlmkitError
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
@@ -59,6 +60,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         {'x': TensorInfo(dtype='F32', shape=(2, 3), num_bytes=24)}
     """
     try:
+        check_fetched(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.checkpoint_json import Section, reason, shown
 from vlmkit.errors import VlmkitError
-from vlmkit.models.lm_adapter import build_lm
+from vlmkit.models.lm_build import build_lm
 
 
 class TextArchitecture(NamedTuple):
@@ -38,8 +39,11 @@ def build_text(
     model_file = config.get("model_file")
     if model_file is None:
         model = build_lm(config)
+    elif not isinstance(model_file, str) or "\0" in model_file:
+        problem = f"is {shown(model_file)}; it has to be the name of a Python file"
+        raise Section(config).error("model_file", problem)
     elif trust_remote_code:
-        model = _build_own(folder / str(model_file), config)
+        model = _build_own(folder / model_file, config)
     else:
         raise VlmkitError(
             f"{str(folder)!r} wants to run its own {model_file!r}; "
@@ -65,11 +69,10 @@ def sanitized(
     """
     try:
         return architecture.sanitize(arrays)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # anything: the architectures check little themselves
         raise VlmkitError(
             f"weights in {str(folder)!r} do not fit its config.json: mlx-lm cannot map them "
-            f"({type(error).__name__}: {reason}); fetch the checkpoint again"
+            f"({reason(error)}); fetch the checkpoint again"
         ) from error
 
 
@@ -80,6 +83,10 @@ def _build_own(path: Path, config: Mapping[str, Any]) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model: nn.Module = module.Model(module.ModelArgs.from_dict(dict(config)))
+    try:
+        spec.loader.exec_module(module)
+        model: nn.Module = module.Model(module.ModelArgs.from_dict(dict(config)))
+    except Exception as error:  # anything: it is somebody's own code
+        problem = f"{path.name!r} cannot build the model ({reason(error)})"
+        raise Section(config).error("model_file", problem) from error
     return model

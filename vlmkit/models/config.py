@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vlmkit.models.section import Section
+from vlmkit.checkpoint_json import MAX_SIZE, Section
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
 
@@ -160,9 +160,9 @@ def _parse_rope(section: Section, head_dim: int) -> tuple[float, tuple[int, ...]
 
 
 def _refuse_sliding_window(section: Section, layers: int) -> None:
-    by_type = "sliding_attention" in (section.values.get("layer_types") or ())
-    first = section.values.get("max_window_layers", layers)
-    if by_type or (section.values.get("use_sliding_window") and first < layers):
+    by_type = "sliding_attention" in section.names("layer_types")
+    first = section.integers("max_window_layers", (layers,))
+    if by_type or (section.flag("use_sliding_window", False) and min(first, default=0) < layers):
         raise section.error(
             "use_sliding_window",
             "asks for sliding-window text attention, which is not supported; set it to false",
@@ -187,7 +187,8 @@ def parse_config(
     rope = {key: config[key] for key in ("rope_scaling", "rope_parameters") if key in config}
     section = Section({**flat, **rope, **nested}, "text_config." if nested else "")
     # Either level may tie the head: old nested configs have it in text_config.
-    tied = bool(config.get("tie_word_embeddings") or nested.get("tie_word_embeddings"))
+    inner = Section(nested, "text_config.")
+    tied = any(part.flag("tie_word_embeddings", False) for part in (top, inner))
     text = _parse_text(section, tied=tied)
     parsed = vision(top.inner("vision_config"))
     _check_vision(parsed, text)
@@ -205,6 +206,13 @@ def parse_config(
 
 def _check_vision(vision: VisionConfig, text: TextConfig) -> None:
     section = Section({}, "vision_config.")
+    for key, size in (
+        ("patch_size, temporal_patch_size, in_channels", vision.patch_dim),
+        ("spatial_merge_size", vision.embed_dim * vision.spatial_merge_size**2),
+        ("hidden_size (embed_dim)", 3 * vision.embed_dim),
+    ):
+        if size > MAX_SIZE:
+            raise section.error(key, f"would make a matrix of {size} columns; 2³¹ is too many")
     section.divides("num_heads", vision.num_heads, "the width", vision.embed_dim)
     head_dim = vision.embed_dim // vision.num_heads
     if head_dim % 4:

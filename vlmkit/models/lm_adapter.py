@@ -18,13 +18,15 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
+from vlmkit.checkpoint_json import Section, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 from vlmkit.interface import Cache, CacheKind, Features, Forwarded, KVSpec, Pytree, Span
 from vlmkit.models.decoder import plan_kinds
-from vlmkit.models.families import unsupported
+from vlmkit.models.lm_build import find_culprit
 from vlmkit.models.section import Section
 from vlmkit.models.tokens import check_token_ids
+from vlmkit.text_part import has_senses, text_part_note
 
 _BODIES = ("model", "transformer", "backbone")
 """What mlx-lm's architectures call the part before the head."""
@@ -38,30 +40,7 @@ class LmConfig:
     vocab_size: int
     max_position_embeddings: int
     eos_token_id: tuple[int, ...]
-
-
-def build_lm(config: Mapping[str, Any]) -> nn.Module:
-    """Build the mlx-lm architecture of a config.json, with random weights.
-
-    Args:
-        config: the contents of config.json.
-
-    Raises:
-        VlmkitError: mlx-lm has no such architecture, or cannot read the config.
-    """
-    from mlx_lm.utils import _get_classes
-
-    try:
-        model_class, args_class = _get_classes(dict(config))
-    except ValueError as error:
-        raise unsupported(str(config.get("model_type"))) from error
-    try:
-        model: nn.Module = model_class(args_class.from_dict(dict(config)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise VlmkitError(
-            f"config.json: mlx-lm cannot build a {config['model_type']!r} from it: {error}"
-        ) from error
-    return model
+    is_text_part: bool = False  # the checkpoint takes more than text; this model does not
 
 
 class LmModel(nn.Module):
@@ -83,7 +62,7 @@ class LmModel(nn.Module):
         super().__init__()
         self.lm = lm
         self.config = _parse(config)
-        self._layer_specs = _probe(lm, self.config.model_type)
+        self._layer_specs = _probe(lm, config)
 
     @property
     def layer_specs(self) -> tuple[KVSpec, ...]:
@@ -102,7 +81,9 @@ class LmModel(nn.Module):
         """Refuse: there is no encoder."""
         if media:
             raise VlmkitError(
-                f"{self.config.model_type} is a text-only model; it cannot take images"
+                text_part_note(self.config.model_type)
+                if self.config.is_text_part
+                else f"{self.config.model_type} is a text-only model; it cannot take images"
             )
         return ()
 
@@ -207,19 +188,22 @@ class _ProbeCache:
         self.has_window = self.has_window or window_size is not None
 
 
-def _probe(lm: nn.Module, model_type: str) -> tuple[KVSpec, ...]:
+def _probe(lm: nn.Module, config: Mapping[str, Any]) -> tuple[KVSpec, ...]:
     """Find out what each layer stores, from the graph of a call that is never computed."""
     from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-    kinds = [type(cache) for cache in make_prompt_cache(lm)]
-    other = sorted({kind.__name__ for kind in kinds if kind is not KVCache})
+    model_type = str(config["model_type"])
+    try:
+        kinds = [type(cache) for cache in make_prompt_cache(lm)]
+        other = sorted({kind.__name__ for kind in kinds if kind is not KVCache})
+        probes = [_ProbeCache() for _ in kinds]
+        if not other:
+            lm(mx.zeros((1, 2), mx.int32), cache=probes)
+    except Exception as error:  # anything: the architectures check little themselves
+        refused = _refuse(model_type, f"it asks more of a cache ({reason(error)})")
+        raise find_culprit(error, config) or refused from error
     if other:
         raise _refuse(model_type, f"it keeps {', '.join(other)}")
-    probes = [_ProbeCache() for _ in kinds]
-    try:
-        lm(mx.zeros((1, 2), mx.int32), cache=probes)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise _refuse(model_type, f"it asks more of a cache ({error})") from error
     if any(probe.has_window for probe in probes):
         raise _refuse(model_type, "it has sliding-window attention")
     shapes = []
@@ -288,11 +272,11 @@ def _run_head(lm: nn.Module, hidden: mx.array) -> mx.array:
 
 
 def _parse(config: Mapping[str, Any]) -> LmConfig:
-    inner = config.get("text_config") or {}
-    top = Section({**inner, **config}, "")
+    top = Section({**Section(config).mapping("text_config"), **config})
     return LmConfig(
         model_type=str(config["model_type"]),
         vocab_size=top.positive("vocab_size"),
         max_position_embeddings=top.positive("max_position_embeddings", 2**20),
         eos_token_id=top.integers("eos_token_id", ()),
+        is_text_part=has_senses(config),
     )

@@ -1,12 +1,12 @@
-"""The small JSON files of a checkpoint folder that a processor needs. Nothing is ever written."""
+"""The small files of a checkpoint folder that a processor needs. Nothing is ever written."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.checkpoint_json import Section, is_utf8, read_json, read_text, shown
 from vlmkit.errors import VlmkitError
 
 SPECIAL_TOKENS = (
@@ -18,17 +18,17 @@ SPECIAL_TOKENS = (
     "cls_token",
     "mask_token",
 )
+_MAX_DIGITS = 10  # of a token id
 
 
 class CheckpointFiles(NamedTuple):
-    """The contents of the files; a missing file is an empty dict."""
+    """The contents of the files; a missing file is an empty section."""
 
     folder: Path
-    config: Mapping[str, Any]  # config.json
-    generation_config: Mapping[str, Any]  # generation_config.json
-    tokenizer_config: Mapping[str, Any]  # tokenizer_config.json
-    image_processor: Mapping[str, Any]  # preprocessor_config.json, or within processor_config.json
-    image_processor_file: str
+    config: Section  # config.json
+    generation_config: Section  # generation_config.json
+    tokenizer_config: Section  # tokenizer_config.json
+    image_processor: Section  # preprocessor_config.json, or within processor_config.json
     chat_template: str | None
 
 
@@ -39,77 +39,135 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     processor_config.json, chat_template.json, chat_template.jinja, tokenizer_config.json.
 
     Raises:
-        VlmkitError: no such folder, no config.json, or a file that is not JSON.
+        VlmkitError: no such folder, no config.json, or a file that cannot be used.
     """
     if not folder.is_dir():
         raise VlmkitError(f"{folder}: no such folder; give a folder with config.json in it")
     if not (folder / "config.json").is_file():
         raise VlmkitError(f"{folder}: no config.json; a checkpoint folder has one")
-    processor = _read_json(folder / "processor_config.json")
-    nested = processor.get("image_processor")
-    tokenizer_config = _read_json(folder / "tokenizer_config.json")
+    processor = read_section(folder / "processor_config.json")
+    nested = processor.inner("image_processor")
+    tokenizer_config = read_section(folder / "tokenizer_config.json")
     template_file = folder / "chat_template.jinja"
     candidates = (
-        processor.get("chat_template"),
-        _read_json(folder / "chat_template.json").get("chat_template"),
-        template_file.read_text(encoding="utf-8") if template_file.is_file() else None,
-        tokenizer_config.get("chat_template"),
+        _default_template(processor),
+        _default_template(read_section(folder / "chat_template.json")),
+        read_text(template_file) if template_file.is_file() else None,
+        _default_template(tokenizer_config),
     )
-    found = next((template for template in candidates if template is not None), None)
     return CheckpointFiles(
         folder=folder,
-        config=_read_json(folder / "config.json"),
-        generation_config=_read_json(folder / "generation_config.json"),
+        config=read_section(folder / "config.json"),
+        generation_config=read_section(folder / "generation_config.json"),
         tokenizer_config=tokenizer_config,
-        image_processor=nested or _read_json(folder / "preprocessor_config.json"),
-        image_processor_file="processor_config.json" if nested else "preprocessor_config.json",
-        chat_template=_default_template(found),
+        image_processor=nested
+        if nested.values
+        else read_section(folder / "preprocessor_config.json"),
+        chat_template=next((found for found in candidates if found is not None), None),
     )
+
+
+def read_section(path: Path) -> Section:
+    """Read one JSON file, empty where there is none; its errors name it in full."""
+    return Section(read_json(path) if path.is_file() else {}, "", str(path))
 
 
 def special_tokens(files: CheckpointFiles) -> dict[str, str]:
-    """Return the named special tokens (``bos_token`` and so on) that chat templates may use."""
-    named = _read_json(files.folder / "special_tokens_map.json") | dict(files.tokenizer_config)
-    texts = {key: _token_text(named.get(key)) for key in SPECIAL_TOKENS}
+    """Return the named special tokens (``bos_token`` and so on) that chat templates may use.
+
+    Raises:
+        VlmkitError: one is neither a text nor an object with one.
+    """
+    sections = (files.tokenizer_config, read_section(files.folder / "special_tokens_map.json"))
+    texts = {key: _token_text(sections, key) for key in SPECIAL_TOKENS}
     return {key: text for key, text in texts.items() if text is not None}
-
-
-def eos_token_ids(files: CheckpointFiles, tokenizer_eos: int | None) -> frozenset[int]:
-    """Return every id that ends a text, whichever of the checkpoint's files names it."""
-    sources = (files.config, files.config.get("text_config") or {}, files.generation_config)
-    found: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
-    for source in sources:
-        value = source.get("eos_token_id")
-        found.update(value if isinstance(value, Iterable) else () if value is None else (value,))
-    return frozenset(found)
 
 
 def model_type(files: CheckpointFiles) -> str:
     """Return the family's name as config.json writes it."""
-    return str(files.config.get("model_type", "unknown"))
+    value = files.config.values.get("model_type")
+    return value if isinstance(value, str) else "unknown"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise VlmkitError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise VlmkitError(f"{path}: needs a JSON object, not {type(value).__name__}")
-    return value
+def eos_token_ids(
+    files: CheckpointFiles,
+    tokenizer_eos: int | None,
+    *,
+    find: Callable[[str], int | None],
+    num_embeddings: int,
+) -> frozenset[int]:
+    """Return every id that ends a text, whichever of the checkpoint's files names it.
+
+    Args:
+        tokenizer_eos: the id of the tokenizer's own end-of-text token.
+        find: the tokenizer's id of a token: the files may name tokens in place of ids.
+        num_embeddings: ids are below this.
+
+    Raises:
+        VlmkitError: ``eos_token_id``, or ``bos_token_id`` or ``pad_token_id`` beside it, is no id
+            and no token.
+    """
+    found: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
+    for section in (files.config, files.config.inner("text_config"), files.generation_config):
+        for key in ("bos_token_id", "pad_token_id"):
+            section.token_ids(key, find)
+        ids = section.token_ids("eos_token_id", find)
+        if ids and max(ids) >= num_embeddings:
+            raise section.error(
+                "eos_token_id", f"{max(ids)} is outside the vocabulary of {num_embeddings}"
+            )
+        found.update(ids)
+    return frozenset(found)
 
 
-def _default_template(template: Any) -> str | None:
+def _default_template(section: Section) -> str | None:
     # Several templates: a list of {name, template}, or a dict; "default" is the one for chats.
+    template = section.values.get("chat_template")
     if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}
-    if isinstance(template, dict):
+        entries = [entry for entry in template if isinstance(entry, Mapping)]
+        by_name = {str(entry.get("name")): entry.get("template") for entry in entries}
+        template = by_name.get("default") if len(entries) == len(template) else template
+    elif isinstance(template, Mapping):
         template = template.get("default")
-    return None if template is None else str(template)
+    if template is None or isinstance(template, str):
+        return template
+    raise section.error(
+        "chat_template",
+        f"is {shown(template)}; it has to be a text, or texts by name with one named 'default'",
+    )
 
 
-def _token_text(token: Any) -> str | None:
-    content = token.get("content") if isinstance(token, Mapping) else token
-    return content if isinstance(content, str) else None
+def _token_text(sections: tuple[Section, ...], key: str) -> str | None:
+    for section in sections:
+        if key not in section.values:
+            continue
+        token = section.values[key]
+        text = token.get("content") if isinstance(token, Mapping) else token
+        if text is None or isinstance(text, str):
+            return text
+        raise section.error(
+            key, f"is {shown(token)}; it has to be a token, or an object with its 'content'"
+        )
+    return None
+
+
+def added_tokens(tokenizer_config: Section) -> dict[int, dict[str, Any]]:
+    """Return ``added_tokens_decoder``: the content and flags of each added token by id.
+
+    Raises:
+        VlmkitError: an id is no number, or an entry has no content or a flag that is none.
+    """
+    decoder = tokenizer_config.inner("added_tokens_decoder")
+    found: dict[int, dict[str, Any]] = {}
+    for name in decoder.values:
+        entry = decoder.inner(name)
+        content = entry.values.get("content")
+        is_id = name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
+        if not is_id or not isinstance(content, str) or not is_utf8(content):
+            raise decoder.error(
+                shown(name), "has to be a token id, with the token's text as 'content'"
+            )
+        flags = ("special", "normalized", "lstrip", "rstrip", "single_word")
+        given = {key: entry.flag(key, False) for key in flags if entry.values.get(key) is not None}
+        found[int(name)] = {"content": content, **given}
+    return found

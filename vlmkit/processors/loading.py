@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 
+from vlmkit.checkpoint_json import Section, check_fetched, shown
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors.checkpoint_files import (
     CheckpointFiles,
@@ -20,15 +22,16 @@ from vlmkit.processors.checkpoint_files import (
 from vlmkit.processors.processor import Patches, Processor
 from vlmkit.processors.qwen2_vl import Qwen2VLImages, process_images, read_qwen2_vl_images
 from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
+from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]
 BACKENDS = ("auto", "native", "transformers")
-QWEN2_VL_TYPES = (
-    "Qwen2VLImageProcessor",
-    "Qwen2VLImageProcessorFast",
-    "Qwen2VLImageProcessorPil",
-    "Qwen2_5_VLImageProcessor",
-)
+IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+"""The model types of config.json whose images are prepared by the rules of Qwen2-VL."""
+
+# Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or
+# those of later families with the same rules. The family and the sizes decide.
+_QWEN_VL_TYPE = re.compile(r"Qwen\d(_?\d)?_?VL(Moe)?ImageProcessor(Fast|Pil)?")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -39,6 +42,7 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+_FURTHER_FILES = ("merges.txt", "added_tokens.json")  # read by transformers beside those
 ImageProcessor = Callable[[Sequence[Image.Image]], Patches]
 
 
@@ -71,57 +75,102 @@ def load_processor(
     found = read_checkpoint_files(Path(folder))
     if backend == "auto":
         backend = "native" if (found.folder / "tokenizer.json").is_file() else "transformers"
-    _check_image_processor(found)
     return _native(found) if backend == "native" else _transformers(found, trust_remote_code)
 
 
-def _check_image_processor(files: CheckpointFiles) -> None:
-    name = _image_processor_type(files)
-    if files.image_processor and name not in QWEN2_VL_TYPES:
-        raise VlmkitError(
-            f"{files.folder / files.image_processor_file}: image_processor_type {name!r} is not"
-            f" supported; supported: {', '.join(QWEN2_VL_TYPES)}"
-        )
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read only the tokenizer of a checkpoint folder, as ``load_processor`` does.
 
-
-def _image_processor_type(files: CheckpointFiles) -> str:
-    values = files.image_processor
-    return str(values.get("image_processor_type", values.get("feature_extractor_type", "")))
+    Raises:
+        VlmkitError: its files are missing or broken.
+    """
+    files = read_checkpoint_files(Path(folder))
+    native = (files.folder / "tokenizer.json").is_file()
+    return (_native_tokenizer(files) if native else _transformers_tokenizer(files, False))[0]
 
 
 def _native(files: CheckpointFiles) -> Processor:
+    tokenizer, named = _native_tokenizer(files)
+    config = _image_config(files)
+    process = None if config is None else partial(process_images, config=config)
+    return _build(files, "native", tokenizer, named, config, process)
+
+
+def _native_tokenizer(files: CheckpointFiles) -> tuple[Tokenizer, Mapping[str, str]]:
     path = files.folder / "tokenizer.json"
     if not path.is_file():
         raise VlmkitError(
             f"{files.folder}: no tokenizer.json, which the native backend needs; use"
             " backend='transformers'"
         )
-    tokenizer = read_tokenizer(path, files.tokenizer_config)
-    config = _image_config(files)
-    process = None if config is None else partial(process_images, config=config)
-    return _build(files, "native", tokenizer, special_tokens(files), config, process)
+    return read_tokenizer(path, files.tokenizer_config), special_tokens(files)
 
 
 def _transformers(files: CheckpointFiles, trust_remote_code: bool) -> Processor:
-    from vlmkit.processors.transformers_backend import read_image_processor, read_with_transformers
+    tokenizer, named = _transformers_tokenizer(files, trust_remote_code)
+    config = _image_config(files)
+    process: ImageProcessor | None = None
+    if config is not None:
+        from vlmkit.processors.transformers_backend import build_image_processor
+
+        process = build_image_processor(config)
+    return _build(files, "transformers", tokenizer, named, config, process)
+
+
+def _transformers_tokenizer(
+    files: CheckpointFiles, trust_remote_code: bool
+) -> tuple[Tokenizer, Mapping[str, str]]:
+    from vlmkit.processors.transformers_backend import read_with_transformers
 
     if not any((files.folder / name).is_file() for name in TOKENIZER_FILES):
         # transformers would make up a tokenizer without a vocabulary
         raise VlmkitError(
             f"{files.folder}: no tokenizer; it needs one of {', '.join(TOKENIZER_FILES)}"
         )
-    tokenizer, named = read_with_transformers(files.folder, trust_remote_code)
-    config = _image_config(files)
-    process = None if config is None else read_image_processor(files.folder)
-    return _build(files, "transformers", tokenizer, named, config, process)
+    for name in (*TOKENIZER_FILES, *_FURTHER_FILES):
+        if (files.folder / name).is_file():
+            check_fetched(files.folder / name)
+    special_tokens(files)  # says which key is wrong; transformers does not
+    return read_with_transformers(files.folder, files.config, trust_remote_code)
 
 
 def _image_config(files: CheckpointFiles) -> Qwen2VLImages | None:
-    if not files.image_processor:
+    section = files.image_processor
+    if not section.values or not _takes_images(files):
         return None
-    return read_qwen2_vl_images(
-        files.image_processor, str(files.folder / files.image_processor_file)
-    )
+    values = section.values
+    key = "image_processor_type" if "image_processor_type" in values else "feature_extractor_type"
+    name = values.get(key)
+    if name is not None and not (isinstance(name, str) and _QWEN_VL_TYPE.fullmatch(name)):
+        raise section.error(
+            key,
+            f"{shown(name)} is not supported; supported: Qwen2VLImageProcessor,"
+            " Qwen2_5_VLImageProcessor, Qwen3VLImageProcessor, also Fast and Pil",
+        )
+    config = read_qwen2_vl_images(section)
+    _check_patches(config, section, files.config.inner("vision_config"))
+    return config
+
+
+def _takes_images(files: CheckpointFiles) -> bool:
+    return model_type(files) in IMAGE_FAMILIES
+
+
+def _check_patches(config: Qwen2VLImages, section: Section, vision: Section) -> None:
+    """Refuse patches that the vision encoder would not fit: they would be other pixels."""
+    for key, theirs in (
+        ("patch_size", "patch_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+        ("merge_size", "spatial_merge_size"),
+    ):
+        given = getattr(config, key)
+        expected = vision.positive(theirs, given)
+        if given != expected:
+            raise section.error(
+                key,
+                f"is {given}, but {vision.file}: {vision.path}{theirs} is"
+                f" {expected}; the two files disagree",
+            )
 
 
 def _build(
@@ -132,9 +181,10 @@ def _build(
     config: Qwen2VLImages | None,
     process: ImageProcessor | None,
 ) -> Processor:
-    eos = tokenizer.token_to_id(named["eos_token"]) if "eos_token" in named else None
-    text_config: Mapping[str, Any] = files.config.get("text_config") or {}
-    embeddings = files.config.get("vocab_size", text_config.get("vocab_size", 0))
+    find = tokenizer.token_to_id
+    text_config = files.config.inner("text_config")
+    vocab_size = files.config.positive("vocab_size", tokenizer.vocab_size)
+    num_embeddings = max(text_config.positive("vocab_size", vocab_size), tokenizer.vocab_size)
     return Processor(
         folder=files.folder,
         model_type=model_type(files),
@@ -142,18 +192,24 @@ def _build(
         tokenizer=tokenizer,
         chat_template=files.chat_template,
         special_tokens=named,
-        eos_token_ids=eos_token_ids(files, eos),
-        num_embeddings=max(int(embeddings), tokenizer.vocab_size),
+        eos_token_ids=eos_token_ids(
+            files,
+            find(named["eos_token"]) if "eos_token" in named else None,
+            find=find,
+            num_embeddings=num_embeddings,
+        ),
+        num_embeddings=num_embeddings,
         image_token_id=_placeholder(files, tokenizer, "image"),
         video_token_id=_placeholder(files, tokenizer, "video"),
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
+        is_text_part=has_senses(files.config.values) and not _takes_images(files),
     )
 
 
 def _placeholder(files: CheckpointFiles, tokenizer: Tokenizer, kind: str) -> int | None:
     # A text-only sibling shares the tokenizer with its placeholders, but cannot see.
-    if "vision_config" not in files.config and not files.image_processor:
+    if not _takes_images(files):
         return None
-    token_id = files.config.get(f"{kind}_token_id")
-    return tokenizer.token_to_id(f"<|{kind}_pad|>") if token_id is None else int(token_id)
+    given = files.config.token_ids(f"{kind}_token_id", tokenizer.token_to_id)
+    return given[0] if given else tokenizer.token_to_id(f"<|{kind}_pad|>")

@@ -16,6 +16,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid
 from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.tokenizer import Tokenizer
+from vlmkit.text_part import text_part_note
 from vlmkit.vocabulary import Vocabulary
 
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]
@@ -45,6 +46,7 @@ class Processor:
     video_token_id: int | None = None
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+    is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
 
     @property
     def image_token(self) -> str | None:
@@ -81,6 +83,8 @@ class Processor:
 
     def no_images(self) -> str:
         """Say why this processor takes no images, and what would help."""
+        if self.is_text_part:
+            return f"{self.folder}: {text_part_note(self.model_type)}"
         if self.image_token_id is None:
             return (
                 f"{self.folder}: the {self.model_type} family takes no images; leave image out, or"

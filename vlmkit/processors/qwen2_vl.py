@@ -7,13 +7,14 @@ Reference: Wang et al., 2024, "Qwen2-VL" (arXiv:2409.12191), section 2.1; equal 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vlmkit.checkpoint_json import Section, is_integer, is_number, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid
 from vlmkit.processors.rgb import to_rgb
@@ -21,6 +22,7 @@ from vlmkit.processors.rgb import to_rgb
 MAX_ASPECT_RATIO = 200
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_SIZES = ("shortest_edge", "longest_edge", "min_pixels", "max_pixels")
 
 
 class Qwen2VLImages(NamedTuple):
@@ -40,39 +42,77 @@ class Qwen2VLImages(NamedTuple):
     image_std: tuple[float, ...] = CLIP_STD
 
 
-def read_qwen2_vl_images(values: Mapping[str, Any], where: str) -> Qwen2VLImages:
+def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
     """Read a ``preprocessor_config.json``, with ``min_pixels``/``max_pixels`` or with ``size``.
 
-    Args:
-        values: the file's contents.
-        where: the file's name for error messages.
+    Both say how many pixels an image may have: ``size`` calls the numbers ``shortest_edge`` and
+    ``longest_edge``, or as they are called outside. What is missing has its default.
 
     Raises:
         VlmkitError: a value cannot be used, named with its key.
 
     Example:
-        >>> read_qwen2_vl_images({"size": {"shortest_edge": 784, "longest_edge": 12544}}, "-")[3:5]
+        >>> size = {"shortest_edge": 784, "longest_edge": 12544}
+        >>> read_qwen2_vl_images(Section({"size": size}))[3:5]
         (784, 12544)
     """
-    size = values.get("size") or {}
-    merged: dict[str, Any] = {
-        "min_pixels": size.get("shortest_edge", size.get("min_pixels")),
-        "max_pixels": size.get("longest_edge", size.get("max_pixels")),
-    }
-    merged |= {k: values[k] for k in Qwen2VLImages._fields if values.get(k) is not None}
-    merged = {key: value for key, value in merged.items() if value is not None}
-    for key in ("image_mean", "image_std"):
-        if key in merged:
-            value = merged[key]
-            merged[key] = (value,) * 3 if isinstance(value, int | float) else tuple(value)
-            if len(merged[key]) != 3:
-                raise VlmkitError(f"{where}: {key} needs one number or three, not {value!r}")
-    config = Qwen2VLImages(**merged)
-    for key in ("patch_size", "temporal_patch_size", "merge_size", "min_pixels", "max_pixels"):
-        value = merged.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise VlmkitError(f"{where}: {key} needs a positive integer, not {value!r}")
+    default = Qwen2VLImages()
+    size = section.inner("size")
+    unknown = [k for k, value in size.values.items() if k not in _SIZES and value is not None]
+    if unknown and not all(section.values.get(key) for key in ("min_pixels", "max_pixels")):
+        raise section.error("size", f"has {shown(unknown[0])}; it is read with {', '.join(_SIZES)}")
+
+    def pixels(key: str, edge: str, fallback: int) -> int:
+        inner = edge if size.values.get(edge) is not None else key
+        return section.positive(key, size.positive(inner, fallback))
+
+    config = Qwen2VLImages(
+        patch_size=section.positive("patch_size", default.patch_size),
+        temporal_patch_size=section.positive("temporal_patch_size", default.temporal_patch_size),
+        merge_size=section.positive("merge_size", default.merge_size),
+        min_pixels=pixels("min_pixels", "shortest_edge", default.min_pixels),
+        max_pixels=pixels("max_pixels", "longest_edge", default.max_pixels),
+        do_resize=section.flag("do_resize", default.do_resize),
+        resample=_resample(section, default.resample),
+        do_rescale=section.flag("do_rescale", default.do_rescale),
+        rescale_factor=section.number("rescale_factor", default.rescale_factor),
+        do_normalize=section.flag("do_normalize", default.do_normalize),
+        image_mean=_per_channel(section, "image_mean", default.image_mean),
+        image_std=_per_channel(section, "image_std", default.image_std),
+    )
+    if config.min_pixels > config.max_pixels:
+        raise section.error(
+            "min_pixels", f"is {config.min_pixels}, more than max_pixels, {config.max_pixels}"
+        )
+    with np.errstate(all="ignore"):
+        if not np.isfinite(_value_table(config)).all():
+            keys = "image_mean, image_std, rescale_factor"
+            raise section.error(keys, "give pixels that are no finite numbers")
     return config
+
+
+def _resample(section: Section, default: int) -> int:
+    value = section.values.get("resample")
+    value = default if value is None else value
+    names = {filter_.name.lower(): int(filter_) for filter_ in Image.Resampling}
+    if isinstance(value, str) and value.lower() in names:
+        return names[value.lower()]
+    if not is_integer(value) or value not in names.values():
+        choices = ", ".join(f"{number} ({name})" for name, number in names.items())
+        raise section.error("resample", f"is {shown(value)}; it has to be one of {choices}")
+    return int(value)
+
+
+def _per_channel(section: Section, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    value = section.values.get(key)
+    if value is None:
+        return default
+    numbers = value if isinstance(value, list) else [value] * 3
+    is_valid = all(is_number(n) and (n > 0 or key == "image_mean") for n in numbers)
+    if len(numbers) != 3 or not is_valid:
+        above = " above 0" if key == "image_std" else ""
+        raise section.error(key, f"is {shown(value)}; it has to be one number{above} or three")
+    return tuple(float(number) for number in numbers)
 
 
 def smart_resize(height: int, width: int, config: Qwen2VLImages) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vlmkit.checkpoint_json import Section, is_utf8, read_bytes, reason, shown
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.checkpoint_files import added_tokens
 from vlmkit.processors.token_bytes import token_bytes
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ def from_backend(backend: Backend) -> Tokenizer:
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
         return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
 
+    def token_to_id(token: str) -> int | None:
+        return backend.token_to_id(token) if is_utf8(token) else None
+
     def id_to_token(token_id: int) -> str | None:
         return backend.id_to_token(token_id) if 0 <= token_id <= MAX_ID else None
 
@@ -82,7 +87,7 @@ def from_backend(backend: Backend) -> Tokenizer:
     return Tokenizer(
         encode_text=encode_text,
         decode_ids=decode_ids,
-        token_to_id=backend.token_to_id,
+        token_to_id=token_to_id,
         id_to_token=id_to_token,
         special_ids=frozenset(index for index, token in added.items() if token.special),
         vocab_size=backend.get_vocab_size(with_added_tokens=True),
@@ -90,7 +95,7 @@ def from_backend(backend: Backend) -> Tokenizer:
     )
 
 
-def read_tokenizer(path: Path, tokenizer_config: Mapping[str, Any]) -> Tokenizer:
+def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
     """Read ``tokenizer.json``, and the added tokens that only ``tokenizer_config.json`` knows.
 
     Raises:
@@ -99,25 +104,23 @@ def read_tokenizer(path: Path, tokenizer_config: Mapping[str, Any]) -> Tokenizer
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as Backend
 
+    data = read_bytes(path)
     try:
-        backend = Backend.from_file(str(path))
+        backend = Backend.from_buffer(data)
     except Exception as error:  # the library raises plain Exception
-        raise VlmkitError(f"{path}: not a readable tokenizer.json ({error})") from error
+        raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
     backend.no_padding()
     backend.no_truncation()
-    missing = {
-        int(index): entry
-        for index, entry in tokenizer_config.get("added_tokens_decoder", {}).items()
-        if backend.token_to_id(entry["content"]) is None
-    }
-    for index, entry in sorted(missing.items()):
-        if index != backend.get_vocab_size(with_added_tokens=True):
+    added = added_tokens(tokenizer_config)
+    for index, entry in sorted(added.items()):
+        if backend.token_to_id(entry["content"]) is not None:
+            continue
+        end = backend.get_vocab_size(with_added_tokens=True)
+        if index != end:
             raise VlmkitError(
-                f"{path.parent}: tokenizer_config.json gives token {entry['content']!r} the id"
-                f" {index}, but tokenizer.json ends at"
-                f" {backend.get_vocab_size(with_added_tokens=True)}; the two files disagree"
+                f"{path.parent}: tokenizer_config.json gives token {shown(entry['content'])} the id"
+                f" {index}, but tokenizer.json ends at {end}; the two files disagree"
             )
-        flags = ("special", "normalized", "lstrip", "rstrip", "single_word")
-        token = AddedToken(entry["content"], **{key: entry[key] for key in flags if key in entry})
+        token = AddedToken(**entry)
         (backend.add_special_tokens if token.special else backend.add_tokens)([token])
     return from_backend(backend)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vlmkit.checkpoint_json import Section, names_tokens, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid
 from vlmkit.processors.processor import Patches
+from vlmkit.processors.qwen2_vl import Qwen2VLImages
 from vlmkit.processors.rgb import to_rgb
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
 
 
 def read_with_transformers(
-    folder: Path, trust_remote_code: bool
+    folder: Path, config: Section, trust_remote_code: bool
 ) -> tuple[Tokenizer, dict[str, str]]:
     """Read a tokenizer and its named special tokens with AutoTokenizer.
 
@@ -31,11 +34,14 @@ def read_with_transformers(
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+            str(folder),
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            **_config_without_ids(config),
         )
     except Exception as error:  # its many parsers raise whatever they raise
         raise VlmkitError(
-            f"{folder}: transformers cannot read the tokenizer ({_one_line(error)}); the folder"
+            f"{folder}: transformers cannot read the tokenizer ({reason(error)}); the folder"
             " needs tokenizer.json, or the files of a tokenizer that transformers knows"
         ) from error
     named = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
@@ -74,22 +80,35 @@ def read_with_transformers(
     return slow, named
 
 
-def read_image_processor(folder: Path) -> Callable[[Sequence[Image.Image]], Patches]:
-    """Read the image processor of the Qwen2-VL families that runs on numpy and PIL."""
+def _config_without_ids(config: Section) -> dict[str, Any]:
+    # Of config.json a tokenizer needs the class, but transformers checks every value, and refuses
+    # tokens where it expects ids.
+    from transformers import AutoConfig, PreTrainedConfig
+
+    if not names_tokens(config) and not names_tokens(config.inner("text_config")):
+        return {}
+    try:
+        found = AutoConfig.for_model(str(config.values.get("model_type")))
+    except ValueError:
+        found = PreTrainedConfig()
+    found.tokenizer_class = config.values.get("tokenizer_class")
+    return {"config": found}
+
+
+def build_image_processor(
+    config: Qwen2VLImages,
+) -> Callable[[Sequence[Image.Image]], Patches]:
+    """Build the image processor of the Qwen2-VL families that runs on numpy and PIL."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    processor = Qwen2VLImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+    processor = Qwen2VLImageProcessorPil(**config._asdict())
 
     def process_images(images: Sequence[Image.Image]) -> Patches:
         try:
             result = processor(images=[to_rgb(image) for image in images], return_tensors="np")
         except ValueError as error:
-            raise VlmkitError(f"image: {_one_line(error)}") from error
+            raise VlmkitError(f"image: {error}") from error
         grids = tuple(ImageGrid(*(int(n) for n in grid)) for grid in result["image_grid_thw"])
         return np.asarray(result["pixel_values"], np.float32), grids
 
     return process_images
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vlmkit.checkpoint_json import MAX_SIZE, Section
 from vlmkit.models.config import ModelConfig, VisionConfig, parse_config, shared_vision
 from vlmkit.models.families.family import Family, rename_qwen, reshape_qwen
-from vlmkit.models.section import Section
 from vlmkit.models.vlm import VisionLanguageModel
 
 
 def _vision(section: Section) -> VisionConfig:
     embed_dim = section.positive("embed_dim")
+    ratio = section.number("mlp_ratio", 4)
+    if not 1 <= embed_dim * ratio <= MAX_SIZE:
+        raise section.error("mlp_ratio", f"is {ratio:g}; embed_dim times it is no size")
     return VisionConfig(
         **shared_vision(section, default_act="quick_gelu"),
         embed_dim=embed_dim,
         out_hidden_size=section.positive("hidden_size"),
-        intermediate_size=int(embed_dim * section.number("mlp_ratio", 4)),
+        intermediate_size=int(embed_dim * ratio),
         norm="layer_norm",
         gated_mlp=False,
     )
