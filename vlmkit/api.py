@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, List, Union
 
 import mlx.core as mx
@@ -23,7 +23,7 @@ from vlmkit.engine import (
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource
+from vlmkit.preprocess import ImageSource, as_sources, check_prompt
 from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.loading import Backend
 from vlmkit.prompt_utils import with_thinking
@@ -120,9 +120,9 @@ def generate(
         >>> generate(model, processor, "How many?", max_tokens=1).generation_tokens
         1
     """
+    stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
     if verbose:
         print(f"Prompt: {prompt}")
-    stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
     result = collect(_shown(stream) if verbose else stream)
     if verbose:
         print("\n" + describe_speed(result))
@@ -150,22 +150,23 @@ def stream_generate(
         >>> text == generate(model, processor, "How many?").text
         True
     """
-    request, pipeline = read_params(processor, prompt, as_tuple(image), as_tuple(audio), kwargs)
+    request, pipeline = read_params(processor, prompt, image, audio, kwargs)
     return stream_pipeline(model, processor, request, pipeline)
 
 
 def read_params(
     processor: Processor,
-    prompt: str,
-    images: tuple[ImageSource, ...],
-    audio: tuple[Any, ...],
+    prompt: object,
+    images: object,
+    audio: object,
     params: Mapping[str, Any],
 ) -> tuple[Request, PipelineConfig]:
     """Turn the keyword parameters of one prompt into what to generate from, and how.
 
     Raises:
-        VlmkitError: an unknown name or a value out of range.
+        VlmkitError: an unknown name, a value out of range, or a prompt of the wrong type.
     """
+    checked = check_prompt(prompt)
     rest = dict(params)
     enable_thinking = rest.pop("enable_thinking", False)
     sample = rest.pop("sample", 0)
@@ -175,8 +176,10 @@ def read_params(
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
         raise VlmkitError(f"sample must be a whole number, 0 or more, got {sample!r}")
     if enable_thinking:
-        prompt = with_thinking(processor, prompt)
-    return Request(prompt, images, audio, sample), pipeline
+        if not isinstance(checked, str):
+            raise VlmkitError("enable_thinking: the prompt is token ids; set it before encoding")
+        checked = with_thinking(processor, checked)
+    return Request(checked, as_sources(images), as_sources(audio), sample), pipeline
 
 
 def stream_pipeline(
@@ -201,6 +204,7 @@ def stream_pipeline(
             pipeline says.
         trace: keep the logits after each stage in every result's ``trace``. Not with a search.
     """
+    request = check_request(request)
     mx.reset_peak_memory()
     check_pipeline(model, pipeline, trace=trace)
     inputs = prepare_inputs(model, processor, request, pipeline)
@@ -211,19 +215,28 @@ def stream_pipeline(
     return (to_result(step, effective) for step in steps)
 
 
+def check_request(request: object, where: str = "") -> Request:
+    """Return a request with its prompt and media in one form each.
+
+    Raises:
+        VlmkitError: no :class:`Request`, or a prompt that is neither text nor token ids.
+    """
+    if not isinstance(request, Request):
+        raise VlmkitError(
+            f"{where}request: {type(request).__name__} given; wrap the prompt, as in"
+            " Request(prompt, images)"
+        )
+    return request._replace(
+        prompt=check_prompt(request.prompt, f"{where}prompt"),
+        images=as_sources(request.images),
+        audio=as_sources(request.audio),
+    )
+
+
 def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
     for result in results:
         print(result.text, end="", flush=True)
         yield result
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Nothing, one thing or a list of things as a tuple."""
-    if value is None:
-        return ()
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return tuple(value)
-    return (value,)
 
 
 def describe_speed(result: GenerationResult) -> str:

@@ -7,13 +7,13 @@ import dataclasses
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, List, NamedTuple, Union
 
 import mlx.core as mx
 from PIL.Image import Image
 
-from vlmkit.api import as_tuple, read_params
+from vlmkit.api import check_request, read_params
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine import (
     Amateur,
@@ -29,7 +29,8 @@ from vlmkit.engine import (
 from vlmkit.engine.rows import RowSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, load_image
+from vlmkit.preprocess import ImageSource, as_sources, check_prompt, load_image
+from vlmkit.preprocess.arguments import BYTES_LIKE
 from vlmkit.processors import Processor
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 from vlmkit.types import Model
@@ -102,12 +103,12 @@ def batch_generate(
     """
     started = time.perf_counter()
     mx.reset_peak_memory()
-    prompts = _check_prompts(prompts)
-    params = _split_params({"max_tokens": max_tokens, **kwargs}, len(prompts))
+    checked = _check_prompts(prompts)
+    params = _split_params({"max_tokens": max_tokens, **kwargs}, len(checked))
     entries = zip(
-        prompts,
-        _per_prompt("images", images, len(prompts)),
-        _per_prompt("audios", audios, len(prompts)),
+        checked,
+        _per_prompt("images", images, len(checked)),
+        _per_prompt("audios", audios, len(checked)),
         params,
         strict=True,
     )
@@ -120,7 +121,7 @@ def batch_generate(
         started=started,
     )
     if verbose:
-        print(_describe(response.stats, len(prompts)))
+        print(_describe(response.stats, len(checked)))
     return response if track_image_sizes else dataclasses.replace(response, image_sizes=None)
 
 
@@ -179,7 +180,7 @@ def _run_batch(
 ) -> BatchResponse:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
-    rows = _number_samples([_check_row(model, *entry) for entry in entries])
+    rows = _number_samples([_check_row(model, n, entry) for n, entry in enumerate(entries)])
     amateurs = _amateurs(processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     results: dict[int, GenerationResult] = {}
@@ -210,23 +211,26 @@ def _run_batch(
     )
 
 
-def _check_prompts(prompts: List[str] | str | None) -> list[str]:
+def _check_prompts(prompts: object) -> list[str | tuple[int, ...]]:
     if prompts is None:
         raise VlmkitError("batch_generate needs prompts: a list of formatted strings")
-    return [prompts] if isinstance(prompts, str) else list(prompts)
+    given: list[object] = [prompts]
+    if isinstance(prompts, Iterable) and not isinstance(prompts, (str, Mapping, *BYTES_LIKE)):
+        given = list(prompts)
+    return [check_prompt(prompt, f"prompts[{n}]") for n, prompt in enumerate(given)]
 
 
 def _per_prompt(name: str, value: Any, num_prompts: int) -> list[tuple[Any, ...]]:
     """One tuple of sources per prompt."""
     if value is None:
         return [()] * num_prompts
-    entries = as_tuple(value)
+    entries = as_sources(value)
     if len(entries) != num_prompts:
         raise VlmkitError(
             f"{name} has {len(entries)} entries for {num_prompts} prompts; give one per prompt "
             "(None for a prompt without, a list for a prompt with several)"
         )
-    return [as_tuple(entry) for entry in entries]
+    return [as_sources(entry) for entry in entries]
 
 
 def _split_params(params: dict[str, Any], num_prompts: int) -> list[dict[str, Any]]:
@@ -255,7 +259,10 @@ def _is_per_prompt(name: str, value: Any) -> bool:
     return any(isinstance(entry, (list, tuple)) for entry in value)
 
 
-def _check_row(model: Model, request: Request, pipeline: PipelineConfig) -> _Row:
+def _check_row(model: Model, number: int, entry: tuple[Request, PipelineConfig]) -> _Row:
+    if not isinstance(entry, (list, tuple)) or isinstance(entry, Request) or len(entry) != 2:
+        raise VlmkitError(f"row {number}: needs a pair, as in (Request(prompt), PipelineConfig())")
+    request, pipeline = check_request(entry[0], f"row {number}: "), entry[1]
     check_pipeline(model, pipeline)
     loaded = tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
     return _Row(request._replace(images=loaded), loaded, pipeline)
