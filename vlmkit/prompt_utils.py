@@ -9,6 +9,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors import Processor
 from vlmkit.processors.chat_template import template_variables
 from vlmkit.processors.messages import Prompt, build_messages, count_images
+from vlmkit.processors.reading import check_switches
 
 KEYWORDS = (
     "add_generation_prompt",
@@ -20,6 +21,7 @@ KEYWORDS = (
     "chat_template",
     "template_kwargs",
 )
+OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 # Templates call the switch differently.
 THINKING_ON: Mapping[str, object] = {
     "enable_thinking": True,
@@ -93,12 +95,14 @@ def apply_chat_template(
         num_images: images to place, those that messages mention included.
         num_audios: audio clips to place.
         enable_thinking: let the model think before it answers, where its template has the switch.
-        tools: JSON schemas of functions the model may call.
+        tools: JSON schemas of functions the model may call, where its template reads them.
         chat_template: Jinja source in place of the checkpoint's.
         template_kwargs: further variables that the template reads.
 
     Raises:
-        VlmkitError: no template, an unknown keyword or variable, or images that cannot be placed.
+        VlmkitError: no template, an unknown keyword or variable, a prompt of the wrong type, images
+            that cannot be placed, or tools, tool calls, roles of tools or keys of a message that
+            the template would drop.
 
     Example:
         >>> from importlib.resources import files
@@ -111,10 +115,23 @@ def apply_chat_template(
         <think></think>
     """
     _check_keywords(processor, unknown, num_audios)
+    check_switches(
+        add_generation_prompt=add_generation_prompt,
+        return_messages=return_messages,
+        enable_thinking=enable_thinking,
+    )
     messages = build_messages(processor, prompt, num_images)
+    for_template = {
+        "enable_thinking": enable_thinking,
+        "tools": tools,
+        "chat_template": chat_template,
+        "template_kwargs": template_kwargs,
+    }
     if return_messages:
+        _check_unused(for_template)
         return messages
     source = processor.chat_template if chat_template is None else chat_template
+    _check_variables(source, template_kwargs)
     variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
     text = processor.apply_chat_template(
         messages,
@@ -179,6 +196,29 @@ def _check_keywords(processor: Processor, unknown: Mapping[str, object], num_aud
             f"num_audios={num_audios}: the {processor.model_type} family takes no audio; leave it"
             " out"
         )
+
+
+def _check_unused(for_template: Mapping[str, object]) -> None:
+    for name, value in for_template.items():
+        if value is not None and value is not False:
+            raise VlmkitError(
+                f"{name}: return_messages=True returns the messages before the template that reads"
+                f" {name}; leave one of the two out"
+            )
+
+
+def _check_variables(source: object, given: object) -> None:
+    if source is not None and not isinstance(source, str):
+        raise VlmkitError(f"chat_template: {type(source).__name__}; give its Jinja source as text")
+    if given is not None and not isinstance(given, Mapping):
+        raise VlmkitError(f"template_kwargs: a dict is needed, got {type(given).__name__}")
+    for name, value in (given or {}).items():
+        if name in OWN_VARIABLES:
+            raise VlmkitError(
+                f"template_kwargs: {name!r} has an argument of its own; give it there"
+            )
+        if THINKING_ON.get(name) is True:
+            check_switches(**{name: value})
 
 
 def _template_variables(

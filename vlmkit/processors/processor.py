@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.chat_template import Message, render_chat_template
+from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.types import ImageGrid
 from vlmkit.vocabulary import Vocabulary
@@ -123,7 +124,8 @@ class Processor:
             template_kwargs: further variables for the template.
 
         Raises:
-            VlmkitError: there is no template, or it refuses the messages.
+            VlmkitError: there is no template, it refuses the messages or drops some of what they
+                say, or an argument has the wrong type.
         """
         template = self.chat_template if chat_template is None else chat_template
         if template is None:
@@ -131,6 +133,11 @@ class Processor:
                 f"{self.folder}: the checkpoint has no chat template; pass chat_template=, or give"
                 " generate the text itself"
             )
+        check_switches(add_generation_prompt=add_generation_prompt)
+        if enable_thinking is not None:
+            check_switches(enable_thinking=enable_thinking)
+        if not isinstance(template, str):
+            raise VlmkitError(f"chat_template: {type(template).__name__}; give its Jinja source")
         thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
         return render_chat_template(
             template,
