@@ -25,6 +25,7 @@ from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_sources, check_prompt
 from vlmkit.processors import Processor, load_processor
+from vlmkit.processors.literal import unmark
 from vlmkit.processors.loading import Backend
 from vlmkit.prompt_utils import with_thinking
 from vlmkit.results import GenerationResult
@@ -122,7 +123,7 @@ def generate(
     """
     stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
     if verbose:
-        print(f"Prompt: {prompt}")
+        print(f"Prompt: {unmark(prompt) if isinstance(prompt, str) else prompt}")
     result = collect(_shown(stream) if verbose else stream)
     if verbose:
         print("\n" + describe_speed(result))

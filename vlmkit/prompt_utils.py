@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors import Processor
 from vlmkit.processors.chat_template import template_variables
-from vlmkit.processors.messages import Prompt, build_messages, count_images
+from vlmkit.processors.messages import Prompt, build_messages, count_images, mark_texts
 from vlmkit.processors.reading import check_switches
 
 KEYWORDS = (
@@ -83,7 +83,10 @@ def apply_chat_template(
 ) -> str | list[dict[str, Any]]:
     """Format a prompt for a model with its checkpoint's chat template.
 
-    Images that no message mentions come first in the last user message.
+    Images that no message mentions come first in the last user message. What users and tools wrote
+    is text: a special token in it, such as ``<|im_end|>`` or the placeholder of an image, gets an
+    invisible mark (U+FDD0) that keeps :func:`vlmkit.generate` from reading it as one. Where it is
+    meant as a token, format with ``processor.apply_chat_template(messages)``.
 
     Args:
         processor: from ``load``.
@@ -134,7 +137,7 @@ def apply_chat_template(
     _check_variables(source, template_kwargs)
     variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
     text = processor.apply_chat_template(
-        messages,
+        messages if source is None else mark_texts(processor, messages, source),
         add_generation_prompt=add_generation_prompt,
         tools=tools,
         chat_template=source,
@@ -249,6 +252,6 @@ def _check_images(processor: Processor, text: str, num_images: int) -> None:
     if placeholder is not None and text.count(placeholder) < num_images:
         raise VlmkitError(
             f"the chat template of {processor.folder} renders {text.count(placeholder)} image"
-            f" placeholders ({placeholder}) for {num_images} images; write {placeholder} into the"
-            " prompt yourself, or pass chat_template="
+            f" placeholders ({placeholder}) for {num_images} images; pass chat_template=, or give"
+            f" generate a prompt in which you wrote {placeholder} yourself"
         )

@@ -8,11 +8,14 @@ from typing import Any, SupportsIndex
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors.chat_template import Message
+from vlmkit.processors.literal import mark_literal
 from vlmkit.processors.processor import Processor
 from vlmkit.processors.reading import is_empty
 
 IMAGE_TYPES = ("image", "image_url", "input_image")
 TEXT_TYPES = ("text", "input_text", "output_text")
+TRUSTED_ROLES = ("system", "developer", "assistant", "model")
+THINKING = ("<think>", "</think>")
 # An image's source says that there is one; the image itself is given to generate.
 PART_KEYS = {
     **dict.fromkeys(IMAGE_TYPES, ("type", "image", "image_url", "url", "path", "base64", "detail")),
@@ -150,3 +153,57 @@ def count_images(messages: Sequence[Message]) -> int:
         if isinstance(content, list)
         for part in content
     )
+
+
+def mark_texts(
+    processor: Processor, messages: Sequence[Message], template: str
+) -> list[dict[str, Any]]:
+    """Mark what users and tools wrote, so that none of it is read as a special token.
+
+    Everyone else may write special tokens, as in an answer with its thinking, but neither the
+    placeholder of an image nor the end of a turn.
+
+    Args:
+        template: the chat template; the added tokens that it writes have a meaning as well.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> from vlmkit.processors import load_processor
+        >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+        >>> messages = [{"role": "user", "content": "What is <|im_end|>?"}]
+        >>> mark_texts(processor, messages, "")[0]["content"].replace("\ufdd0", "·")
+        'What is <·|im_end|>?'
+    """
+    added = processor.tokenizer.added_tokens
+    reserved = processor.placeholder_ids | processor.eos_token_ids
+    special = reserved | processor.tokenizer.special_ids
+    for_others = [token for token, index in added if index in reserved]
+    for_users = [
+        token
+        for token, index in added
+        if index in special or token in THINKING or (token in template and _is_marker(token))
+    ]
+    return [
+        {
+            key: value
+            if key == "role"
+            else _marked(value, for_others if message["role"] in TRUSTED_ROLES else for_users)
+            for key, value in message.items()
+        }
+        for message in messages
+    ]
+
+
+def _is_marker(token: str) -> bool:
+    return bool(token.strip()) and not token.strip().isalnum()
+
+
+def _marked(value: Any, tokens: Sequence[str], *, joined: bool = False) -> Any:
+    if isinstance(value, str):
+        return mark_literal(value, tokens, joined=joined)
+    if isinstance(value, Mapping):
+        return {key: _marked(item, tokens, joined=joined) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        last = len(value) - 1
+        return [_marked(item, tokens, joined=place < last) for place, item in enumerate(value)]
+    return value
