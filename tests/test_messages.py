@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.processors.tiny import SHAPES, write_text_only
+from tests.processors.tiny import SHAPES, change_json, write_text_only
 from vlmkit.errors import VlmkitError
 from vlmkit.processors import Processor, load_processor
 from vlmkit.prompt_utils import apply_chat_template
@@ -57,6 +57,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Processor:
             [USER, CALL, RESULT],
             {"tools": [TOOL]},
             ("[tools]", '"count"', "[call]count", "[result]4"),
+        ),
+        (
+            [USER, RESULT],
+            {"chat_template": "{{ tools }}{% for m in messages %}{{ m.content }}{% endfor %}"},
+            ("How many?4",),
         ),
         ([USER, {**SAID, "tool_calls": [], "refusal": None, "annotations": []}], {}, ("4",)),
         ("How many?", {"tools": []}, ("[user]How many?",)),
@@ -172,3 +177,36 @@ def test_the_processors_own_method(
 def test_a_template_without_contents_is_left_alone(tmp_path: Path) -> None:
     processor = load_processor(write_text_only(tmp_path, "{{ messages | length }}"))
     assert apply_chat_template(processor, None, [USER, SAID]) == "2"
+
+
+def test_a_missing_key_is_told_in_plain_words(shapes: Processor) -> None:
+    source = "{{ messages[0].mood + 'x' }}"
+    with pytest.raises(VlmkitError, match="these messages: 'message' has no attribute 'mood'"):
+        apply_chat_template(shapes, None, "Hi", chat_template=source)
+
+
+@pytest.mark.parametrize("place", ["list", "folder"])
+def test_the_checkpoints_template_for_tools(tmp_path: Path, place: str) -> None:
+    """Its own template is used where tools are given, as transformers does."""
+    from transformers import AutoTokenizer
+
+    folder = write_text_only(tmp_path / "c")
+    plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    named = [{"name": "default", "template": plain}]
+    if place == "list":
+        named.append({"name": "tool_use", "template": WITH_TOOLS})
+        change_json(folder / "tokenizer_config.json", chat_template=named)
+    else:
+        (folder / "chat_template.jinja").write_text(plain)
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "tool_use.jinja").write_text(WITH_TOOLS)
+    processor, theirs = load_processor(folder), AutoTokenizer.from_pretrained(str(folder))
+    for tools in (None, [], [TOOL]):
+        expected = theirs.apply_chat_template([USER], tools=tools, tokenize=False)
+        found = apply_chat_template(
+            processor, None, [USER], tools=tools, add_generation_prompt=False
+        )
+        assert found == expected
+    assert "[call]count" in apply_chat_template(processor, None, [USER, CALL], tools=[TOOL])
+    with pytest.raises(VlmkitError, match="does not read 'tool_calls'"):
+        apply_chat_template(processor, None, [USER, CALL])

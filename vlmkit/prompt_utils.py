@@ -98,7 +98,8 @@ def apply_chat_template(
         num_images: images to place, those that messages mention included.
         num_audios: audio clips to place.
         enable_thinking: let the model think before it answers, where its template has the switch.
-        tools: JSON schemas of functions the model may call, where its template reads them.
+        tools: JSON schemas of functions the model may call, where its template reads them; the
+            checkpoint's template for tools is used where it has one.
         chat_template: Jinja source in place of the checkpoint's.
         template_kwargs: further variables that the template reads.
 
@@ -133,7 +134,7 @@ def apply_chat_template(
     if return_messages:
         _check_unused(for_template)
         return messages
-    source = processor.chat_template if chat_template is None else chat_template
+    source = processor.template_for(tools, chat_template)
     _check_variables(source, template_kwargs)
     variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
     text = processor.apply_chat_template(
@@ -216,6 +217,8 @@ def _check_variables(source: object, given: object) -> None:
     if given is not None and not isinstance(given, Mapping):
         raise VlmkitError(f"template_kwargs: a dict is needed, got {type(given).__name__}")
     for name, value in (given or {}).items():
+        if not isinstance(name, str):
+            raise VlmkitError(f"template_kwargs: names are text, got {name!r}")
         if name in OWN_VARIABLES:
             raise VlmkitError(
                 f"template_kwargs: {name!r} has an argument of its own; give it there"

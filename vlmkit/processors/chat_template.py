@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.reading import (
     REASONING_KEYS,
+    WATCHED_NAME,
     WatchedMessage,
     check_read,
     check_roles,
@@ -58,8 +59,9 @@ def render_chat_template(
     """
     import jinja2
 
-    check_tools(tools, template_variables(template))
-    check_roles(messages, template_strings(template))
+    known = template_variables(template)
+    check_tools(tools, known)
+    check_roles(messages, template_strings(template), known)
     chat = [_plain({k: v for k, v in message.items() if v is not None}) for message in messages]
     watched = [WatchedMessage(_with_reasoning(message)) for message in chat]
     try:
@@ -74,7 +76,8 @@ def render_chat_template(
     except jinja2.TemplateSyntaxError as error:
         raise _broken(error) from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise VlmkitError(f"the chat template refuses these messages: {error}") from error
+        why = str(error).replace(WATCHED_NAME, "message")
+        raise VlmkitError(f"the chat template refuses these messages: {why}") from error
     check_read(chat, watched, template_strings(template))
     return text
 

@@ -30,13 +30,16 @@ class CheckpointFiles(NamedTuple):
     image_processor: Mapping[str, Any]  # preprocessor_config.json, or within processor_config.json
     image_processor_file: str
     chat_template: str | None
+    tool_template: str | None = None  # the one for chats with tools, where there are two
 
 
 def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     """Read what a processor needs of a checkpoint folder.
 
     The chat template is searched where transformers searches it, first hit wins:
-    processor_config.json, chat_template.json, chat_template.jinja, tokenizer_config.json.
+    processor_config.json, chat_template.json, chat_template.jinja, tokenizer_config.json. The
+    template for chats with tools is the one named ``tool_use``, there or in the folder
+    ``additional_chat_templates``.
 
     Raises:
         VlmkitError: no such folder, no config.json, or a file that is not JSON.
@@ -63,7 +66,8 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
         tokenizer_config=tokenizer_config,
         image_processor=nested or _read_json(folder / "preprocessor_config.json"),
         image_processor_file="processor_config.json" if nested else "preprocessor_config.json",
-        chat_template=_default_template(found),
+        chat_template=_named_template(found, "default"),
+        tool_template=_tool_template(folder, found),
     )
 
 
@@ -101,13 +105,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _default_template(template: Any) -> str | None:
+def _named_template(template: Any, name: str) -> str | None:
     # Several templates: a list of {name, template}, or a dict; "default" is the one for chats.
     if isinstance(template, list):
         template = {entry["name"]: entry["template"] for entry in template}
     if isinstance(template, dict):
-        template = template.get("default")
+        template = template.get(name)
     return None if template is None else str(template)
+
+
+def _tool_template(folder: Path, found: Any) -> str | None:
+    file = folder / "additional_chat_templates" / "tool_use.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    return _named_template(found, "tool_use") if isinstance(found, list | dict) else None
 
 
 def _token_text(token: Any) -> str | None:

@@ -148,6 +148,7 @@ def _build(
         video_token_id=_placeholder(files, tokenizer, "video"),
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
+        tool_template=files.tool_template,
     )
 
 

@@ -46,6 +46,7 @@ class Processor:
     video_token_id: int | None = None
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+    tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
 
     @property
     def image_token(self) -> str | None:
@@ -104,6 +105,13 @@ class Processor:
         """Return the text of token ids; ids without a token are nothing."""
         return self.tokenizer.decode(ids, skip_special_tokens)
 
+    def template_for(self, tools: object, chat_template: str | None = None) -> str | None:
+        """Return the Jinja source for a chat: what is given, or the checkpoint's for its tools."""
+        if chat_template is not None:
+            return chat_template
+        own = self.tool_template if tools is not None else None
+        return self.chat_template if own is None else own
+
     def apply_chat_template(
         self,
         messages: Sequence[Message],
@@ -127,7 +135,7 @@ class Processor:
             VlmkitError: there is no template, it refuses the messages or drops some of what they
                 say, or an argument has the wrong type.
         """
-        template = self.chat_template if chat_template is None else chat_template
+        template = self.template_for(tools, chat_template)
         if template is None:
             raise VlmkitError(
                 f"{self.folder}: the checkpoint has no chat template; pass chat_template=, or give"

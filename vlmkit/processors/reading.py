@@ -69,6 +69,9 @@ class WatchedMessage(dict[str, Any]):
         return whole
 
 
+WATCHED_NAME = f"{WatchedMessage.__module__}.{WatchedMessage.__name__} object"  # in Jinja's words
+
+
 def has_read(message: WatchedMessage, *keys: str) -> bool:
     """Whether any of these keys was looked at.
 
@@ -91,14 +94,18 @@ def check_switches(**switches: object) -> None:
             raise VlmkitError(f"{name} must be True or False, got {value!r}")
 
 
-def check_roles(messages: Sequence[Mapping[str, Any]], constants: frozenset[str]) -> None:
+def check_roles(
+    messages: Sequence[Mapping[str, Any]], constants: frozenset[str], variables: frozenset[str]
+) -> None:
     """Refuse answers of tools that a template would render as if someone spoke.
 
     Args:
         constants: the strings in the template's code.
+        variables: the names that it reads from outside: one that lists tools knows their answers,
+            even where it writes all roles alike.
 
     Raises:
-        VlmkitError: a role of tools that the template does not name, or what is no message.
+        VlmkitError: a role of tools that the template does not know, or what is no message.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes | bytearray):
         raise VlmkitError(f"messages: a list of messages is needed, not {_kind(messages)}")
@@ -106,7 +113,7 @@ def check_roles(messages: Sequence[Mapping[str, Any]], constants: frozenset[str]
         if not isinstance(message, Mapping):
             raise VlmkitError(f"message {index} is {_kind(message)}; a dict with 'role' is needed")
         role = message.get("role")
-        if role in TOOL_ROLES and role not in constants:
+        if role in TOOL_ROLES and role not in constants and "tools" not in variables:
             raise VlmkitError(
                 f"prompt: message {index}: the chat template does not know the role {role!r};"
                 f" write the result into a user message{_OR_TEMPLATE}"
@@ -169,13 +176,13 @@ def check_tools(tools: object, variables: frozenset[str]) -> None:
 _OR_TEMPLATE = ", or pass chat_template="
 
 
-def _dropped(role: object, key: str) -> str:
+def _dropped(role: object, key: object) -> str:
     if key == "content":
         return f"the chat template drops it (role {role!r}); leave it out{_OR_TEMPLATE}"
     known = f"the chat template does not read {key!r}"
     if key in MEDIA_KEYS:
         return f"{known}; images stand in the content as {{'type': 'image'}}, or set num_images="
-    near = "" if key in KNOWN_KEYS else nearest(key, KNOWN_KEYS)
+    near = "" if key in KNOWN_KEYS else nearest(str(key), KNOWN_KEYS)
     return f"{known}{near}; leave it out{_OR_TEMPLATE}"
 
 
