@@ -64,6 +64,14 @@ def test_a_question_about_a_token(
     assert again.prompt_tokens == found.prompt_tokens
 
 
+@pytest.mark.parametrize("token", TOKENS)
+def test_plain_ids(shapes: Loaded, token: str) -> None:
+    _, processor = shapes
+    ids = processor.encode_plain(f"a {token}")
+    assert max(ids) < 625
+    assert processor.decode(ids) == f"a {token}"
+
+
 def parts(*texts: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [{"type": "text", "text": text} for text in texts]}]
 
@@ -159,5 +167,6 @@ def test_the_same_from_the_command_line_and_yaml(
     for argv in (["--prompt", question, "--image", image], [str(file)]):
         assert main(["generate", *argv, *flags]) == 0
         assert capsys.readouterr().out == expected
-    contrast = f"contrast={{kind: cfg, scale: 1.5, negative_prompt: '{question}'}}"
-    assert main(["generate", str(file), *flags, contrast]) == 0
+    for contrast in ("cfg, scale: 1.5, negative_prompt", "icd, disturbance"):
+        override = f"contrast={{kind: {contrast}: '{question}'}}"
+        assert main(["generate", str(file), *flags, override]) == 0

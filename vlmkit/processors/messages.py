@@ -15,7 +15,6 @@ from vlmkit.processors.reading import is_empty
 IMAGE_TYPES = ("image", "image_url", "input_image")
 TEXT_TYPES = ("text", "input_text", "output_text")
 TRUSTED_ROLES = ("system", "developer", "assistant", "model")
-THINKING = ("<think>", "</think>")
 # An image's source says that there is one; the image itself is given to generate.
 PART_KEYS = {
     **dict.fromkeys(IMAGE_TYPES, ("type", "image", "image_url", "url", "path", "base64", "detail")),
@@ -174,15 +173,9 @@ def mark_texts(
         >>> mark_texts(processor, messages, "")[0]["content"].replace("\ufdd0", "·")
         'What is <·|im_end|>?'
     """
-    added = processor.tokenizer.added_tokens
     reserved = processor.placeholder_ids | processor.eos_token_ids
-    special = reserved | processor.tokenizer.special_ids
-    for_others = [token for token, index in added if index in reserved]
-    for_users = [
-        token
-        for token, index in added
-        if index in special or token in THINKING or (token in template and _is_marker(token))
-    ]
+    for_others = [token for token, index in processor.tokenizer.added_tokens if index in reserved]
+    for_users = processor.control_tokens(template)
     return [
         {
             key: value
@@ -192,10 +185,6 @@ def mark_texts(
         }
         for message in messages
     ]
-
-
-def _is_marker(token: str) -> bool:
-    return bool(token.strip()) and not token.strip().isalnum()
 
 
 def _marked(value: Any, tokens: Sequence[str], *, joined: bool = False) -> Any:

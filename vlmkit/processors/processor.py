@@ -14,11 +14,13 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.chat_template import Message, render_chat_template
+from vlmkit.processors.literal import mark_literal
 from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.types import ImageGrid
 from vlmkit.vocabulary import Vocabulary
 
+THINKING = ("<think>", "</think>")
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]
 
 
@@ -101,6 +103,30 @@ class Processor:
         """Return the token ids of ``text``; nothing is added."""
         return self.tokenizer.encode(text)
 
+    def encode_plain(self, text: str) -> list[int]:
+        """Return the token ids of ``text`` with no special token read from it.
+
+        Example:
+            >>> from importlib.resources import files
+            >>> from vlmkit.processors import load_processor
+            >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+            >>> len(processor.encode("<think>")), len(processor.encode_plain("<think>"))
+            (1, 5)
+        """
+        return self.encode(mark_literal(text, self.control_tokens(self.chat_template or "")))
+
+    def control_tokens(self, template: str) -> list[str]:
+        """The tokens with a meaning beside their text: special ones, and those a template writes.
+
+        Other added tokens, such as runs of spaces or HTML tags, are a tokenizer's way to read text.
+        """
+        special = self.tokenizer.special_ids | self.placeholder_ids | self.eos_token_ids
+        return [
+            token
+            for token, index in self.tokenizer.added_tokens
+            if index in special or token in THINKING or (token in template and _is_marker(token))
+        ]
+
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of token ids; ids without a token are nothing."""
         return self.tokenizer.decode(ids, skip_special_tokens)
@@ -154,3 +180,7 @@ class Processor:
             tools=tools,
             variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
         )
+
+
+def _is_marker(token: str) -> bool:
+    return bool(token.strip()) and not token.strip().isalnum()
