@@ -147,7 +147,7 @@ def test_unusable_image(name: str, pictures: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--prompt", "<|image_pad|> hi"], ["image"]),
+        (["--prompt", "<|image_pad|> hi", "template.apply=false"], ["1 image placeholder"]),
         (["--prompt", "word " * 3000], ["2048"]),
         (["--prompt", "Hi", "--temperature", "-1"], ["temperature"]),
         (["--prompt", "Hi", "--temperature", "nan"], ["temperature"]),

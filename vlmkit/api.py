@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, List, Union
 
 import mlx.core as mx
@@ -22,8 +22,9 @@ from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource
+from vlmkit.preprocess import ImageSource, as_sources, check_prompt
 from vlmkit.processors import Processor, load_processor
+from vlmkit.processors.literal import unmark
 from vlmkit.processors.loading import Backend
 from vlmkit.prompt_utils import with_thinking
 from vlmkit.prompts import PromptCache
@@ -120,9 +121,9 @@ def generate(
         >>> generate(model, processor, "How many?", max_tokens=1).generation_tokens
         1
     """
-    if verbose:
-        print(f"Prompt: {prompt}")
     stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
+    if verbose:
+        print(f"Prompt: {unmark(prompt) if isinstance(prompt, str) else prompt}")
     result = collect(_shown(stream) if verbose else stream)
     if verbose:
         print("\n" + describe_speed(result))
@@ -151,7 +152,7 @@ def stream_generate(
         True
     """
     prompt_cache = read_prompt_cache(kwargs.pop("prompt_cache", None))
-    request, pipeline = read_params(processor, prompt, as_tuple(image), as_tuple(audio), kwargs)
+    request, pipeline = read_params(processor, prompt, image, audio, kwargs)
     return stream_pipeline(model, processor, request, pipeline, prompt_cache=prompt_cache)
 
 
@@ -170,16 +171,17 @@ def read_prompt_cache(value: Any) -> PromptCache | None:
 
 def read_params(
     processor: Processor,
-    prompt: str,
-    images: tuple[ImageSource, ...],
-    audio: tuple[Any, ...],
+    prompt: object,
+    images: object,
+    audio: object,
     params: Mapping[str, Any],
 ) -> tuple[Request, PipelineConfig]:
     """Turn the keyword parameters of one prompt into what to generate from, and how.
 
     Raises:
-        VlmkitError: an unknown name or a value out of range.
+        VlmkitError: an unknown name, a value out of range, or a prompt of the wrong type.
     """
+    checked = check_prompt(prompt)
     rest = dict(params)
     enable_thinking = rest.pop("enable_thinking", False)
     sample = rest.pop("sample", 0)
@@ -189,8 +191,10 @@ def read_params(
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
         raise VlmkitError(f"sample must be a whole number, 0 or more, got {sample!r}")
     if enable_thinking:
-        prompt = with_thinking(processor, prompt)
-    return Request(prompt, images, audio, sample), pipeline
+        if not isinstance(checked, str):
+            raise VlmkitError("enable_thinking: the prompt is token ids; set it before encoding")
+        checked = with_thinking(processor, checked)
+    return Request(checked, as_sources(images), as_sources(audio), sample), pipeline
 
 
 def stream_pipeline(
@@ -221,6 +225,7 @@ def stream_pipeline(
         VlmkitError: the request or the pipeline cannot work; while generating, what a batch reports
             as ``finish_reason="error"``.
     """
+    request = check_request(request)
     mx.reset_peak_memory()
     work = check_requests(model, processor, [(request, pipeline)], trace=trace)
     options = RunOptions(trace=trace, prompt_cache=prompt_cache)
@@ -237,19 +242,28 @@ def _results(
         yield to_result(step, effective)
 
 
+def check_request(request: object, where: str = "") -> Request:
+    """Return a request with its prompt and media in one form each.
+
+    Raises:
+        VlmkitError: no :class:`Request`, or a prompt that is neither text nor token ids.
+    """
+    if not isinstance(request, Request):
+        raise VlmkitError(
+            f"{where}request: {type(request).__name__} given; wrap the prompt, as in"
+            " Request(prompt, images)"
+        )
+    return request._replace(
+        prompt=check_prompt(request.prompt, f"{where}prompt"),
+        images=as_sources(request.images),
+        audio=as_sources(request.audio),
+    )
+
+
 def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
     for result in results:
         print(result.text, end="", flush=True)
         yield result
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Nothing, one thing or a list of things as a tuple."""
-    if value is None:
-        return ()
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return tuple(value)
-    return (value,)
 
 
 def describe_speed(result: GenerationResult) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, List, NamedTuple, Union
 
 import mlx.core as mx
 
-from vlmkit.api import as_tuple, read_params, read_prompt_cache
+from vlmkit.api import check_request, read_params, read_prompt_cache
 from vlmkit.engine import Request, RunOptions, check_requests, collect_rows, run_requests
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource
+from vlmkit.preprocess import ImageSource, as_sources, check_prompt
+from vlmkit.preprocess.arguments import BYTES_LIKE
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
@@ -79,13 +80,13 @@ def batch_generate(
     """
     started = time.perf_counter()
     mx.reset_peak_memory()
-    prompts = _check_prompts(prompts)
+    checked = _check_prompts(prompts)
     prompt_cache = read_prompt_cache(kwargs.pop("prompt_cache", None))
-    params = _split_params({"max_tokens": max_tokens, **kwargs}, len(prompts))
+    params = _split_params({"max_tokens": max_tokens, **kwargs}, len(checked))
     entries = zip(
-        prompts,
-        _per_prompt("images", images, len(prompts)),
-        _per_prompt("audios", audios, len(prompts)),
+        checked,
+        _per_prompt("images", images, len(checked)),
+        _per_prompt("audios", audios, len(checked)),
         params,
         strict=True,
     )
@@ -99,7 +100,7 @@ def batch_generate(
         started=started,
     )
     if verbose:
-        print(_describe(response.stats, len(prompts)))
+        print(_describe(response.stats, len(checked)))
     return response if track_image_sizes else dataclasses.replace(response, image_sizes=None)
 
 
@@ -164,7 +165,8 @@ def _run_batch(
 ) -> BatchResponse:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
-    work = check_requests(model, processor, entries)
+    rows = [_check_row(number, entry) for number, entry in enumerate(entries)]
+    work = check_requests(model, processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     options = RunOptions(batch_size, group_by_shape, prompt_cache=prompt_cache)
     results: dict[int, GenerationResult] = {}
@@ -183,23 +185,26 @@ def _run_batch(
     )
 
 
-def _check_prompts(prompts: List[str] | str | None) -> list[str]:
+def _check_prompts(prompts: object) -> list[str | tuple[int, ...]]:
     if prompts is None:
         raise VlmkitError("batch_generate needs prompts: a list of formatted strings")
-    return [prompts] if isinstance(prompts, str) else list(prompts)
+    given: list[object] = [prompts]
+    if isinstance(prompts, Iterable) and not isinstance(prompts, (str, Mapping, *BYTES_LIKE)):
+        given = list(prompts)
+    return [check_prompt(prompt, f"prompts[{n}]") for n, prompt in enumerate(given)]
 
 
 def _per_prompt(name: str, value: Any, num_prompts: int) -> list[tuple[Any, ...]]:
     """One tuple of sources per prompt."""
     if value is None:
         return [()] * num_prompts
-    entries = as_tuple(value)
+    entries = as_sources(value)
     if len(entries) != num_prompts:
         raise VlmkitError(
             f"{name} has {len(entries)} entries for {num_prompts} prompts; give one per prompt "
             "(None for a prompt without, a list for a prompt with several)"
         )
-    return [as_tuple(entry) for entry in entries]
+    return [as_sources(entry) for entry in entries]
 
 
 def _split_params(params: dict[str, Any], num_prompts: int) -> list[dict[str, Any]]:
@@ -226,6 +231,14 @@ def _is_per_prompt(name: str, value: Any) -> bool:
     if name not in _SEQUENCE_PARAMS:
         return True
     return any(isinstance(entry, (list, tuple)) for entry in value)
+
+
+def _check_row(
+    number: int, entry: tuple[Request, PipelineConfig]
+) -> tuple[Request, PipelineConfig]:
+    if not isinstance(entry, (list, tuple)) or isinstance(entry, Request) or len(entry) != 2:
+        raise VlmkitError(f"row {number}: needs a pair, as in (Request(prompt), PipelineConfig())")
+    return check_request(entry[0], f"row {number}: "), entry[1]
 
 
 def _stats(results: Sequence[GenerationResult], total_s: float, clock: _Clock) -> BatchStats:

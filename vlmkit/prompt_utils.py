@@ -8,7 +8,8 @@ from typing import Any, Literal, overload
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors import Processor
 from vlmkit.processors.chat_template import template_variables
-from vlmkit.processors.messages import Prompt, build_messages, count_images
+from vlmkit.processors.messages import Prompt, build_messages, count_images, mark_texts
+from vlmkit.processors.reading import check_switches
 
 KEYWORDS = (
     "add_generation_prompt",
@@ -20,6 +21,7 @@ KEYWORDS = (
     "chat_template",
     "template_kwargs",
 )
+OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 # Templates call the switch differently.
 THINKING_ON: Mapping[str, object] = {
     "enable_thinking": True,
@@ -81,7 +83,10 @@ def apply_chat_template(
 ) -> str | list[dict[str, Any]]:
     """Format a prompt for a model with its checkpoint's chat template.
 
-    Images that no message mentions come first in the last user message.
+    Images that no message mentions come first in the last user message. What users and tools wrote
+    is text: a special token in it, such as ``<|im_end|>`` or the placeholder of an image, gets an
+    invisible mark (U+FDD0) that keeps :func:`vlmkit.generate` from reading it as one. Where it is
+    meant as a token, format with ``processor.apply_chat_template(messages)``.
 
     Args:
         processor: from ``load``.
@@ -93,12 +98,15 @@ def apply_chat_template(
         num_images: images to place, those that messages mention included.
         num_audios: audio clips to place.
         enable_thinking: let the model think before it answers, where its template has the switch.
-        tools: JSON schemas of functions the model may call.
+        tools: JSON schemas of functions the model may call, where its template reads them; the
+            checkpoint's template for tools is used where it has one.
         chat_template: Jinja source in place of the checkpoint's.
         template_kwargs: further variables that the template reads.
 
     Raises:
-        VlmkitError: no template, an unknown keyword or variable, or images that cannot be placed.
+        VlmkitError: no template, an unknown keyword or variable, a prompt of the wrong type, images
+            that cannot be placed, or tools, tool calls, roles of tools or keys of a message that
+            the template would drop.
 
     Example:
         >>> from importlib.resources import files
@@ -111,13 +119,26 @@ def apply_chat_template(
         <think></think>
     """
     _check_keywords(processor, unknown, num_audios)
+    check_switches(
+        add_generation_prompt=add_generation_prompt,
+        return_messages=return_messages,
+        enable_thinking=enable_thinking,
+    )
     messages = build_messages(processor, prompt, num_images)
+    for_template = {
+        "enable_thinking": enable_thinking,
+        "tools": tools,
+        "chat_template": chat_template,
+        "template_kwargs": template_kwargs,
+    }
     if return_messages:
+        _check_unused(for_template)
         return messages
-    source = processor.chat_template if chat_template is None else chat_template
+    source = processor.template_for(tools, chat_template)
+    _check_variables(source, template_kwargs)
     variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
     text = processor.apply_chat_template(
-        messages,
+        messages if source is None else mark_texts(processor, messages, source),
         add_generation_prompt=add_generation_prompt,
         tools=tools,
         chat_template=source,
@@ -181,6 +202,31 @@ def _check_keywords(processor: Processor, unknown: Mapping[str, object], num_aud
         )
 
 
+def _check_unused(for_template: Mapping[str, object]) -> None:
+    for name, value in for_template.items():
+        if value is not None and value is not False:
+            raise VlmkitError(
+                f"{name}: return_messages=True returns the messages before the template that reads"
+                f" {name}; leave one of the two out"
+            )
+
+
+def _check_variables(source: object, given: object) -> None:
+    if source is not None and not isinstance(source, str):
+        raise VlmkitError(f"chat_template: {type(source).__name__}; give its Jinja source as text")
+    if given is not None and not isinstance(given, Mapping):
+        raise VlmkitError(f"template_kwargs: a dict is needed, got {type(given).__name__}")
+    for name, value in (given or {}).items():
+        if not isinstance(name, str):
+            raise VlmkitError(f"template_kwargs: names are text, got {name!r}")
+        if name in OWN_VARIABLES:
+            raise VlmkitError(
+                f"template_kwargs: {name!r} has an argument of its own; give it there"
+            )
+        if THINKING_ON.get(name) is True:
+            check_switches(**{name: value})
+
+
 def _template_variables(
     processor: Processor, source: str | None, enable_thinking: bool, given: Mapping[str, Any]
 ) -> dict[str, object]:
@@ -209,6 +255,6 @@ def _check_images(processor: Processor, text: str, num_images: int) -> None:
     if placeholder is not None and text.count(placeholder) < num_images:
         raise VlmkitError(
             f"the chat template of {processor.folder} renders {text.count(placeholder)} image"
-            f" placeholders ({placeholder}) for {num_images} images; write {placeholder} into the"
-            " prompt yourself, or pass chat_template="
+            f" placeholders ({placeholder}) for {num_images} images; pass chat_template=, or give"
+            f" generate a prompt in which you wrote {placeholder} yourself"
         )

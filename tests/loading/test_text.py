@@ -17,7 +17,6 @@ from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs
 from vlmkit.interface import KVSpec
 from vlmkit.loading import load_model, load_model_and_report
-from vlmkit.models.lm_adapter import build_lm
 from vlmkit.models.lm_build import build_lm
 
 IDS = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.int32)

@@ -15,7 +15,7 @@ from vlmkit.embed import embed_prompts
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs, Media
 from vlmkit.interface import KVSpec
-from vlmkit.models.lm_adapter import LmModel, build_lm
+from vlmkit.models.lm_adapter import LmModel
 from vlmkit.models.lm_build import build_lm
 
 BASE: dict[str, Any] = {

@@ -13,7 +13,7 @@ from tests.models.tiny import empty_cache, tensor
 from vlmkit.embed import embed_prompts
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model, Span
-from vlmkit.models.lm_adapter import LmModel, build_lm
+from vlmkit.models.lm_adapter import LmModel
 from vlmkit.models.lm_build import build_lm
 from vlmkit.search import Extended, Search, SearchStart, SearchStep
 

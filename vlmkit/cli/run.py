@@ -23,10 +23,20 @@ def read_question(config: RunConfig) -> str:
     Raises:
         VlmkitError: there is none.
     """
-    question = sys.stdin.read() if config.prompt == "-" else config.prompt
+    question = _read_stdin() if config.prompt == "-" else config.prompt
     if not question:
         raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
     return question
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise VlmkitError(
+            f"prompt: standard input is not {error.encoding.upper()} text (byte {error.start});"
+            " give text, and images with --image"
+        ) from error
 
 
 class LoadedRun(NamedTuple):

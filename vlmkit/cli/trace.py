@@ -100,6 +100,7 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
     require_mlx()
     from vlmkit.cli.run import read_question, start_run
     from vlmkit.config.run import load_run
+    from vlmkit.processors.literal import unmark
     from vlmkit.trace.recording import trace_records
 
     resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
@@ -108,7 +109,7 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
     records = trace_records(
         results,
         model=config.model,
-        prompt=str(run.request.prompt),
+        prompt=unmark(str(run.request.prompt)),
         images=config.images,
         seed=config.seed,
         config=config.model_dump(mode="json"),

@@ -15,7 +15,7 @@ from vlmkit.inputs import Inputs
 class StreamMarkers(NamedTuple):
     """What a model's prompts look like around images."""
 
-    encode: Callable[[str], Sequence[int]]  # text -> token ids, nothing added
+    encode: Callable[[str], Sequence[int]]  # text -> token ids, no special ones
     placeholder_ids: frozenset[int]  # ids that stand for visual tokens
     start_ids: frozenset[int]  # ids that open an image, such as <|vision_start|>
     end_ids: frozenset[int]  # ids that close it, such as <|vision_end|>

@@ -155,10 +155,10 @@ def _markers(model: Model, processor: Processor) -> StreamMarkers:
     """What prompts of this model look like around images."""
     if not isinstance(model, VisionLanguageModel):
         none = frozenset[int]()
-        return StreamMarkers(processor.encode, none, none, none, (1, 1, 1))
+        return StreamMarkers(processor.encode_plain, none, none, none, (1, 1, 1))
     config, vision = model.config, model.config.vision_config
     return StreamMarkers(
-        encode=processor.encode,
+        encode=processor.encode_plain,
         placeholder_ids=processor.placeholder_ids,
         start_ids=frozenset({config.vision_start_token_id}),
         end_ids=frozenset({config.vision_end_token_id}),

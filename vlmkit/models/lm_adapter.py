@@ -24,7 +24,6 @@ from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 from vlmkit.interface import Cache, CacheKind, Features, Forwarded, KVSpec, Pytree, Span
 from vlmkit.models.decoder import plan_kinds
 from vlmkit.models.lm_build import find_culprit
-from vlmkit.models.section import Section
 from vlmkit.models.tokens import check_token_ids
 from vlmkit.text_part import has_senses, text_part_note
 

@@ -1,5 +1,7 @@
 """The preprocess stage: request → :class:`vlmkit.interface.Inputs`."""
 
+from vlmkit.preprocess.arguments import as_sources as as_sources
+from vlmkit.preprocess.arguments import check_prompt as check_prompt
 from vlmkit.preprocess.config import PreprocessConfig as PreprocessConfig
 from vlmkit.preprocess.images import ImageSource as ImageSource
 from vlmkit.preprocess.images import load_image as load_image

@@ -18,7 +18,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
 from vlmkit.processors.rgb import to_rgb
 
-ImageSource: TypeAlias = str | Path | bytes | bytearray | io.BytesIO | Image.Image
+ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
 """A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image."""
 
 ORIENTATION_TAG = 0x0112
@@ -85,8 +85,8 @@ def describe_source(source: object) -> str:
     if isinstance(source, Image.Image):
         kind = source.format or source.mode
         return f"PIL image ({kind}, height {source.height}, width {source.width})"
-    if isinstance(source, bytes | bytearray):
-        return f"image in memory ({len(source)} bytes)"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"image in memory ({memoryview(source).nbytes} bytes)"
     if isinstance(source, io.BytesIO):
         return f"image in memory ({source.getbuffer().nbytes} bytes)"
     text = str(source)
@@ -96,12 +96,17 @@ def describe_source(source: object) -> str:
 
 
 def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
-    if isinstance(source, bytes | bytearray):
-        return io.BytesIO(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(bytes(source))
     if isinstance(source, io.BytesIO):
         return io.BytesIO(source.getvalue())
     if isinstance(source, os.PathLike):
         return _file(Path(source), name)
+    if isinstance(source, list | tuple):
+        raise VlmkitError(
+            f"a list of {len(source)} images stands where one image should; lists of images are not"
+            " nested"
+        )
     if not isinstance(source, str):
         raise VlmkitError(
             f"an image of type {type(source).__name__} cannot be read; give a path, a URL, a data:"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid, Inputs, Media
+from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.images import ImageSource, describe_source, load_image, resize_image
 from vlmkit.processors import Processor
@@ -18,8 +19,8 @@ from vlmkit.processors import Processor
 def prepare(
     processor: Processor,
     prompt: str | Sequence[int],
-    images: Sequence[ImageSource] = (),
-    audio: Sequence[object] = (),
+    images: ImageSource | Sequence[ImageSource] | None = (),
+    audio: object = (),
     *,
     config: PreprocessConfig,
     context_length: int | None = None,
@@ -31,12 +32,13 @@ def prepare(
 
     Args:
         prompt: the text after the chat template, or its token ids; one placeholder per image.
-        images: in the order of the placeholders.
+        images: one, or several in the order of the placeholders.
         context_length: the most tokens the model can take; None does not check.
 
     Raises:
-        VlmkitError: placeholders and images disagree, the prompt is empty or too long, an id has
-            no embedding, an image cannot be read, or the model takes no images or no audio.
+        VlmkitError: placeholders and images disagree, the prompt is no text, empty or too long,
+            an id has no embedding, an image cannot be read, or the model takes no images or no
+            audio.
 
     Example:
         >>> from importlib.resources import files
@@ -47,7 +49,8 @@ def prepare(
         >>> [(image.kind, image.data.shape, image.shape, image.span) for image in inputs.media]
         [('image', (64, 1176), (1, 8, 8), (0, 16))]
     """
-    if audio:
+    images = as_sources(images)
+    if as_sources(audio):
         raise VlmkitError(f"audio: the {processor.model_type} family takes no audio; leave it out")
     token_ids = _token_ids(processor, prompt)
     if images and processor.image_processor is None:
@@ -72,11 +75,12 @@ def prepare(
     return Inputs.of(np.array(expanded, np.int32), media)
 
 
-def _token_ids(processor: Processor, prompt: str | Sequence[int]) -> list[int]:
-    if isinstance(prompt, str):
-        token_ids = processor.encode(prompt)
+def _token_ids(processor: Processor, prompt: object) -> list[int]:
+    checked = check_prompt(prompt)
+    if isinstance(checked, str):
+        token_ids = processor.encode(checked)
     else:
-        token_ids = [int(token_id) for token_id in prompt]
+        token_ids = list(checked)
         for index, token_id in enumerate(token_ids):
             if not 0 <= token_id < processor.num_embeddings:
                 raise VlmkitError(

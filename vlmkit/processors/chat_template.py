@@ -16,12 +16,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.reading import (
+    REASONING_KEYS,
+    WATCHED_NAME,
+    WatchedMessage,
+    check_read,
+    check_roles,
+    check_tools,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template, TemplateSyntaxError
 
 Message = Mapping[str, Any]
-REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 
 def render_chat_template(
@@ -41,7 +48,8 @@ def render_chat_template(
         variables: what else the template sees, such as ``bos_token`` and ``enable_thinking``.
 
     Raises:
-        VlmkitError: the template is broken, or it refuses the messages.
+        VlmkitError: the template is broken, it refuses the messages, or it drops some of what they
+            say, the tools, or a key of a message.
 
     Example:
         >>> source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
@@ -51,23 +59,30 @@ def render_chat_template(
     """
     import jinja2
 
+    known = template_variables(template)
+    check_tools(tools, known)
+    check_roles(messages, template_strings(template), known)
     chat = [_plain({k: v for k, v in message.items() if v is not None}) for message in messages]
+    watched = [WatchedMessage(_with_reasoning(message)) for message in chat]
     try:
-        return str(
+        text = str(
             _compile(template).render(
-                messages=[_with_reasoning(message) for message in chat],
+                messages=watched,
                 tools=None if tools is None else _plain(list(tools)),
-                documents=None,
                 add_generation_prompt=add_generation_prompt,
-                **_plain(dict(variables or {})),
+                **{"documents": None, **_plain(dict(variables or {}))},
             )
         )
     except jinja2.TemplateSyntaxError as error:
         raise _broken(error) from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise VlmkitError(f"the chat template refuses these messages: {error}") from error
+        why = str(error).replace(WATCHED_NAME, "message")
+        raise VlmkitError(f"the chat template refuses these messages: {why}") from error
+    check_read(chat, watched, template_strings(template))
+    return text
 
 
+@lru_cache(maxsize=8)
 def template_variables(template: str) -> frozenset[str]:
     """Return the names that a template reads from outside.
 
@@ -84,6 +99,25 @@ def template_variables(template: str) -> frozenset[str]:
     except jinja2.TemplateSyntaxError as error:
         raise _broken(error) from error
     return frozenset(found) - set(environment.globals)
+
+
+@lru_cache(maxsize=8)
+def template_strings(template: str) -> frozenset[str]:
+    """Return the strings in a template's code and the names that it looks up in values.
+
+    Example:
+        >>> sorted(template_strings("{% if m.role == 'tool' %}{{ m['text'] }}{% endif %}"))
+        ['role', 'text', 'tool']
+    """
+    import jinja2
+
+    try:
+        tree = _environment().parse(template)
+    except jinja2.TemplateSyntaxError as error:
+        raise _broken(error) from error
+    constants = {node.value for node in tree.find_all(jinja2.nodes.Const)}
+    names = {node.attr for node in tree.find_all(jinja2.nodes.Getattr)}
+    return frozenset(names | {value for value in constants if isinstance(value, str)})
 
 
 def _broken(error: TemplateSyntaxError) -> VlmkitError:

@@ -30,13 +30,17 @@ class CheckpointFiles(NamedTuple):
     tokenizer_config: Section  # tokenizer_config.json
     image_processor: Section  # preprocessor_config.json, or within processor_config.json
     chat_template: str | None
+    chat_template_place: str = "chat template"  # its file, and the key where it is JSON
+    tool_template: str | None = None  # the one for chats with tools, where there are two
 
 
 def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     """Read what a processor needs of a checkpoint folder.
 
     The chat template is searched where transformers searches it, first hit wins:
-    processor_config.json, chat_template.json, chat_template.jinja, tokenizer_config.json.
+    processor_config.json, chat_template.json, chat_template.jinja, tokenizer_config.json. The
+    template for chats with tools is the one named ``tool_use``, there or in the folder
+    ``additional_chat_templates``.
 
     Raises:
         VlmkitError: no such folder, no config.json, or a file that cannot be used.
@@ -48,13 +52,7 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     processor = read_section(folder / "processor_config.json")
     nested = processor.inner("image_processor")
     tokenizer_config = read_section(folder / "tokenizer_config.json")
-    template_file = folder / "chat_template.jinja"
-    candidates = (
-        _default_template(processor),
-        _default_template(read_section(folder / "chat_template.json")),
-        read_text(template_file) if template_file.is_file() else None,
-        _default_template(tokenizer_config),
-    )
+    found, place = _find_template(folder, processor, tokenizer_config)
     return CheckpointFiles(
         folder=folder,
         config=read_section(folder / "config.json"),
@@ -63,7 +61,9 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
         image_processor=nested
         if nested.values
         else read_section(folder / "preprocessor_config.json"),
-        chat_template=next((found for found in candidates if found is not None), None),
+        chat_template=_named_template(found, "default"),
+        chat_template_place=place,
+        tool_template=_tool_template(folder, found),
     )
 
 
@@ -120,21 +120,47 @@ def eos_token_ids(
     return frozenset(found)
 
 
-def _default_template(section: Section) -> str | None:
+def _find_template(
+    folder: Path, processor: Section, tokenizer_config: Section
+) -> tuple[Section, str]:
+    """The section whose ``chat_template`` counts, and what errors call the place."""
+    file = folder / "chat_template.jinja"
+    text = {"chat_template": read_text(file)} if file.is_file() else {}
+    candidates = (
+        (processor, "processor_config.json: chat_template"),
+        (read_section(folder / "chat_template.json"), "chat_template.json: chat_template"),
+        (Section(text, "", str(file)), file.name),
+        (tokenizer_config, "tokenizer_config.json: chat_template"),
+    )
+    for section, place in candidates:
+        if section.values.get("chat_template") is not None:
+            return section, str(folder / place)
+    return tokenizer_config, "chat template"
+
+
+def _named_template(section: Section, name: str) -> str | None:
     # Several templates: a list of {name, template}, or a dict; "default" is the one for chats.
     template = section.values.get("chat_template")
     if isinstance(template, list):
         entries = [entry for entry in template if isinstance(entry, Mapping)]
         by_name = {str(entry.get("name")): entry.get("template") for entry in entries}
-        template = by_name.get("default") if len(entries) == len(template) else template
+        template = by_name.get(name) if len(entries) == len(template) else template
     elif isinstance(template, Mapping):
-        template = template.get("default")
+        template = template.get(name)
     if template is None or isinstance(template, str):
         return template
     raise section.error(
         "chat_template",
         f"is {shown(template)}; it has to be a text, or texts by name with one named 'default'",
     )
+
+
+def _tool_template(folder: Path, section: Section) -> str | None:
+    file = folder / "additional_chat_templates" / "tool_use.jinja"
+    if file.is_file():
+        return read_text(file)
+    several = not isinstance(section.values.get("chat_template"), str)
+    return _named_template(section, "tool_use") if several else None
 
 
 def _token_text(sections: tuple[Section, ...], key: str) -> str | None:

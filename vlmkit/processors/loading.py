@@ -204,6 +204,7 @@ def _build(
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
         is_text_part=has_senses(files.config.values) and not _takes_images(files),
+        tool_template=files.tool_template,
     )
 
 

@@ -15,10 +15,13 @@ from PIL import Image
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid
 from vlmkit.processors.chat_template import Message, render_chat_template
+from vlmkit.processors.literal import mark_literal
+from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.text_part import text_part_note
 from vlmkit.vocabulary import Vocabulary
 
+THINKING = ("<think>", "</think>")
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]
 
 
@@ -47,6 +50,7 @@ class Processor:
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
     is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
+    tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
 
     @property
     def image_token(self) -> str | None:
@@ -103,9 +107,40 @@ class Processor:
         """Return the token ids of ``text``; nothing is added."""
         return self.tokenizer.encode(text)
 
+    def encode_plain(self, text: str) -> list[int]:
+        """Return the token ids of ``text`` with no special token read from it.
+
+        Example:
+            >>> from importlib.resources import files
+            >>> from vlmkit.processors import load_processor
+            >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+            >>> len(processor.encode("<think>")), len(processor.encode_plain("<think>"))
+            (1, 5)
+        """
+        return self.encode(mark_literal(text, self.control_tokens(self.chat_template or "")))
+
+    def control_tokens(self, template: str) -> list[str]:
+        """The tokens with a meaning beside their text: special ones, and those a template writes.
+
+        Other added tokens, such as runs of spaces or HTML tags, are a tokenizer's way to read text.
+        """
+        special = self.tokenizer.special_ids | self.placeholder_ids | self.eos_token_ids
+        return [
+            token
+            for token, index in self.tokenizer.added_tokens
+            if index in special or token in THINKING or (token in template and _is_marker(token))
+        ]
+
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of token ids; ids without a token are nothing."""
         return self.tokenizer.decode(ids, skip_special_tokens)
+
+    def template_for(self, tools: object, chat_template: str | None = None) -> str | None:
+        """Return the Jinja source for a chat: what is given, or the checkpoint's for its tools."""
+        if chat_template is not None:
+            return chat_template
+        own = self.tool_template if tools is not None else None
+        return self.chat_template if own is None else own
 
     def apply_chat_template(
         self,
@@ -127,14 +162,20 @@ class Processor:
             template_kwargs: further variables for the template.
 
         Raises:
-            VlmkitError: there is no template, or it refuses the messages.
+            VlmkitError: there is no template, it refuses the messages or drops some of what they
+                say, or an argument has the wrong type.
         """
-        template = self.chat_template if chat_template is None else chat_template
+        template = self.template_for(tools, chat_template)
         if template is None:
             raise VlmkitError(
                 f"{self.folder}: the checkpoint has no chat template; pass chat_template=, or give"
                 " generate the text itself"
             )
+        check_switches(add_generation_prompt=add_generation_prompt)
+        if enable_thinking is not None:
+            check_switches(enable_thinking=enable_thinking)
+        if not isinstance(template, str):
+            raise VlmkitError(f"chat_template: {type(template).__name__}; give its Jinja source")
         thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
         return render_chat_template(
             template,
@@ -143,3 +184,7 @@ class Processor:
             tools=tools,
             variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
         )
+
+
+def _is_marker(token: str) -> bool:
+    return bool(token.strip()) and not token.strip().isalnum()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vlmkit.checkpoint_json import Section, is_utf8, read_bytes, reason, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import added_tokens
+from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
 from vlmkit.processors.token_bytes import token_bytes
 
 if TYPE_CHECKING:
@@ -38,9 +39,13 @@ class Tokenizer:
     special_ids: frozenset[int]  # the ids that ``skip_special_tokens`` leaves out
     vocab_size: int  # tokens known, added ones included; a model may have more embedding rows
     read_token_bytes: Callable[[], tuple[bytes, ...]]  # what each id stands for; takes time
+    added_tokens: tuple[tuple[str, int], ...] = ()  # those that are read wherever they are written
+    encode_marked: Callable[[str], list[int]] = refuse_literal  # a text with marks, see `literal`
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``. Special tokens are those written in it; none is added.
+
+        What :func:`vlmkit.prompt_utils.apply_chat_template` has marked as text is no token.
 
         Raises:
             VlmkitError: the text cannot be written as UTF-8.
@@ -52,7 +57,7 @@ class Tokenizer:
                 f"text: character {error.start} is {text[error.start]!r}, half of a surrogate pair;"
                 " remove it, or decode the text with errors='replace'"
             ) from error
-        return self.encode_text(text)
+        return self.encode_marked(text) if MARK in text else self.encode_text(text)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ``ids``. Ids without a token (padding of a vocabulary) are nothing."""
@@ -92,6 +97,10 @@ def from_backend(backend: Backend) -> Tokenizer:
         special_ids=frozenset(index for index, token in added.items() if token.special),
         vocab_size=backend.get_vocab_size(with_added_tokens=True),
         read_token_bytes=read_token_bytes,
+        added_tokens=tuple(
+            (token.content, index) for index, token in added.items() if not token.single_word
+        ),
+        encode_marked=literal_encoder(backend),
     )
 
 

@@ -76,6 +76,9 @@ def read_with_transformers(
         special_ids=frozenset(tokenizer.all_special_ids),
         vocab_size=len(tokenizer),
         read_token_bytes=read_token_bytes,
+        added_tokens=tuple(
+            zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+        ),
     )
     return slow, named
 
