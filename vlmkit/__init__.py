@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlmkit.api import generate, load, stream_generate
     from vlmkit.batch import batch_generate
+    from vlmkit.branching import Prompt, branch, load_prompts, save_prompts, start, stream_branch
+    from vlmkit.engine import Request
     from vlmkit.errors import VlmkitError
+    from vlmkit.pipeline import PipelineConfig
     from vlmkit.prompt_utils import apply_chat_template
+    from vlmkit.prompts import PromptCache
     from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 
 __version__ = "0.1.0"
@@ -21,11 +25,20 @@ __all__ = [
     "BatchResponse",
     "BatchStats",
     "GenerationResult",
+    "PipelineConfig",
+    "Prompt",
+    "PromptCache",
+    "Request",
     "VlmkitError",
     "apply_chat_template",
     "batch_generate",
+    "branch",
     "generate",
     "load",
+    "load_prompts",
+    "save_prompts",
+    "start",
+    "stream_branch",
     "stream_generate",
 ]
 
@@ -33,11 +46,20 @@ _HOMES = {
     "BatchResponse": "vlmkit.results",
     "BatchStats": "vlmkit.results",
     "GenerationResult": "vlmkit.results",
+    "PipelineConfig": "vlmkit.pipeline",
+    "Prompt": "vlmkit.branching",
+    "PromptCache": "vlmkit.prompts",
+    "Request": "vlmkit.engine",
     "VlmkitError": "vlmkit.errors",
     "apply_chat_template": "vlmkit.prompt_utils",
     "batch_generate": "vlmkit.batch",
+    "branch": "vlmkit.branching",
     "generate": "vlmkit.api",
     "load": "vlmkit.api",
+    "load_prompts": "vlmkit.branching",
+    "save_prompts": "vlmkit.branching",
+    "start": "vlmkit.branching",
+    "stream_branch": "vlmkit.branching",
     "stream_generate": "vlmkit.api",
 }
 

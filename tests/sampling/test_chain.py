@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 from pydantic import TypeAdapter, ValidationError
 
 from tests.sampling.contract import (
@@ -24,6 +24,8 @@ from vlmkit.sampling import (
     Greedy,
     LogitBias,
     MinP,
+    MirostatV1,
+    MirostatV2,
     RepetitionPenalty,
     SamplerConfig,
     Temperature,
@@ -32,6 +34,7 @@ from vlmkit.sampling import (
     Xtc,
     chain,
 )
+from vlmkit.stages import SamplerStage
 
 ALL = [config for row in CONTRACT.values() for config in row.configs]
 configs_lists = st.lists(st.sampled_from(ALL), max_size=5)
@@ -88,6 +91,48 @@ def test_sample_draws_from_what_apply_leaves(data, configs):
     left = np.isfinite(shaped).any(-1)
     assert (drawn[~left] == -1).all()
     assert np.isfinite(shaped[left, drawn[left]]).all()
+
+
+@settings(max_examples=60)
+@given(data=st.data(), configs=configs_lists)
+def test_sample_is_draw_after_run_with_the_same_state(data, configs):
+    """On every path: what a stage observes before it applies is part of both."""
+    values = data.draw(logits(size=VOCAB_SIZE))
+    prompts, steps = data.draw(histories(len(values)))
+    configs = [*configs, *data.draw(st.sampled_from([[], [MirostatV1()], [MirostatV2()]]))]
+    sampler = build_chain(configs)
+    state = started(sampler, prompts, steps)
+    u = numbers(sampler, len(values), data.draw(st.integers(0, 99)))
+    after, drawn = sampler.sample(state, mx.array(values), u)
+    ran, left = sampler.run(state, mx.array(values), u)
+    assert drawn.tolist() == sampler.draw(left, u).tolist()
+    stages = sampler.trace(state, mx.array(values), u)
+    if stages:
+        np.testing.assert_array_equal(np.array(stages[-1]), np.array(left))
+    ours, theirs = tree_flatten(after), tree_flatten(ran)
+    assert len(ours) == len(theirs)
+    for (_, one), (_, two) in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(np.array(one), np.array(two))
+
+
+def test_a_stage_that_reads_what_it_observes_gives_the_same_on_every_path():
+    stage = SamplerStage(
+        "above_mean",
+        lambda prompts, size: mx.zeros((len(prompts),)),
+        lambda state, logits, uniform: mx.where(logits >= state[:, None], logits, -mx.inf),
+        lambda state, ids: state,
+        observe=lambda state, logits: mx.mean(logits, axis=-1),
+    )
+    sampler = chain([stage])
+    state = sampler.init([np.array([1])], 4)
+    values = mx.array([[0.0, 4.0, 1.0, 3.0]])
+    u = mx.array([[0.0]])
+    _, drawn = sampler.sample(state, values, u)
+    assert drawn.item() == 1
+    expected = [-np.inf, 4.0, -np.inf, 3.0]
+    assert sampler.apply(state, values, u)[0].tolist() == expected
+    assert sampler.trace(state, values, u)[0][0].tolist() == expected
+    assert sampler.run(state, values, u)[0][0].tolist() == [2.0]
 
 
 def test_the_short_path_draws_the_same_tokens():

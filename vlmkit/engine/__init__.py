@@ -6,6 +6,7 @@ from vlmkit.engine.request import Request, prepare_inputs
 from vlmkit.engine.resolve import Resolved, resolve
 from vlmkit.engine.rows import Step
 from vlmkit.engine.run import RunOptions, Work, check_requests, run_request, run_requests
+from vlmkit.engine.starting import prompt_store, start_request
 
 __all__ = [
     "Amateur",
@@ -19,8 +20,10 @@ __all__ = [
     "collect_rows",
     "find_amateur",
     "prepare_inputs",
+    "prompt_store",
     "resolve",
     "run_request",
     "run_requests",
+    "start_request",
     "to_result",
 ]

@@ -6,24 +6,23 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
-from vlmkit.cache import CacheConfig, build_cache
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.request import Request, content_key, load_images, prepare_inputs
 from vlmkit.engine.resolve import Resolved, resolve
 from vlmkit.engine.rows import RowSpec, Step
+from vlmkit.engine.starting import prefill_options, prompt_store
 from vlmkit.engine.streams import Method
 from vlmkit.inputs import Inputs
-from vlmkit.interface import Cache, Model
+from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
-from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore
+from vlmkit.prompts import PromptCache
 
 
 class Work(NamedTuple):
@@ -42,6 +41,7 @@ class RunOptions(NamedTuple):
     group_by_shape: bool = True  # prefill only rows with media of equal shapes together
     trace: bool = False  # keep the logits after each stage in every step
     prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
+    keep_prompts: bool = True  # prompts and answers of this run go into ``prompt_cache``
     clock: Callable[[], float] = time.perf_counter  # seconds
 
 
@@ -264,19 +264,14 @@ def run_specs(
     prompt_cache: PromptCache,
 ) -> Iterator[Step]:
     """Run rows through the decode loop under the pipeline's prefill and cache configs."""
-    owner = (id(method.model), pipeline.cache.model_dump_json())
     return decode_rows(
         specs,
         LoopOptions(
             method=method,
-            prefill=PrefillOptions(partial(_new_cache, pipeline.cache), pipeline.prefill.step_size),
+            prefill=prefill_options(pipeline),
             batch_size=options.batch_size,
-            store=PromptStore(prompt_cache, owner),
-            keep_all=options.prompt_cache is not None,
+            store=prompt_store(prompt_cache, method.model, pipeline),
+            keep_all=options.prompt_cache is not None and options.keep_prompts,
             group_by_shape=options.group_by_shape,
         ),
     )
-
-
-def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
-    return build_cache(config, model.layer_specs, batch, model.dtype)

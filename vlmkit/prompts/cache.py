@@ -161,6 +161,10 @@ class PromptStore:
         """See :meth:`PromptCache.find`."""
         return self.cache.find(self.owner, inputs, taps)
 
+    def prompts(self) -> list[Started]:
+        """See :meth:`PromptCache.prompts`."""
+        return self.cache.prompts(self.owner)
+
     def put(self, entry: Started) -> None:
         """See :meth:`PromptCache.put`."""
         self.cache.put(self.owner, entry)

@@ -1,0 +1,48 @@
+"""Prompts by themselves: under what they are prefilled, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import partial
+
+import mlx.core as mx
+
+from vlmkit.cache import CacheConfig, build_cache
+from vlmkit.engine.request import Request, prepare_inputs
+from vlmkit.interface import Cache, Model
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor
+from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore, Started, prefill_prompts
+
+
+def prefill_options(pipeline: PipelineConfig) -> PrefillOptions:
+    """Return how a pipeline's prompts go through a model."""
+    return PrefillOptions(partial(_new_cache, pipeline.cache), pipeline.prefill.step_size)
+
+
+def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
+    return build_cache(config, model.layer_specs, batch, model.dtype)
+
+
+def prompt_store(cache: PromptCache, model: Model, pipeline: PipelineConfig) -> PromptStore:
+    """Return a cache's prompts that this model under this pipeline can continue."""
+    owner: Hashable = (id(model), pipeline.cache.model_dump_json())
+    return PromptStore(cache, owner)
+
+
+def start_request(
+    model: Model,
+    processor: Processor,
+    request: Request,
+    pipeline: PipelineConfig,
+    prompt_cache: PromptCache | None = None,
+) -> Started:
+    """Prefill one request alone, or take it from the prompt cache, which takes it in."""
+    inputs = prepare_inputs(model, processor, request, pipeline)
+    store = None if prompt_cache is None else prompt_store(prompt_cache, model, pipeline)
+    state, hidden, _ = prefill_prompts(model, [inputs], prefill_options(pipeline), known=store)
+    mx.eval(state, hidden)
+    started = Started(inputs, state, hidden)
+    if store is not None:
+        store.put(started)
+    return started
