@@ -165,3 +165,24 @@ def test_peak_memory_is_weights_cache_and_one_chunk(shapes: tuple[Any, Any]) -> 
     assert result.peak_memory * 1e9 <= 1.1 * limit
     whole_logits = 4 * num_tokens * model.config.vocab_size
     assert result.peak_memory * 1e9 < limit + whole_logits / 2
+
+
+def test_a_decode_step_copies_no_cache(shapes: tuple[Any, Any]) -> None:
+    model, processor = shapes
+    prompt = (processor.tokenizer.encode("How many red circles are there? ") * 400)[:1900]
+    config = PipelineConfig(**limited(12))
+    stream = stream_pipeline(model, processor, Request(prompt), config)
+    for _ in range(3):
+        next(stream)
+    cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+    per_token = sum(2 * 4 * spec.num_kv_heads * spec.key_dim for spec in cache_specs(model))
+    held = cache_num_bytes(cache) + per_token * len(prompt)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    for _ in range(6):
+        next(stream)
+    assert mx.get_peak_memory() - before < held / 2
+
+
+def cache_specs(model: Any) -> list[KVSpec]:
+    return [spec for spec in model.layer_specs if isinstance(spec, KVSpec)]

@@ -90,9 +90,9 @@ def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step
         flight = launch(method, batch) if any(may_continue(path.row) for path in paths) else None
         if flight is None:
             streams = batch.streams
-        else:
-            mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
         batch = None
+        if flight is not None:
+            mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
         rows, steps = observe(paths, drawn)
         del drawn
         yield from steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -76,7 +76,7 @@ def init_sections(
 
 def slices(sections: Sections) -> list[slice]:
     """Return where the rows of each section stand in the batch."""
-    ends = np.cumsum([0, *(section.size for section in sections)]).tolist()
+    ends = accumulate((section.size for section in sections), initial=0)
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
