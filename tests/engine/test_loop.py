@@ -171,17 +171,18 @@ def test_a_decode_step_copies_no_cache(shapes: tuple[Any, Any]) -> None:
     model, processor = shapes
     prompt = (processor.tokenizer.encode("How many red circles are there? ") * 400)[:1900]
     config = PipelineConfig(**limited(12))
+    mx.clear_cache()
+    weights = mx.get_active_memory()
     stream = stream_pipeline(model, processor, Request(prompt), config)
     for _ in range(3):
         next(stream)
     cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
     per_token = sum(2 * 4 * spec.num_kv_heads * spec.key_dim for spec in cache_specs(model))
     held = cache_num_bytes(cache) + per_token * len(prompt)
-    before = mx.get_active_memory()
     mx.reset_peak_memory()
     for _ in range(6):
         next(stream)
-    assert mx.get_peak_memory() - before < held / 2
+    assert mx.get_peak_memory() - weights < 1.5 * held
 
 
 def cache_specs(model: Any) -> list[KVSpec]:
