@@ -187,7 +187,7 @@ def _template_variables(
     """The template's variables with its thinking switch; refuses what it does not read."""
     if source is None or not (enable_thinking or given):
         return {"enable_thinking": False}
-    known = template_variables(source)
+    known = template_variables(source, place=processor.template_place(source))
     for name in given:
         if name not in known:
             raise VlmkitError(

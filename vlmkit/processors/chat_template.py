@@ -16,11 +16,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.template_errors import template_errors
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template, TemplateSyntaxError
+    from jinja2 import Environment, Template
 
 Message = Mapping[str, Any]
+OWN_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt"})
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -31,6 +33,7 @@ def render_chat_template(
     add_generation_prompt: bool,
     tools: Sequence[Mapping[str, Any]] | None = None,
     variables: Mapping[str, Any] | None = None,
+    place: str = "chat template",
 ) -> str:
     """Render a chat template, equal to transformers' ``apply_chat_template``.
 
@@ -39,9 +42,11 @@ def render_chat_template(
         messages: dicts with ``role`` and ``content``; keys with the value None are left out.
         tools: JSON schemas of the functions the model may call.
         variables: what else the template sees, such as ``bos_token`` and ``enable_thinking``.
+        place: what errors call the template, such as its file.
 
     Raises:
-        VlmkitError: the template is broken, or it refuses the messages.
+        VlmkitError: the template is broken, it refuses the messages, or it fails in any other way;
+            with the place and, where it is known, the line of the template.
 
     Example:
         >>> source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
@@ -49,45 +54,34 @@ def render_chat_template(
         ...                      add_generation_prompt=False)
         'user: Hi\\n'
     """
-    import jinja2
-
-    chat = [_plain({k: v for k, v in message.items() if v is not None}) for message in messages]
-    try:
-        return str(
-            _compile(template).render(
-                messages=[_with_reasoning(message) for message in chat],
-                tools=None if tools is None else _plain(list(tools)),
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **_plain(dict(variables or {})),
-            )
-        )
-    except jinja2.TemplateSyntaxError as error:
-        raise _broken(error) from error
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise VlmkitError(f"the chat template refuses these messages: {error}") from error
+    variables = dict(variables or {})
+    for name in OWN_VARIABLES & variables.keys():
+        raise VlmkitError(f"template_kwargs: {name!r} has an argument of its own; leave it out")
+    chat = _plain_json("messages", [_given(message) for message in messages])
+    values = {
+        "messages": [_with_reasoning(message) for message in chat],
+        "tools": None if tools is None else _plain_json("tools", list(tools)),
+        "documents": None,
+        "add_generation_prompt": add_generation_prompt,
+        **_plain_json("template_kwargs", variables),
+    }
+    with template_errors(place, has_tools=bool(tools)):
+        return str(_compile(template).render(values))
 
 
-def template_variables(template: str) -> frozenset[str]:
+def template_variables(template: str, *, place: str = "chat template") -> frozenset[str]:
     """Return the names that a template reads from outside.
 
     Example:
         >>> sorted(template_variables("{% if enable_thinking %}{{ messages }}{% endif %}"))
         ['enable_thinking', 'messages']
     """
-    import jinja2
     from jinja2.meta import find_undeclared_variables
 
     environment = _environment()
-    try:
+    with template_errors(place):
         found = find_undeclared_variables(environment.parse(template))
-    except jinja2.TemplateSyntaxError as error:
-        raise _broken(error) from error
     return frozenset(found) - set(environment.globals)
-
-
-def _broken(error: TemplateSyntaxError) -> VlmkitError:
-    return VlmkitError(f"chat template, line {error.lineno}: {error.message}")
 
 
 @lru_cache(maxsize=8)  # a pure function, and a batch renders the same template for every prompt
@@ -153,6 +147,17 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
+
+
+def _given(message: Message) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _plain_json(name: str, value: Any) -> Any:
+    try:
+        return _plain(value)
+    except RecursionError as error:
+        raise VlmkitError(f"{name}: nested too deeply, or a value that holds itself") from error
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ class CheckpointFiles(NamedTuple):
     image_processor: Mapping[str, Any]  # preprocessor_config.json, or within processor_config.json
     image_processor_file: str
     chat_template: str | None
+    chat_template_place: str = "chat template"  # its file, and the key where it is JSON
 
 
 def read_checkpoint_files(folder: Path) -> CheckpointFiles:
@@ -49,13 +50,15 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     nested = processor.get("image_processor")
     tokenizer_config = _read_json(folder / "tokenizer_config.json")
     template_file = folder / "chat_template.jinja"
-    candidates = (
-        processor.get("chat_template"),
-        _read_json(folder / "chat_template.json").get("chat_template"),
-        template_file.read_text(encoding="utf-8") if template_file.is_file() else None,
-        tokenizer_config.get("chat_template"),
-    )
-    found = next((template for template in candidates if template is not None), None)
+    candidates = {
+        "processor_config.json: chat_template": processor.get("chat_template"),
+        "chat_template.json: chat_template": _read_json(folder / "chat_template.json").get(
+            "chat_template"
+        ),
+        template_file.name: _read_text(template_file) if template_file.is_file() else None,
+        "tokenizer_config.json: chat_template": tokenizer_config.get("chat_template"),
+    }
+    place = next((place for place, found in candidates.items() if found is not None), None)
     return CheckpointFiles(
         folder=folder,
         config=_read_json(folder / "config.json"),
@@ -63,7 +66,8 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
         tokenizer_config=tokenizer_config,
         image_processor=nested or _read_json(folder / "preprocessor_config.json"),
         image_processor_file="processor_config.json" if nested else "preprocessor_config.json",
-        chat_template=_default_template(found),
+        chat_template=None if place is None else _default_template(candidates[place]),
+        chat_template_place="chat template" if place is None else str(folder / place),
     )
 
 
@@ -87,6 +91,13 @@ def eos_token_ids(files: CheckpointFiles, tokenizer_eos: int | None) -> frozense
 def model_type(files: CheckpointFiles) -> str:
     """Return the family's name as config.json writes it."""
     return str(files.config.get("model_type", "unknown"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise VlmkitError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def _build(
         backend=backend,
         tokenizer=tokenizer,
         chat_template=files.chat_template,
+        chat_template_place=files.chat_template_place,
         special_tokens=named,
         eos_token_ids=eos_token_ids(files, eos),
         num_embeddings=max(int(embeddings), tokenizer.vocab_size),

@@ -45,6 +45,7 @@ class Processor:
     video_token_id: int | None = None
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+    chat_template_place: str = "chat template"  # what errors call it: file, and key in JSON
 
     @property
     def image_token(self) -> str | None:
@@ -103,6 +104,10 @@ class Processor:
         """Return the text of token ids; ids without a token are nothing."""
         return self.tokenizer.decode(ids, skip_special_tokens)
 
+    def template_place(self, template: str) -> str:
+        """Return what errors call a template: the checkpoint's own has a file."""
+        return self.chat_template_place if template == self.chat_template else "chat_template="
+
     def apply_chat_template(
         self,
         messages: Sequence[Message],
@@ -137,5 +142,6 @@ class Processor:
             messages,
             add_generation_prompt=add_generation_prompt,
             tools=tools,
+            place=self.template_place(template),
             variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
         )
