@@ -19,6 +19,7 @@ KEYWORDS = (
     "tools",
     "chat_template",
     "template_kwargs",
+    "continue_final_message",
 )
 # Templates call the switch differently.
 THINKING_ON: Mapping[str, object] = {
@@ -42,6 +43,7 @@ def apply_chat_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
     **unknown: object,
 ) -> str: ...
 
@@ -60,6 +62,7 @@ def apply_chat_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
     **unknown: object,
 ) -> list[dict[str, Any]]: ...
 
@@ -77,6 +80,7 @@ def apply_chat_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
     **unknown: object,
 ) -> str | list[dict[str, Any]]:
     """Format a prompt for a model with its checkpoint's chat template.
@@ -96,9 +100,14 @@ def apply_chat_template(
         tools: JSON schemas of functions the model may call.
         chat_template: Jinja source in place of the checkpoint's.
         template_kwargs: further variables that the template reads.
+        continue_final_message: the last message is the assistant's, and generation goes on from it:
+            the prompt ends where its text ends (or its reasoning, where it has no content), and
+            ``add_generation_prompt`` does not count. A thinking block in it stays as written, and
+            may be left open.
 
     Raises:
-        VlmkitError: no template, an unknown keyword or variable, or images that cannot be placed.
+        VlmkitError: no template, an unknown keyword or variable, images that cannot be placed, or a
+            last message that cannot go on.
 
     Example:
         >>> from importlib.resources import files
@@ -111,6 +120,7 @@ def apply_chat_template(
         <think></think>
     """
     _check_keywords(processor, unknown, num_audios)
+    _check_continuing(continue_final_message, return_messages)
     messages = build_messages(processor, prompt, num_images)
     if return_messages:
         return messages
@@ -118,10 +128,11 @@ def apply_chat_template(
     variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
     text = processor.apply_chat_template(
         messages,
-        add_generation_prompt=add_generation_prompt,
+        add_generation_prompt=add_generation_prompt and not continue_final_message,
         tools=tools,
         chat_template=source,
         template_kwargs=variables,
+        continue_final_message=continue_final_message,
     )
     _check_images(processor, text, count_images(messages))
     return text
@@ -179,6 +190,16 @@ def _check_keywords(processor: Processor, unknown: Mapping[str, object], num_aud
             f"num_audios={num_audios}: the {processor.model_type} family takes no audio; leave it"
             " out"
         )
+
+
+def _check_continuing(value: object, return_messages: bool) -> None:
+    if not isinstance(value, bool):
+        raise VlmkitError(
+            f"continue_final_message must be True or False, got {value!r}; it goes on from the"
+            " content of the last message, or from its reasoning where there is no content"
+        )
+    if value and return_messages:
+        raise VlmkitError("continue_final_message: return_messages gives no text; leave one out")
 
 
 def _template_variables(

@@ -10,7 +10,7 @@ from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find
 
 STAGES = (
     ("model", ("model", "revision", "dtype")),
-    ("request", ("prompt", "images", "audio", "template")),
+    ("request", ("prompt", "messages", "images", "audio", "template")),
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
     ("cache", ("cache",)),

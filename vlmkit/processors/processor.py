@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.chat_template import Message, render_chat_template
+from vlmkit.processors.continuing import render_begun
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.types import ImageGrid
 from vlmkit.vocabulary import Vocabulary
@@ -117,6 +118,7 @@ class Processor:
         tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
     ) -> str:
         """Render messages as they are with the checkpoint's chat template.
 
@@ -126,9 +128,12 @@ class Processor:
             enable_thinking: None leaves the variable undefined in the template.
             chat_template: Jinja source in place of the checkpoint's.
             template_kwargs: further variables for the template.
+            continue_final_message: end in the middle of the last message, which is the assistant's,
+                so that generation goes on from it.
 
         Raises:
-            VlmkitError: there is no template, or it refuses the messages.
+            VlmkitError: there is no template, or it refuses the messages; the last message cannot
+                go on.
         """
         template = self.chat_template if chat_template is None else chat_template
         if template is None:
@@ -137,11 +142,21 @@ class Processor:
                 " generate the text itself"
             )
         thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
-        return render_chat_template(
-            template,
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            tools=tools,
-            place=self.template_place(template),
-            variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
-        )
+        place = self.template_place(template)
+
+        def render(chat: Sequence[Message]) -> str:
+            return render_chat_template(
+                template,
+                chat,
+                add_generation_prompt=add_generation_prompt,
+                tools=tools,
+                place=place,
+                variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
+            )
+
+        if continue_final_message and add_generation_prompt:
+            raise VlmkitError(
+                "continue_final_message: add_generation_prompt would begin another message; leave"
+                " one of them out"
+            )
+        return render_begun(messages, render, place) if continue_final_message else render(messages)
