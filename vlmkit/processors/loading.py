@@ -19,6 +19,7 @@ from vlmkit.processors.checkpoint_files import (
 )
 from vlmkit.processors.processor import Patches, Processor
 from vlmkit.processors.qwen2_vl import Qwen2VLImages, process_images, read_qwen2_vl_images
+from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
 
 Backend = Literal["auto", "native", "transformers"]
@@ -135,7 +136,7 @@ def _build(
     eos = tokenizer.token_to_id(named["eos_token"]) if "eos_token" in named else None
     text_config: Mapping[str, Any] = files.config.get("text_config") or {}
     embeddings = files.config.get("vocab_size", text_config.get("vocab_size", 0))
-    return Processor(
+    processor = Processor(
         folder=files.folder,
         model_type=model_type(files),
         backend=backend,
@@ -150,6 +151,7 @@ def _build(
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
     )
+    return for_scripts(processor, files.tokenizer_config)
 
 
 def _placeholder(files: CheckpointFiles, tokenizer: Tokenizer, kind: str) -> int | None:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.calling import call_processor
 from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.continuing import render_begun
+from vlmkit.processors.encoding import Encoding
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.types import ImageGrid
 from vlmkit.vocabulary import Vocabulary
@@ -105,6 +107,41 @@ class Processor:
         """Return the text of token ids; ids without a token are nothing."""
         return self.tokenizer.decode(ids, skip_special_tokens)
 
+    def batch_decode(
+        self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = False
+    ) -> list[str]:
+        """Return the text of each row of token ids."""
+        return self.tokenizer.batch_decode(rows, skip_special_tokens)
+
+    def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Encoding:
+        """Tokenize texts and prepare their images, as transformers' processors do.
+
+        Args:
+            images: a Pillow image or a uint8 array ``[height, width, channels]`` (or the channels
+                first), or a list of them in the order of the placeholders.
+            text: one formatted prompt or several, with a placeholder per image.
+            **options: ``padding``, ``max_length``, ``padding_side``, ``add_special_tokens``,
+                ``return_attention_mask`` and ``return_tensors``: "np" (the default), "mlx", or
+                None for lists.
+
+        Returns:
+            ``input_ids``, ``attention_mask``, ``mm_token_type_ids``, and with images
+            ``pixel_values`` and ``image_grid_thw``; see
+            :func:`vlmkit.processors.calling.call_processor`.
+
+        Raises:
+            VlmkitError: placeholders and images disagree, or an argument cannot be used.
+
+        Example:
+            >>> from importlib.resources import files
+            >>> from vlmkit.processors import load_processor
+            >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+            >>> found = processor(text="<|image_pad|>?", images=Image.new("RGB", (112, 112)))
+            >>> found.input_ids.shape, found.pixel_values.shape, found.image_grid_thw.tolist()
+            ((1, 17), (64, 1176), [[1, 8, 8]])
+        """
+        return call_processor(self, text, images, options)
+
     def template_place(self, template: str) -> str:
         """Return what errors call a template: the checkpoint's own has a file."""
         return self.chat_template_place if template == self.chat_template else "chat_template="
@@ -119,6 +156,7 @@ class Processor:
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         continue_final_message: bool = False,
+        tokenize: bool = False,
     ) -> str:
         """Render messages as they are with the checkpoint's chat template.
 
@@ -130,6 +168,8 @@ class Processor:
             template_kwargs: further variables for the template.
             continue_final_message: end in the middle of the last message, which is the assistant's,
                 so that generation goes on from it.
+            tokenize: False; the tokenizer's method of this name gives ids, and a call of the
+                processor prepares images too.
 
         Raises:
             VlmkitError: there is no template, or it refuses the messages; the last message cannot
@@ -154,6 +194,11 @@ class Processor:
                 variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
             )
 
+        if tokenize:
+            raise VlmkitError(
+                "tokenize: this gives the text; the ids, with the images prepared, come from"
+                " processor(text=..., images=...)"
+            )
         if continue_final_message and add_generation_prompt:
             raise VlmkitError(
                 "continue_final_message: add_generation_prompt would begin another message; leave"

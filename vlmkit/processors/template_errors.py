@@ -34,6 +34,8 @@ few arguments
 
     try:
         yield
+    except VlmkitError:
+        raise
     except jinja2.TemplateSyntaxError as error:
         raise VlmkitError(f"{_at(place, error.lineno)}: {_one_line(error.message)}") from error
     except jinja2.TemplateError as error:
