@@ -63,7 +63,9 @@ def test_convert_ids_to_tokens(pair: Pair, ids: Any) -> None:
 
 def test_numpy_and_mlx_numbers(pair: Pair) -> None:
     assert pair.ours.convert_ids_to_tokens(np.int64(5)) == pair.theirs.convert_ids_to_tokens(5)
-    assert pair.ours.convert_ids_to_tokens(mx.array([5, 6]).tolist()) == ["&", "'"]
+    assert pair.ours.convert_ids_to_tokens(mx.array(5)) == "&"
+    assert pair.ours.convert_ids_to_tokens(mx.array([5, 6])) == ["&", "'"]
+    assert pair.ours.decode(mx.array([5, 6])) == pair.ours.decode(np.array([5, 6])) == "&'"
 
 
 def test_named_tokens(pair: Pair) -> None:

@@ -64,8 +64,8 @@ def convert_ids(
     Raises:
         VlmkitError: neither an id nor ids.
     """
-    if isinstance(ids, np.ndarray):
-        ids = ids.tolist()
+    if not isinstance(ids, int | str | list | tuple):
+        ids = np.asarray(ids).tolist()  # an array, or one of its numbers
     if isinstance(ids, SupportsIndex) and not isinstance(ids, Iterable):
         return tokenizer.id_to_token(operator.index(ids))
     if isinstance(ids, str) or not isinstance(ids, Iterable):

@@ -69,7 +69,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ``ids``. Ids without a token (padding of a vocabulary) are nothing."""
-        known = [int(token_id) for token_id in ids if 0 <= token_id <= MAX_ID]
+        known = [token_id for token_id in map(int, ids) if 0 <= token_id <= MAX_ID]
         return self.decode_ids(known, skip_special_tokens)
 
     def batch_decode(
