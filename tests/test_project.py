@@ -20,8 +20,17 @@ PACKAGE = ROOT / "vlmkit"
 # packages of one layer never import each other, so no stage knows another.
 LAYERS = (
     {"errors"},
-    {"types", "configbase", "backend", "results", "random"},
-    {"external", "numerics", "sequences", "vocabulary", "checkpoint_json", "text_part"},
+    {"inputs", "configbase", "backend", "results", "random"},
+    {
+        "interface",
+        "external",
+        "numerics",
+        "sequences",
+        "vocabulary",
+        "checkpoint_json",
+        "text_part",
+    },
+    {"stages", "embed"},
     {
         "cache",
         "contrast",
@@ -34,7 +43,7 @@ LAYERS = (
         "prefill",
         "decode",
     },
-    {"preprocess", "loading", "prompt_utils"},
+    {"preprocess", "loading", "prompt_utils", "prompts"},
     {"pipeline"},
     {"engine", "config"},
     {"api"},

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple, NoReturn
 from vlmkit import __version__
 from vlmkit.errors import VlmkitError, nearest
 
-_REQUEST_FLAGS = ("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking")
+_REQUEST_FLAGS = (
+    *("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking"),
+    *("continue_final_message", "prefill_response"),
+)
 _OWN_FLAGS = {
     "generate": ("json", "logprobs", "no_stream"),
     "trace": ("top", "step", "picture", "out", "from"),
@@ -199,6 +202,13 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         default=None,
         help="let the model think before it answers",
     )
+    request.add_argument(
+        "--prefill-response", metavar="TEXT", help="the beginning of the answer: go on from it"
+    )
+    request.add_argument(
+        "--continue-final-message", action="store_true", default=None,
+        help="go on from the last of the config's messages, which is the assistant's",
+    )  # fmt: skip
     params = command.add_argument_group("generation", "defaults in parentheses")
     for flag in PARAM_FLAGS:
         params.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlmkit.errors import VlmkitError
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def read_question(config: RunConfig) -> str:
-    """The prompt as it was given; ``-`` reads standard input.
+    """The prompt as it was given; ``-`` reads standard input. Empty where messages are given.
 
     Raises:
         VlmkitError: there is none.
     """
     question = _read_stdin() if config.prompt == "-" else config.prompt
-    if not question:
+    if not question and not config.messages:
         raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
     return question
 
@@ -70,31 +70,34 @@ def start_run(
 def load_request(config: RunConfig, question: str) -> LoadedRun:
     """Load the model and format the prompt, and a negative prompt likewise."""
     from vlmkit.api import load
+    from vlmkit.config.conversation import begun_answer, conversation
     from vlmkit.contrast import CfgConfig
     from vlmkit.engine import Request
     from vlmkit.prompt_utils import apply_chat_template
 
     model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
-    pipeline = config.pipeline
+    pipeline, answer = config.pipeline, begun_answer(config)
 
-    def formatted(text: str, num_images: int) -> str:
+    def formatted(messages: list[dict[str, Any]], num_images: int) -> str:
         if not config.template.apply:
-            return text
+            return str(messages[0]["content"])
         return apply_chat_template(
             processor,
             model.config,
-            text,
+            [*messages, *answer],
             num_images=num_images,
             num_audios=len(config.audio),
             enable_thinking=config.template.enable_thinking,
+            continue_final_message=bool(answer),
         )
 
     contrast, num_images = pipeline.contrast, len(config.images)
     if isinstance(contrast, CfgConfig) and contrast.negative_prompt is not None:
         negative = formatted(
-            contrast.negative_prompt, num_images if contrast.negative_images else 0
+            [{"role": "user", "content": contrast.negative_prompt}],
+            num_images if contrast.negative_images else 0,
         )
         contrast = contrast.model_copy(update={"negative_prompt": negative})
         pipeline = pipeline.model_copy(update={"contrast": contrast})
-    prompt = formatted(question, num_images)
+    prompt = formatted(conversation(config, question), num_images)
     return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)

@@ -14,7 +14,7 @@ from vlmkit.text_part import has_senses, text_part_note
 
 STAGES = (
     ("model", ("model", "revision", "dtype")),
-    ("request", ("prompt", "images", "audio", "template")),
+    ("request", ("prompt", "messages", "images", "audio", "template")),
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
     ("cache", ("cache",)),

@@ -31,6 +31,8 @@ RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
     "image": ("images",),
     "audio": ("audio",),
     "enable_thinking": ("template", "enable_thinking"),
+    "continue_final_message": ("template", "continue_final_message"),
+    "prefill_response": ("template", "prefill_response"),
     "seed": ("seed",),
     "skip_special_tokens": ("skip_special_tokens",),
     "resize_shape": ("preprocess", "resize_shape"),

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from vlmkit.config.conversation import MessageConfig, check_conversation
 from vlmkit.config.external import check_external
 from vlmkit.config.flags import apply_flags, written
 from vlmkit.config.locate import located
@@ -27,6 +28,15 @@ class TemplateConfig(StageConfig):
     )
     enable_thinking: bool = Field(
         default=False, description="let the model think before it answers"
+    )
+    continue_final_message: bool = Field(
+        default=False,
+        description="the last of the messages is the assistant's, and generation goes on from it",
+    )
+    prefill_response: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the beginning of the answer, from which generation goes on; null: none",
     )
 
 
@@ -49,6 +59,9 @@ class RunConfig(PipelineConfig):
         description="null: float32 on the CPU, the checkpoint's own on a GPU",
     )
     prompt: str = Field(default="", description="what to ask")
+    messages: tuple[MessageConfig, ...] = Field(
+        default=(), description="a conversation in place of the prompt, the oldest message first"
+    )
     images: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
     audio: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
     template: TemplateConfig = Field(
@@ -85,7 +98,8 @@ def load_run(
     Raises:
         VlmkitError: names the file and line, the key, and what would work; also for an external
             stage whose factory can't be found or refuses its arguments, and for a criterion that
-            looks at the clock in a run that is to be reproducible.
+            looks at the clock in a run that is to be reproducible, and for messages that cannot be
+            continued.
 
     Example:
         >>> run = load_run(overrides=["seed=3", "sampling=[{kind: temperature, temperature: 0.7}]"])
@@ -101,6 +115,7 @@ def load_run(
     check_external(config, tree)
     with located(tree):
         check_clock(config)
+        check_conversation(config)
     return ResolvedRun(config, tree)
 
 
