@@ -24,7 +24,12 @@ def run_generate(args: argparse.Namespace) -> None:
     require_mlx()
     from vlmkit.config.run import load_run
 
-    resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
+    resolved = load_run(
+        args.config,
+        overrides=args.overrides,
+        flags=given_flags(args),
+        trust_code=args.trust_code,
+    )
     question = read_question(resolved.config)
 
     from vlmkit.engine import collect

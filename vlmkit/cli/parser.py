@@ -186,6 +186,11 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         "words", nargs="*", metavar="CONFIG key=value",
         help="a YAML config, and overrides such as sampling.0.temperature=0.5",
     )  # fmt: skip
+    command.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run code that the config names (external stages as package.module:function)",
+    )
     request = command.add_argument_group("model and request")
     request.add_argument("--model", metavar="PATH", help="folder or hub id (the embedded 'shapes')")
     request.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
@@ -218,7 +223,7 @@ def _unknown_flag(flag: str, command: str | None) -> str:
 def _flags_of(command: str) -> list[str]:
     names = [*_OWN_FLAGS[command], "help"]
     if command in ("generate", "trace", "describe"):
-        names += [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
+        names += ["trust_code", *_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
     return ["--" + name.replace("_", "-") for name in names]
 
 
