@@ -12,12 +12,12 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from vlmkit.cache import AffineConfig, CacheConfig, DenseConfig, RotatingConfig
-from vlmkit.config.validate import explain
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.mistakes.explain import explain
 from vlmkit.pipeline import DEFAULT_MAX_TOKENS, PipelineConfig
 from vlmkit.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
@@ -177,7 +177,7 @@ def parse_params(given: Mapping[str, Any]) -> GenerationParams:
         if name not in GenerationParams.model_fields:
             raise VlmkitError(_unknown(name))
     try:
-        return GenerationParams.model_validate(dict(given))
+        return TypeAdapter(GenerationParams).validate_python(dict(given))
     except ValidationError as error:
         mistake = explain(GenerationParams, error)[0]
         raise VlmkitError(".".join(map(str, mistake.path)) + " " + mistake.message) from None

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from vlmkit.config.jsonschema import BOUNDS, Schema
-from vlmkit.config.tree import KeyPath
 from vlmkit.errors import nearest
+from vlmkit.mistakes.jsonschema import BOUNDS, Schema
+
+KeyPath = tuple[str | int, ...]
 
 
 class Spot(NamedTuple):
@@ -155,7 +156,7 @@ def _alternatives(expected: str) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 
