@@ -20,6 +20,7 @@ PACKAGE = ROOT / "vlmkit"
 # packages of one layer never import each other, so no stage knows another.
 LAYERS = (
     {"errors"},
+    {"names"},
     {"mistakes"},
     {"types", "configbase", "backend", "results", "random"},
     {"external", "numerics", "sequences", "vocabulary"},

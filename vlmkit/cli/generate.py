@@ -30,7 +30,7 @@ def run_generate(args: argparse.Namespace) -> None:
         flags=given_flags(args),
         trust_code=args.trust_code,
     )
-    question = read_question(resolved.config)
+    question = read_question(resolved)
 
     from vlmkit.engine import collect
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.names.words import flag_words
 
 _REQUEST_FLAGS = ("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking")
 _OWN_FLAGS = {
@@ -18,7 +20,13 @@ _OWN_FLAGS = {
     "schema": ("out",),
     "models": ("json",),
 }
+_REPEATABLE = ("--image", "--audio", "--stop", "--eos-tokens")
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+_LIKE_AN_OVERRIDE = re.compile(r"[^\s/\\=:]+=")
+_MEDIA = {
+    "--image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic"),
+    "--audio": (".wav", ".mp3", ".flac", ".ogg", ".m4a"),
+}
 
 
 class ParamFlag(NamedTuple):
@@ -109,8 +117,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
             raise VlmkitError(f"unexpected argument {rest[0]!r}")
         return args
     words = [*args.words, *rest]
-    args.overrides = [word for word in words if _OVERRIDE.match(word)]
-    configs = [word for word in words if not _OVERRIDE.match(word)]
+    args.overrides = [word for word in words if _is_override(word)]
+    configs = [word for word in words if not _is_override(word)]
+    strays = _stray_values(argv)
+    for word in configs:
+        if (problem := _no_config(word, strays.get(word))) is not None:
+            raise VlmkitError(problem)
     if len(configs) > 1:
         raise VlmkitError(
             f"two configs given, {configs[0]!r} and {configs[1]!r}; one config can include others, "
@@ -118,6 +130,44 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         )
     args.config = configs[0] if configs else None
     return args
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word is meant as ``key=value``, well or badly written."""
+    if _OVERRIDE.match(word):
+        return True
+    return _LIKE_AN_OVERRIDE.match(word) is not None and not os.path.exists(word)
+
+
+def _stray_values(argv: Sequence[str]) -> dict[str, str]:
+    """Words behind the one value that a repeatable flag takes, and that flag."""
+    strays: dict[str, str] = {}
+    flag, num_values = "", 0
+    for word in argv:
+        if word.startswith("-") and word != "-":
+            name, equals, _ = word.partition("=")
+            flag, num_values = (name if name in _REPEATABLE else ""), len(equals)
+        elif flag:
+            num_values += 1
+            if num_values > 1:
+                strays[word] = flag
+    return strays
+
+
+def _no_config(word: str, flag: str | None) -> str | None:
+    """Say what a word that is no config was meant as; ``None`` where it may be one."""
+    ending = os.path.splitext(word.lower().partition("?")[0])[1]
+    media = next((name for name, endings in _MEDIA.items() if ending in endings), None)
+    if word.startswith("data:image/"):
+        media = "--image"
+    is_yaml = ending in (".yaml", ".yml") or os.path.exists(word)
+    if flag is not None and (media is not None or not is_yaml):
+        return f"{flag} takes one value: repeat it, as in {flag} A {flag} B (got {word:.60} too)"
+    if media is not None:
+        return f"{word:.60} is no config; give it as {media} {word:.60}"
+    if not is_yaml and any(character.isspace() for character in word):
+        return f"{word[:60]!r} is no config; a prompt is given as --prompt"
+    return None
 
 
 def _add_generate(commands: Any) -> None:
@@ -216,8 +266,10 @@ def _unknown_flag(flag: str, command: str | None) -> str:
     if takers and command is not None:
         where = " and ".join(f"'vlmkit {name}'" for name in takers)
         return f"{flag} is an option of {where}, not of 'vlmkit {command}'"
-    known = _OWN_FLAGS if command is None else (command,)
-    return f"unknown option {flag}{nearest(flag, {f for name in known for f in _flags_of(name)})}"
+    commands = _OWN_FLAGS if command is None else (command,)
+    known = {name for one in commands for name in _flags_of(one)}
+    words = flag_words(flag, known) if "--prompt" in known else None
+    return f"unknown option {flag}" + (f": {words}" if words else nearest(flag, known))
 
 
 def _flags_of(command: str) -> list[str]:

@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     from vlmkit.types import Model
 
 
-def read_question(config: RunConfig) -> str:
+def read_question(run: ResolvedRun) -> str:
     """The prompt as it was given; ``-`` reads standard input.
 
     Raises:
-        VlmkitError: there is none.
+        VlmkitError: there is none, or it is empty.
     """
-    question = sys.stdin.read() if config.prompt == "-" else config.prompt
-    if not question:
+    from vlmkit.config.tree import DEFAULT
+    from vlmkit.config.validate import nearest_origin
+
+    prompt = run.config.prompt
+    question = sys.stdin.read() if prompt == "-" else prompt
+    if question:
+        return question
+    origin = nearest_origin(run.tree, ("prompt",))
+    if origin == DEFAULT:
         raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
-    return question
+    what = "standard input" if prompt == "-" else "the text"
+    raise VlmkitError(f"{origin}: prompt: {what} is empty; write what to ask")
 
 
 class LoadedRun(NamedTuple):

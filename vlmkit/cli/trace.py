@@ -110,7 +110,7 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
         trust_code=args.trust_code,
     )
     config = resolved.config
-    run, results = start_run(resolved, read_question(config), trace=True)
+    run, results = start_run(resolved, read_question(resolved), trace=True)
     records = trace_records(
         results,
         model=config.model,

@@ -7,50 +7,15 @@ the flag changes the one stage it belongs to; where the file has none, the flags
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from vlmkit.config.params import GenerationParams, pipeline_from_params
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, merge, merge_all, replace_at, to_node
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.names.places import RUN_FIELDS, STAGE_FIELDS
 
-
-class Place(NamedTuple):
-    """Where a parameter lives: a field of the stage of some kind, in a list of stages."""
-
-    section: str
-    kind: str
-    field: str
-
-
-RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "model": ("model",),
-    "revision": ("revision",),
-    "dtype": ("dtype",),
-    "prompt": ("prompt",),
-    "image": ("images",),
-    "audio": ("audio",),
-    "enable_thinking": ("template", "enable_thinking"),
-    "seed": ("seed",),
-    "skip_special_tokens": ("skip_special_tokens",),
-    "resize_shape": ("preprocess", "resize_shape"),
-    "prefill_step_size": ("prefill", "step_size"),
-}
 CACHE_FLAGS = frozenset({"kv_bits", "kv_group_size", "max_kv_size"})
-STAGE_FIELDS: Mapping[str, Place] = {
-    "temperature": Place("sampling", "temperature", "temperature"),
-    "top_p": Place("sampling", "top_p", "p"),
-    "top_k": Place("sampling", "top_k", "k"),
-    "min_p": Place("sampling", "min_p", "p"),
-    "repetition_penalty": Place("sampling", "repetition_penalty", "penalty"),
-    "repetition_context_size": Place("sampling", "repetition_penalty", "context_size"),
-    "presence_penalty": Place("sampling", "presence_penalty", "penalty"),
-    "frequency_penalty": Place("sampling", "frequency_penalty", "penalty"),
-    "max_tokens": Place("stopping", "max_tokens", "max_tokens"),
-    "eos_tokens": Place("stopping", "eos", "tokens"),
-    "stop": Place("stopping", "stop_sequences", "sequences"),
-    "thinking_budget": Place("stopping", "thinking_budget", "budget"),
-}
 
 
 def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:

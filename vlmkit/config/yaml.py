@@ -7,6 +7,7 @@ YAML 1.1 is what PyYAML reads: ``1e-3`` arrives as text and becomes a number whe
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -81,11 +82,15 @@ def _read_text(path: Path, where: str) -> str:
         hint = f"; {path.parent} has {', '.join(near)}" if near else ""
         raise VlmkitError(f"{where}{path}: no such config file{hint}") from None
     except IsADirectoryError:
-        raise VlmkitError(f"{where}{path}: is a folder; a config is a YAML file") from None
+        is_model = (path / "config.json").exists()
+        hint = "; a checkpoint is given as model, or --model" if is_model else ""
+        raise VlmkitError(f"{where}{path}: is a folder; a config is a YAML file{hint}") from None
     except OSError as error:
         raise VlmkitError(f"{where}{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise VlmkitError(f"{where}{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise VlmkitError(
+            f"{where}{path}: cannot be read as a config: it is no text in UTF-8"
+        ) from None
 
 
 def _likeness(file: Path, other: Path) -> float:
@@ -173,6 +178,7 @@ def _check_keys(loader: yaml.SafeLoader, node: yaml.MappingNode, source: str) ->
 
 def _parse_override(argument: str) -> Node:
     name, equals, text = argument.partition("=")
+    _check_name(argument, name.strip())
     keys = parse_path(name)
     if not equals or not keys:
         raise VlmkitError(
@@ -188,6 +194,20 @@ def _parse_override(argument: str) -> Node:
     for key in reversed(keys):
         node = Node({key: node}, origin)
     return node
+
+
+def _check_name(argument: str, name: str) -> None:
+    """Refuse keys in the spelling of other tools."""
+    problem = ""
+    if name.endswith(("+", "-", ":")) or name.startswith(("+", "~")):
+        problem = "an override only sets values: write key=value; a list is given as a whole, or "
+        problem += "entry by entry as in sampling.0.temperature=0.5"
+    elif re.search(r"(^|\.)-\d+(\.|$)", name):
+        problem = "entries of a list count from 0, and there are no negative numbers"
+    elif "[" in name:
+        problem = f"write {name.replace('[', '.').replace(']', '')}=…"
+    if problem:
+        raise VlmkitError(f"{argument}: {name}: {problem}")
 
 
 def parse_path(name: str) -> KeyPath:

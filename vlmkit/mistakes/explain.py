@@ -78,7 +78,7 @@ def _follow(root: Schema, loc: Sequence[int | str]) -> Spot:
             path, schema = (*path, part), _resolve(root, schema["additionalProperties"])
         elif isinstance(part, int):
             path, schema = (*path, part), _resolve(root, _item_schema(schema, part))
-    return Spot(path, around, schema, says_null)
+    return Spot(path, around, schema, says_null, root)
 
 
 def _item_schema(schema: Schema, index: int) -> Schema:
