@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.words import sort_words
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.names.words import flag_words
 
@@ -19,13 +18,6 @@ _OWN_FLAGS = {
     "describe": ("json",),
     "schema": ("out",),
     "models": ("json",),
-}
-_REPEATABLE = ("--image", "--audio", "--stop", "--eos-tokens")
-_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
-_LIKE_AN_OVERRIDE = re.compile(r"[^\s/\\=:]+=")
-_MEDIA = {
-    "--image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic"),
-    "--audio": (".wav", ".mp3", ".flac", ".ogg", ".m4a"),
 }
 
 
@@ -117,57 +109,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
             raise VlmkitError(f"unexpected argument {rest[0]!r}")
         return args
     words = [*args.words, *rest]
-    args.overrides = [word for word in words if _is_override(word)]
-    configs = [word for word in words if not _is_override(word)]
-    strays = _stray_values(argv)
-    for word in configs:
-        if (problem := _no_config(word, strays.get(word))) is not None:
-            raise VlmkitError(problem)
-    if len(configs) > 1:
-        raise VlmkitError(
-            f"two configs given, {configs[0]!r} and {configs[1]!r}; one config can include others, "
-            f"and an override is written key=value"
-        )
-    args.config = configs[0] if configs else None
+    args.config, args.overrides = sort_words(words, argv)
     return args
-
-
-def _is_override(word: str) -> bool:
-    """Whether a word is meant as ``key=value``, well or badly written."""
-    if _OVERRIDE.match(word):
-        return True
-    return _LIKE_AN_OVERRIDE.match(word) is not None and not os.path.exists(word)
-
-
-def _stray_values(argv: Sequence[str]) -> dict[str, str]:
-    """Words behind the one value that a repeatable flag takes, and that flag."""
-    strays: dict[str, str] = {}
-    flag, num_values = "", 0
-    for word in argv:
-        if word.startswith("-") and word != "-":
-            name, equals, _ = word.partition("=")
-            flag, num_values = (name if name in _REPEATABLE else ""), len(equals)
-        elif flag:
-            num_values += 1
-            if num_values > 1:
-                strays[word] = flag
-    return strays
-
-
-def _no_config(word: str, flag: str | None) -> str | None:
-    """Say what a word that is no config was meant as; ``None`` where it may be one."""
-    ending = os.path.splitext(word.lower().partition("?")[0])[1]
-    media = next((name for name, endings in _MEDIA.items() if ending in endings), None)
-    if word.startswith("data:image/"):
-        media = "--image"
-    is_yaml = ending in (".yaml", ".yml") or os.path.exists(word)
-    if flag is not None and (media is not None or not is_yaml):
-        return f"{flag} takes one value: repeat it, as in {flag} A {flag} B (got {word:.60} too)"
-    if media is not None:
-        return f"{word:.60} is no config; give it as {media} {word:.60}"
-    if not is_yaml and any(character.isspace() for character in word):
-        return f"{word[:60]!r} is no config; a prompt is given as --prompt"
-    return None
 
 
 def _add_generate(commands: Any) -> None:

@@ -35,7 +35,7 @@ def kind_sections(schema: Schema) -> dict[str, str]:
         >>> kind_sections(json_schema(PipelineConfig))["beam"]
         'search'
     """
-    found = {}
+    found: dict[str, str] = {}
     for section, value in schema.get("properties", {}).items():
         for form in (value, value.get("items", {}), *value.get("anyOf", ())):
             for kind in form.get("discriminator", {}).get("mapping", {}):
