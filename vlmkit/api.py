@@ -16,6 +16,7 @@ from vlmkit.engine import (
     collect,
     effective_config,
     find_amateur,
+    note_dropped,
     prepare_inputs,
     run_rows,
     to_result,
@@ -208,7 +209,7 @@ def stream_pipeline(
     spec = build_row(model, processor, request, inputs, pipeline, amateur=amateur, trace=trace)
     effective = effective_config(model, processor, pipeline)
     steps = run_rows(model, [spec], pipeline)
-    return (to_result(step, effective) for step in steps)
+    return (note_dropped(to_result(step, effective), pipeline.cache) for step in steps)
 
 
 def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:

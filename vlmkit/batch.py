@@ -23,6 +23,7 @@ from vlmkit.engine import (
     collect_rows,
     effective_config,
     find_amateur,
+    note_dropped,
     prepare_inputs,
     run_rows,
 )
@@ -197,7 +198,7 @@ def _run_batch(
             if (key := pipeline.model_dump_json()) not in effective:
                 effective[key] = effective_config(model, processor, pipeline)
             result.effective = copy.deepcopy(effective[key])
-            results[place] = result
+            results[place] = note_dropped(result, pipeline.cache)
             clock.prompts.append(last_step.timing.seconds)
     ordered = [results[place] for place in range(len(rows))]
     stats = _stats(ordered, time.perf_counter() - started, clock)

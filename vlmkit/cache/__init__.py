@@ -9,6 +9,7 @@ from vlmkit.cache.build import (
     cache_num_bytes,
     describe_cache,
     join_rows,
+    num_dropped,
     select_rows,
 )
 from vlmkit.cache.dense import DenseConfig, dense
@@ -25,6 +26,7 @@ __all__ = [
     "dense",
     "describe_cache",
     "join_rows",
+    "num_dropped",
     "rotating",
     "select_rows",
 ]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def run_generate(args: argparse.Namespace) -> None:
     """Check the config, load the model, and write the answer to stdout."""
+    if args.logprobs and not args.json:
+        raise VlmkitError("--logprobs prints with --json only: add --json")
     require_mlx()
     from vlmkit.config.run import load_run
 

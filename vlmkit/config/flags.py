@@ -27,7 +27,8 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
         defaults: every default of a run.
 
     Raises:
-        VlmkitError: a value out of range; a sampling flag whose stage the file's chain lacks.
+        VlmkitError: a value out of range; a sampling flag whose stage the file's chain lacks; a
+            flag that would do nothing without another.
     """
     params = {name: value for name, value in given.items() if name in GenerationParams.model_fields}
     try:
@@ -39,6 +40,11 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
         raise VlmkitError(f"{_flag(name)}: {error}") from None
     tree = merge_all([defaults, to_node(pipeline, DEFAULT), file])
     cache_flags = sorted(CACHE_FLAGS & params.keys())
+    if "kv_group_size" in cache_flags and "kv_bits" not in cache_flags:
+        raise VlmkitError(
+            "--kv-group-size: the cache is quantized with --kv-bits only: add it, or override "
+            f"cache.group_size={params['kv_group_size']}"
+        )
     if cache_flags:
         origin = Origin(" ".join(_flag(name) for name in cache_flags))
         tree = replace_at(tree, ("cache",), to_node(pipeline["cache"], origin))
@@ -80,6 +86,8 @@ def _set_in_stage(tree: Node, name: str, value: Any, *, is_own: bool) -> Node:
         path = (place.section, found[0])
         field = Node({place.field: to_node(value, origin)}, stages[found[0]].origin)
         return replace_at(tree, path, merge(stages[found[0]], field))
+    if not found and not is_own and name == "repetition_context_size":
+        raise VlmkitError(f"{_flag(name)}: no penalty looks back: add --repetition-penalty R")
     if not found and not is_own:
         return tree  # the parameter's value means "off": no stage was made for it
     if not found and place.section == "stopping":

@@ -1,6 +1,6 @@
 """The engine: rows, the decode loop, and how a pipeline config becomes both."""
 
-from vlmkit.engine.collect import collect, collect_rows, to_result
+from vlmkit.engine.collect import collect, collect_rows, note_dropped, to_result
 from vlmkit.engine.contrasting import Amateur, find_amateur
 from vlmkit.engine.request import Request, prepare_inputs
 from vlmkit.engine.run import build_row, check_pipeline, effective_config, run_rows
@@ -14,6 +14,7 @@ __all__ = [
     "collect_rows",
     "effective_config",
     "find_amateur",
+    "note_dropped",
     "prepare_inputs",
     "run_rows",
     "to_result",

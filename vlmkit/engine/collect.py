@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from vlmkit.cache import CacheConfig, num_dropped
 from vlmkit.engine.rows import Step
 from vlmkit.results import GenerationResult
 
@@ -42,6 +43,17 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
         result.alternatives = [_hypothesis(*one) for one in step.hypotheses[1:]]
     if (logits := step.logits) is not None:
         result.logprobs = lambda: normalised_logprobs(logits)  # type: ignore[assignment]
+    return result
+
+
+def note_dropped(result: GenerationResult, cache: CacheConfig) -> GenerationResult:
+    """Say in ``effective["cache"]`` how many prompt tokens the cache has dropped by now."""
+    if result.effective is not None:
+        # The last token drawn has not gone through the model yet.
+        num_tokens = result.prompt_tokens + max(result.generation_tokens - 1, 0)
+        dropped = num_dropped(cache, result.prompt_tokens, num_tokens)
+        noted = {**result.effective["cache"], "dropped_prompt_tokens": dropped}
+        result.effective = {**result.effective, "cache": noted}
     return result
 
 
