@@ -28,7 +28,11 @@ class StageConfig(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    def __init__(self, /, **values: Any) -> None:
+    def __init__(self, /, *unnamed: Any, **values: Any) -> None:
+        if unnamed:
+            name, fields = type(self).__name__, [k for k in type(self).model_fields if k != "kind"]
+            example = f", as in {name}({fields[0]}=…)" if fields else ""
+            raise VlmkitError(f"{name}: values are given by name{example}")
         try:
             super().__init__(**values)
         except ValidationError as error:

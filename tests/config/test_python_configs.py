@@ -92,6 +92,13 @@ def test_a_stage_that_is_made_first_names_itself() -> None:
         PipelineConfig(sampling=[TopP(p=2)])
 
 
+def test_values_without_a_name() -> None:
+    with pytest.raises(VlmkitError, match=r"^TopP: values are given by name, as in TopP\(p=…\)$"):
+        TopP(0.9)  # type: ignore[misc]
+    with pytest.raises(VlmkitError, match=r"^Greedy: values are given by name$"):
+        Greedy({})  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("name", ["sampling", "stopping"])
 def test_a_stage_that_stands_alone(name: str) -> None:
     message = rf"^PipelineConfig: {name}: must be a list: put Greedy in brackets$"

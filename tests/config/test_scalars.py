@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vlmkit.cli.main import main
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.run import load_run
 from vlmkit.config.tree import to_plain
+from vlmkit.config.yaml import parse_overrides
 from vlmkit.errors import VlmkitError
 
 OCTAL = "YAML 1.1 counts 010 in base 8, as 8; write 10 or 8, or '010' in quotes for text"
@@ -97,6 +101,29 @@ def test_what_is_read_as_it_is_meant(text: str, value: Any) -> None:
 
 def test_eight_with_a_zero_is_eight_where_a_number_is_wanted() -> None:
     assert load_run(overrides=["seed=08"]).config.seed == 8
+
+
+PIECES = [
+    *("!!int ", "!!float ", "!!bool ", "!!str ", "!!binary ", "!!timestamp ", "!!null ", "!!set "),
+    *("<<: ", "&a ", "*a", "? ", "- ", "a: ", "kind: ", "{", "}", "[", "]", "'", '"', "| ", "\\"),
+    *("0b", "0x", "0o", ".inf", ".nan", "1:30", "010", "_", "e", "\n", "  ", "---", "%YAML 1.2\n"),
+]
+
+
+def said_of(read: Callable[[], Any]) -> str:
+    try:
+        read()
+    except VlmkitError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=300)
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=9))
+def test_any_text_is_a_tree_or_one_line(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    assert "\n" not in said_of(lambda: parse_yaml(text, "f"))
+    assert "\n" not in said_of(lambda: parse_overrides([f"seed={text}"]))
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,9 @@ def _include_entries(include: Node | None) -> list[Node]:
     return entries
 
 
-def _parse_override(argument: str) -> Node:
-    name, equals, text = argument.partition("=")
+def _parse_override(given: str) -> Node:
+    argument = given if given.isprintable() else " ".join(given.split())  # for messages
+    name, equals, text = given.partition("=")
     _check_name(argument, name.strip())
     keys = parse_path(name)
     if not equals or not keys:

@@ -75,7 +75,7 @@ _STAGES: Mapping[Place, str] = {
     Place("sampling", "dynamic_temperature", "max_temperature"): "dynatemp_high",
     Place("sampling", "dynamic_temperature", "exponent"): "dynatemp_exponent",
     Place("sampling", "quadratic", "factor"): "smoothing_factor",
-    Place("sampling", "no_repeat_ngram", "n"): "no_repeat_ngram_size",
+    Place("sampling", "no_repeat_ngram", "n"): "no_repeat_ngram_size no_repeat_n_gram",
     Place("sampling", "suppress_tokens", "token_ids"): "bad_words_ids bad_words suppress_tokens",
     Place("sampling", "allowed_tokens", "token_ids"): "allowed_token_ids",
     Place("sampling", "min_new_tokens", "num_tokens"): "min_tokens min_new_tokens min_length",

@@ -5,6 +5,7 @@ Each function returns ``None`` for a name that no table has; then a misspelling 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from vlmkit.names.places import LISTS, OTHER_FIELDS, RUN_FIELDS, SECTIONS, STAGE_FIELDS, Place
@@ -100,7 +101,12 @@ def kind_words(name: str, known: Collection[str]) -> str | None:
 
     >>> kind_words("nucleus", ["top_p"]), kind_words("num_beams", ["top_p"])
     ('write kind: top_p', 'write search: {kind: beam, num_beams: …}')
+    >>> kind_words("TopPLogitsWarper", ["top_p"])
+    'write kind: top_p'
     """
+    name = _of_class(name)
+    if name in known:
+        return f"write kind: {name}"
     target = _target(name)
     if isinstance(target, Words):
         return target.text
@@ -139,6 +145,12 @@ def _target(name: str) -> Target | None:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
+
+
+def _of_class(name: str) -> str:
+    """The name in snake case of a class that is a processor, a criterion or a config somewhere."""
+    stem = re.sub(r"(Logits(Warper|Processor)|Sampler|Criteria|Config)$", "", name)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", stem).lower()
 
 
 def _entry(place: Place) -> str:
