@@ -20,6 +20,8 @@ PACKAGE = ROOT / "vlmkit"
 # packages of one layer never import each other, so no stage knows another.
 LAYERS = (
     {"errors"},
+    {"names"},
+    {"mistakes"},
     {"inputs", "configbase", "backend", "results", "random"},
     {
         "interface",

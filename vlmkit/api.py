@@ -229,14 +229,13 @@ def stream_pipeline(
     mx.reset_peak_memory()
     work = check_requests(model, processor, [(request, pipeline)], trace=trace)
     options = RunOptions(trace=trace, prompt_cache=prompt_cache)
-    steps, effective = run_request(model, processor, work[0], options, amateur=amateur)
-    return _results(steps, effective)
+    return _results(run_request(model, processor, work[0], options, amateur=amateur))
 
 
 def _results(
-    steps: Iterator[Step], effective: dict[str, Any]
+    steps: Iterator[tuple[Step, dict[str, Any]]],
 ) -> Generator[GenerationResult, None, None]:
-    for step in steps:
+    for step, effective in steps:
         if step.finish is not None and step.finish.error is not None:
             raise step.finish.error
         yield to_result(step, effective)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vlmkit.cache import CacheConfig, DenseConfig
 from vlmkit.configbase import Int, StageConfig
@@ -66,6 +66,14 @@ class PipelineConfig(StageConfig):
         if isinstance(values, dict) and values.get("search") and "sampling" not in values:
             return {**values, "sampling": ()}
         return values
+
+    @field_validator("sampling", "stopping", mode="before")
+    @classmethod
+    def _no_lone_stage(cls, value: Any) -> Any:
+        # pydantic would take a config for the list of its own fields
+        if isinstance(value, StageConfig):
+            raise ValueError(f"must be a list: put {type(value).__name__} in brackets")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

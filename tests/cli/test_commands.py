@@ -51,6 +51,9 @@ def test_the_prompt_can_come_from_standard_input(
     piped = command("generate", "--prompt", "-", "--max-tokens", "4", "--image", str(PICTURE))
     given = command("generate", "configs/runs/shapes_answer.yaml", "--max-tokens", "4")
     assert (piped.code, piped.stdout) == (0, given.stdout)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    message = "vlmkit: error: --prompt: prompt: standard input is empty; write what to ask\n"
+    assert command("generate", "--prompt", "-") == (2, "", message)
 
 
 def test_describe_says_where_values_come_from(command: Command) -> None:
@@ -80,6 +83,9 @@ def test_no_command_prints_help(command: Command) -> None:
     ("argv", "message"),
     [
         (["generate"], "no prompt: give --prompt TEXT"),
+        (["generate", "--prompt", ""], "--prompt: prompt: the text is empty; write what to ask"),
+        (["trace", "prompt="], "prompt=: prompt: must be text, got None"),
+        (["trace", "prompt=''"], "prompt='': prompt: the text is empty"),
         (
             ["generate", "--prompt", "x", "--temperature", "-1"],
             "--temperature: temperature must be at",
@@ -87,6 +93,11 @@ def test_no_command_prints_help(command: Command) -> None:
         (["generate", "--prompt", "x", "--model", "no/such/folder"], "no/such/folder"),
         (["generate", "--prompt", "x", "--image", "none.png"], "--image: images.0: image none.png"),
         (["generate", "--prompt", "x", "--audio", "none.wav"], "audio"),
+        (["generate", "--prompt", "x", "--logprobs"], "--logprobs prints with --json only"),
+        (["generate", "--prompt", "x", "--logprobs", "--no-stream"], "--logprobs prints with"),
+        (["describe", "--kv-group-size", "32"], "--kv-group-size: the cache is quantized with --"),
+        (["describe", "--kv-group-size", "32", "--max-kv-size", "9"], "with --kv-bits only"),
+        (["describe", "--repetition-context-size", "9"], "no penalty looks back: add --repetition"),
         (["generate", "include=a.yaml"], "include=a.yaml: include: is for files"),
         (["generate", "absent.yaml"], "absent.yaml: no such config file"),
         (["describe", "seed=x"], "seed=x: seed: must be a whole number"),

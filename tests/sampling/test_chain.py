@@ -217,7 +217,7 @@ def test_a_bias_outside_the_vocabulary(token_id):
     stage = build_stage(LogitBias(bias={token_id: 1.0}))
     with pytest.raises(VlmkitError, match=f"{token_id}.*0 to 23"):
         stage.init([[]], VOCAB_SIZE)
-    with pytest.raises(ValidationError):
+    with pytest.raises(VlmkitError):
         LogitBias(bias={-1: 1.0})
 
 

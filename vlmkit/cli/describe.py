@@ -19,7 +19,12 @@ def run_describe(args: argparse.Namespace) -> None:
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
-    run = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
+    run = load_run(
+        args.config,
+        overrides=args.overrides,
+        flags=given_flags(args),
+        trust_code=args.trust_code,
+    )
     settings = describe_run(run)
     notes = describe_checkpoint(run.config.model)
     if args.json:

@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser()
         args = parse(parser, sys.argv[1:] if argv is None else argv)
-        with _warnings_on_one_line():
-            _run(args, parser)
+        try:
+            with _warnings_on_one_line():
+                _run(args, parser)
+        except SystemExit as error:  # a stage's own code; nothing here leaves that way
+            raise VlmkitError(f"code of a stage ended the run: SystemExit: {error}") from error
         sys.stdout.flush()
     except VlmkitError as error:
         print(f"vlmkit: error: {_one_line(str(error))}", file=sys.stderr)

@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     from vlmkit.results import GenerationResult
 
 
-def read_question(config: RunConfig) -> str:
+def read_question(run: ResolvedRun) -> str:
     """The prompt as it was given; ``-`` reads standard input. Empty where messages are given.
 
     Raises:
-        VlmkitError: there is none.
+        VlmkitError: there is none, or it is empty.
     """
-    question = _read_stdin() if config.prompt == "-" else config.prompt
-    if not question and not config.messages:
+    from vlmkit.config.tree import DEFAULT
+    from vlmkit.config.validate import nearest_origin
+
+    prompt = run.config.prompt
+    question = _read_stdin() if prompt == "-" else prompt
+    if question or run.config.messages:
+        return question
+    origin = nearest_origin(run.tree, ("prompt",))
+    if origin == DEFAULT:
         raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
-    return question
+    what = "standard input" if prompt == "-" else "the text"
+    raise VlmkitError(f"{origin}: prompt: {what} is empty; write what to ask")
 
 
 def _read_stdin() -> str:
@@ -62,9 +70,38 @@ def start_run(
 
     def checked() -> Iterator[GenerationResult]:
         with located(run.tree):
-            yield from results
+            yield from _with_warning(results)
 
     return loaded, checked()
+
+
+def _with_warning(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
+    """Warn once of dropped prompt tokens: before the text, or after it if the text did it."""
+    first = last = None
+    for last in results:
+        if first is None:
+            first = last
+            _warn_dropped(first)
+        yield last
+    if first is not None and last is not None and not _num_dropped(first):
+        if _num_dropped(last) and sys.stdout.isatty() and sys.stderr.isatty():
+            print(file=sys.stderr)  # the text has not ended its line
+        _warn_dropped(last)
+
+
+def _num_dropped(result: GenerationResult) -> int:
+    cache = (result.effective or {}).get("cache", {})
+    num: int = cache.get("dropped_prompt_tokens", 0)
+    return num
+
+
+def _warn_dropped(result: GenerationResult) -> None:
+    if num := _num_dropped(result):
+        print(
+            f"vlmkit: warning: the KV cache dropped {num} of {result.prompt_tokens} prompt tokens; "
+            "a larger cache.max_size (--max-kv-size) keeps them",
+            file=sys.stderr,
+        )
 
 
 def load_request(config: RunConfig, question: str) -> LoadedRun:

@@ -60,6 +60,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
         given = [word for word in (args.config, *args.overrides) if word is not None]
         given += ["--" + name.replace("_", "-") for name in given_flags(args)]
         given += ["--out"] if args.out is not None else []
+        given += ["--trust-code"] if args.trust_code else []
         if given:
             raise VlmkitError(f"--from shows a saved run as it was: leave out {given[0]!r}")
 
@@ -103,9 +104,14 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
     from vlmkit.processors.literal import unmark
     from vlmkit.trace.recording import trace_records
 
-    resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
+    resolved = load_run(
+        args.config,
+        overrides=args.overrides,
+        flags=given_flags(args),
+        trust_code=args.trust_code,
+    )
     config = resolved.config
-    run, results = start_run(resolved, read_question(config), trace=True)
+    run, results = start_run(resolved, read_question(resolved), trace=True)
     records = trace_records(
         results,
         model=config.model,

@@ -20,7 +20,7 @@ def located(tree: Node, otherwise: KeyPath = ()) -> Iterator[None]:
         otherwise: the key of every other error; none by default.
 
     Example:
-        >>> from vlmkit.config.yaml import parse_yaml
+        >>> from vlmkit.config.document import parse_yaml
         >>> tree = parse_yaml("seed: 1\\ncontrast: {kind: dola}", "run.yaml")
         >>> with located(tree):
         ...     raise VlmkitError("dola: there is no layer 99")

@@ -17,6 +17,7 @@ from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_no
 from vlmkit.config.validate import validate
 from vlmkit.config.yaml import load_yaml, parse_overrides
 from vlmkit.configbase import StageConfig
+from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig, check_clock
 
 
@@ -86,6 +87,7 @@ def load_run(
     *,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> ResolvedRun:
     """Merge defaults, a YAML file, flags and overrides, later ones winning, and validate.
 
@@ -94,25 +96,30 @@ def load_run(
         overrides: ``a.b=c`` strings; values are YAML, numbers in a key are list indices.
         flags: fields of :class:`RunConfig` or generation parameters by name, as given on the
             command line; ``None`` values count as not given.
+        trust_code: let ``kind: external`` name any ``module:function``, which is imported and
+            called. Off by default: files are passed around, and to open one runs no code. Entry
+            points of installed packages need no trust.
 
     Raises:
         VlmkitError: names the file and line, the key, and what would work; also for an external
-            stage whose factory can't be found or refuses its arguments, and for a criterion that
-            looks at the clock in a run that is to be reproducible, and for messages that cannot be
-            continued.
+            stage that is code without trust, or whose factory can't be found or refuses its
+            arguments, for a criterion that looks at the clock in a run that is to be reproducible,
+            and for messages that cannot be continued.
 
     Example:
         >>> run = load_run(overrides=["seed=3", "sampling=[{kind: temperature, temperature: 0.7}]"])
         >>> run.config.seed, run.config.sampling[0].temperature
         (3, 0.7)
     """
+    if not isinstance(trust_code, bool):
+        raise VlmkitError(f"trust_code must be True or False, got {trust_code!r}")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
     tree = apply_flags(_resolve_paths(file), given, default_tree())
     tree = merge_all([tree, parse_overrides(overrides)])
     tree = _free_chain_for_search(tree)
     config = validate(RunConfig, tree)
-    check_external(config, tree)
+    check_external(config, tree, trust_code=trust_code)
     with located(tree):
         check_clock(config)
         check_conversation(config)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vlmkit.config.jsonschema import json_schema
 from vlmkit.config.run import RunConfig
 from vlmkit.config.yaml import INCLUDE
+from vlmkit.mistakes.jsonschema import json_schema
 
 
 def run_schema() -> dict[str, Any]:

@@ -1,24 +1,23 @@
 """YAML files and ``a.b=c`` overrides as trees with origins.
 
 YAML 1.1 is what PyYAML reads: ``1e-3`` arrives as text and becomes a number where one is wanted;
-``off`` and ``no`` arrive as booleans and are refused where a number or text is wanted.
+``off`` and ``no`` arrive as booleans and are refused where a number or text is wanted; numbers in
+base 8 and 60 are refused, and dates are text (`vlmkit.config.scalars`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from vlmkit.config.tree import Key, KeyPath, Node, Origin, merge_all, to_plain
+from vlmkit.config.document import parse_yaml
+from vlmkit.config.tree import KeyPath, Node, Origin, merge_all, to_plain
 from vlmkit.errors import VlmkitError
 
 INCLUDE = "include"
-_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Node:
@@ -81,11 +80,15 @@ def _read_text(path: Path, where: str) -> str:
         hint = f"; {path.parent} has {', '.join(near)}" if near else ""
         raise VlmkitError(f"{where}{path}: no such config file{hint}") from None
     except IsADirectoryError:
-        raise VlmkitError(f"{where}{path}: is a folder; a config is a YAML file") from None
+        is_model = (path / "config.json").exists()
+        hint = "; a checkpoint is given as model, or --model" if is_model else ""
+        raise VlmkitError(f"{where}{path}: is a folder; a config is a YAML file{hint}") from None
     except OSError as error:
         raise VlmkitError(f"{where}{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise VlmkitError(f"{where}{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise VlmkitError(
+            f"{where}{path}: cannot be read as a config: it is no text in UTF-8"
+        ) from None
 
 
 def _likeness(file: Path, other: Path) -> float:
@@ -102,77 +105,10 @@ def _include_entries(include: Node | None) -> list[Node]:
     return entries
 
 
-def parse_yaml(text: str, source: str) -> Node:
-    """Parse one YAML document; every value remembers its line.
-
-    Raises:
-        VlmkitError: no valid YAML, or a key given twice in one mapping.
-    """
-    try:
-        loader = yaml.SafeLoader(text)
-    except yaml.reader.ReaderError as error:
-        number = text.count("\n", 0, error.position) + 1
-        raise VlmkitError(
-            f"{source}:{number}: not valid YAML: it holds the character U+{error.character:04X}"
-        ) from None
-    try:
-        root = loader.get_single_node()
-        if root is None:
-            return Node(None, Origin(source, 1, is_file=True))
-        return _convert(loader, root, source, ())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise VlmkitError(f"{source}{line}: not valid YAML: {problem}") from None
-    finally:
-        loader.dispose()
-
-
-def _convert(
-    loader: yaml.SafeLoader, node: yaml.Node, source: str, parents: tuple[yaml.Node, ...]
-) -> Node:
-    origin = Origin(source, node.start_mark.line + 1, is_file=True)
-    if any(node is parent for parent in parents):
-        raise VlmkitError(f"{origin}: an alias that contains itself")
-    inside = (*parents, node)
-    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-        raise VlmkitError(f"{origin}: not valid YAML here: the tag {node.tag}")
-    if isinstance(node, yaml.MappingNode):
-        _check_keys(loader, node, source)
-        loader.flatten_mapping(node)  # resolves `<<: *alias`
-        items: dict[Key, Node] = {}
-        for key, value in node.value:
-            items[loader.construct_object(key)] = _convert(loader, value, source, inside)
-        return Node(items, origin)
-    if isinstance(node, yaml.SequenceNode):
-        return Node([_convert(loader, item, source, inside) for item in node.value], origin)
-    return Node(loader.construct_object(node), origin)
-
-
-def _check_keys(loader: yaml.SafeLoader, node: yaml.MappingNode, source: str) -> None:
-    first_line: dict[Any, int] = {}
-    for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if key.tag == "tag:yaml.org,2002:merge":
-            continue
-        name = loader.construct_object(key) if isinstance(key, yaml.ScalarNode) else None
-        if isinstance(name, bool) or not isinstance(name, (str, int)):
-            raise VlmkitError(
-                f"{source}:{line}: key {key.value!r} is no text; YAML reads off, no, yes and on "
-                f"as booleans: put it in quotes"
-                if isinstance(name, bool)
-                else f"{source}:{line}: a key must be text or a whole number"
-            )
-        if name in first_line:
-            raise VlmkitError(
-                f"{source}:{line}: key {name!r} is given twice (first in line {first_line[name]})"
-            )
-        first_line[name] = line
-
-
-def _parse_override(argument: str) -> Node:
-    name, equals, text = argument.partition("=")
+def _parse_override(given: str) -> Node:
+    argument = given if given.isprintable() else " ".join(given.split())  # for messages
+    name, equals, text = given.partition("=")
+    _check_name(argument, name.strip())
     keys = parse_path(name)
     if not equals or not keys:
         raise VlmkitError(
@@ -184,10 +120,24 @@ def _parse_override(argument: str) -> Node:
             f"{argument}: include: is for files; write one that includes what you need"
         )
     origin = Origin(argument)
-    node = _with_origin(parse_yaml(text, argument), origin)
+    node = _with_origin(parse_yaml(text, argument, key=keys), origin)
     for key in reversed(keys):
         node = Node({key: node}, origin)
     return node
+
+
+def _check_name(argument: str, name: str) -> None:
+    """Refuse keys in the spelling of other tools."""
+    problem = ""
+    if name.endswith(("+", "-", ":")) or name.startswith(("+", "~")):
+        problem = "an override only sets values: write key=value; a list is given as a whole, or "
+        problem += "entry by entry as in sampling.0.temperature=0.5"
+    elif re.search(r"(^|\.)-\d+(\.|$)", name):
+        problem = "entries of a list count from 0, and there are no negative numbers"
+    elif "[" in name:
+        problem = f"write {name.replace('[', '.').replace(']', '')}=…"
+    if problem:
+        raise VlmkitError(f"{argument}: {name}: {problem}")
 
 
 def parse_path(name: str) -> KeyPath:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
-from vlmkit.cache import CacheConfig, build_cache
+from vlmkit.cache import CacheConfig, build_cache, num_dropped
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
 from vlmkit.engine.loop import LoopOptions, decode_rows
@@ -110,7 +110,11 @@ def run_requests(
         times = [] if prepared_s is None else prepared_s
         specs = _specs(method, processor, work, places, second, options, effective, times)
         for step in run_specs(method, specs, pipeline, options, prompt_cache):
-            yield step, effective.pop(step.row) if step.finish is not None else None
+            if step.finish is None:
+                yield step, None
+            else:
+                cache = work[step.row].resolved.pipeline.cache
+                yield step, _with_dropped(effective.pop(step.row), cache, step)
 
 
 def run_request(
@@ -120,8 +124,8 @@ def run_request(
     options: RunOptions,
     *,
     amateur: Amateur | None = None,
-) -> tuple[Iterator[Step], dict[str, Any]]:
-    """Prepare one request at once; return its steps, of which none is computed yet, and what runs.
+) -> Iterator[tuple[Step, dict[str, Any]]]:
+    """Prepare one request at once; return its steps, of which none is computed yet.
 
     Args:
         model: the model's functions.
@@ -129,6 +133,9 @@ def run_request(
         work: from :func:`check_requests`.
         options: ``batch_size`` and ``group_by_shape`` have no effect.
         amateur: the second model of contrastive decoding; None: loaded from its path.
+
+    Returns:
+        Each step, with what really runs.
     """
     pipeline = work.resolved.pipeline
     inputs = prepare_inputs(model, processor, work.request, pipeline)
@@ -137,7 +144,8 @@ def run_request(
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     steps = run_specs(method, [spec], pipeline, options, cache)
-    return steps, describe_run(work.resolved, spec)
+    effective = describe_run(work.resolved, spec)
+    return ((step, _with_dropped(effective, pipeline.cache, step)) for step in steps)
 
 
 def _amateur(
@@ -254,6 +262,14 @@ def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
 def describe_run(resolved: Resolved, spec: RowSpec) -> dict[str, Any]:
     """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
     return {**copy.deepcopy(resolved.effective), "token_limit": spec.token_limit}
+
+
+def _with_dropped(effective: dict[str, Any], cache: CacheConfig, step: Step) -> dict[str, Any]:
+    """Say in ``effective["cache"]`` how many prompt tokens the cache has dropped by this step."""
+    # The last token drawn has not gone through the model yet.
+    num_tokens = step.num_prompt_tokens + max(step.num_tokens - 1, 0)
+    dropped = num_dropped(cache, step.num_prompt_tokens, num_tokens)
+    return {**effective, "cache": {**effective["cache"], "dropped_prompt_tokens": dropped}}
 
 
 def run_specs(

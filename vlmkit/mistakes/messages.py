@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from vlmkit.config.jsonschema import BOUNDS, Schema
-from vlmkit.config.tree import KeyPath
 from vlmkit.errors import nearest
+from vlmkit.mistakes.jsonschema import BOUNDS, Schema, kind_sections
+from vlmkit.names.words import key_words, kind_words, off_words
+
+KeyPath = tuple[str | int, ...]
 
 
 class Spot(NamedTuple):
@@ -19,6 +21,7 @@ class Spot(NamedTuple):
     around: Schema  # of the innermost mapping with fixed keys
     schema: Schema  # of the value itself; empty for an unknown key
     says_null: bool = False  # the value's description says what null means
+    root: Schema | None = None  # of the whole config
 
 
 def write_message(details: ErrorDetails, spot: Spot) -> str:
@@ -35,12 +38,24 @@ def write_message(details: ErrorDetails, spot: Spot) -> str:
     """
     if len(spot.schema.get("anyOf", ())) > 1 and details["type"] != "value_error":
         return _forms_message(details, spot)
-    return _MESSAGES.get(details["type"], _value_message)(details, spot)
+    message = _MESSAGES.get(details["type"], _value_message)(details, spot)
+    off = off_words(_kind(spot), str(spot.path[-1]) if spot.path else "", details["input"])
+    return message if off is None else f"{message}; {off}"
+
+
+def _kind(spot: Spot) -> str:
+    """The kind of the stage that a mistake is in, or an empty text."""
+    return str(spot.around.get("properties", {}).get("kind", {}).get("const", ""))
 
 
 def _unknown_key(details: ErrorDetails, spot: Spot) -> str:
     known = list(spot.around.get("properties", {}))
     name = str(details["loc"][-1])
+    words = key_words(name, known, _kind(spot) or None)
+    if words is None and (section := kind_sections(spot.root or {}).get(name)) is not None:
+        words = f"write it as a kind of {section}"
+    if words is not None:
+        return f"unknown key: {words}"
     return f"unknown key{nearest(name, known)} (known here: {', '.join(known)})"
 
 
@@ -53,6 +68,11 @@ def _unknown_kind(details: ErrorDetails, spot: Spot) -> str:
     context = details.get("ctx", {})
     known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
     tag = str(context["tag"])
+    words = kind_words(tag, known)
+    if words is None and (section := kind_sections(spot.root or {}).get(tag)) is not None:
+        words = f"it stands in {section}"
+    if words is not None:
+        return f"unknown kind {tag!r}: {words}"
     return f"unknown kind {tag!r}{nearest(tag, known)} (one of {', '.join(known)})"
 
 
@@ -155,7 +175,7 @@ def _alternatives(expected: str) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 

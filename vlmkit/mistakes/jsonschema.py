@@ -24,6 +24,25 @@ def json_schema(model: type[BaseModel]) -> Schema:
     return schema
 
 
+def kind_sections(schema: Schema) -> dict[str, str]:
+    """The section that each kind of stage stands in.
+
+    Args:
+        schema: of a config with sections, as made by `json_schema`.
+
+    Example:
+        >>> from vlmkit.pipeline import PipelineConfig
+        >>> kind_sections(json_schema(PipelineConfig))["beam"]
+        'search'
+    """
+    found: dict[str, str] = {}
+    for section, value in schema.get("properties", {}).items():
+        for form in (value, value.get("items", {}), *value.get("anyOf", ())):
+            for kind in form.get("discriminator", {}).get("mapping", {}):
+                found.setdefault(kind, section)
+    return found
+
+
 def _standard(part: Any) -> Any:
     if isinstance(part, list):
         return [_standard(item) for item in part]
