@@ -21,7 +21,7 @@ PACKAGE = ROOT / "vlmkit"
 LAYERS = (
     {"errors"},
     {"types", "configbase", "backend", "results", "random"},
-    {"external", "numerics", "sequences", "vocabulary"},
+    {"external", "numerics", "packaged", "sequences", "vocabulary"},
     {
         "cache",
         "contrast",

@@ -74,6 +74,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.models import run_models
 
             run_models(args)
+        case "configs":
+            from vlmkit.cli.configs import run_configs
+
+            run_configs(args)
         case _:
             parser.print_help()
 
