@@ -100,6 +100,8 @@ def test_the_installed_package_is_not_the_checkout(programs: Path, tmp_path: Pat
         ("describe run.yaml", "transformers.yaml:14"),
         ("generate vlmkit:runs/shapes_thinking.yaml", "</think>3"),
         ("generate --prompt Count. --image vlmkit:shapes/samples/count_all.png", "4"),
+        ("stages top_p", "example: vlmkit:sampling/nucleus.yaml"),
+        ("completion bash", "complete -F _vlmkit vlmkit"),
         ("trace vlmkit:runs/shapes_answer.yaml", "entropy"),
     ],
 )

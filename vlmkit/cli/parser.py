@@ -19,6 +19,8 @@ _OWN_FLAGS = {
     "schema": ("out",),
     "models": ("json",),
     "configs": (),
+    "stages": ("names",),
+    "completion": (),
 }
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 
