@@ -27,6 +27,7 @@ LAYERS = (
         "interface",
         "external",
         "numerics",
+        "packaged",
         "sequences",
         "vocabulary",
         "checkpoint_json",

@@ -162,7 +162,7 @@ MISTAKES = {
         "did you mean 'include'?",
         6,
     ),
-    "unknown kind": ("- {kind: stop_sequence}", "unknown kind 'stop_sequence'; did you mean", 6),
+    "unknown kind": ("- {kind: stop_sequence}", "'stop_sequence': write kind: stop_sequences", 6),
     "range": ("- {kind: max_tokens, max_tokens: -3}", "must be at least 0, got -3", 6),
     "no kind": ("- 7", "needs a mapping with a 'kind'", 6),
     "not a list": ("kind: eos", "must be a list", 6),

@@ -81,6 +81,18 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.models import run_models
 
             run_models(args)
+        case "configs":
+            from vlmkit.cli.configs import run_configs
+
+            run_configs(args)
+        case "stages":
+            from vlmkit.cli.stages import run_stages
+
+            run_stages(args)
+        case "completion":
+            from vlmkit.cli.completion import run_completion
+
+            run_completion(args, parser)
         case _:
             parser.print_help()
 

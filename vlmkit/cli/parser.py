@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.lookup import add_lookup_commands
 from vlmkit.cli.words import sort_words
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.names.words import flag_words
@@ -21,6 +22,9 @@ _OWN_FLAGS = {
     "describe": ("json",),
     "schema": ("out",),
     "models": ("json",),
+    "configs": (),
+    "stages": ("names",),
+    "completion": (),
 }
 
 
@@ -94,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_schema(commands)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
+    add_lookup_commands(commands)
     return parser
 
 
@@ -170,17 +175,16 @@ def _add_describe(commands: Any) -> None:
 
 def _add_schema(commands: Any) -> None:
     command = commands.add_parser(
-        "schema", help="write the JSON Schema of a run for editors", allow_abbrev=False
+        "schema", help="print the JSON Schema of a run for editors", allow_abbrev=False
     )
-    command.add_argument(
-        "--out", metavar="DIR", default="configs", help="folder of schema.json (configs); - prints"
-    )
+    command.add_argument("--out", metavar="DIR", help="write schema.json into this folder instead")
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "words", nargs="*", metavar="CONFIG key=value",
-        help="a YAML config, and overrides such as sampling.0.temperature=0.5",
+        help="a YAML config (vlmkit:PATH: one that 'vlmkit configs' lists), and overrides such as "
+        "sampling.0.temperature=0.5",
     )  # fmt: skip
     command.add_argument(
         "--trust-code",

@@ -18,6 +18,7 @@ from vlmkit.config.validate import validate
 from vlmkit.config.yaml import load_yaml, parse_overrides
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.packaged import PREFIX
 from vlmkit.pipeline import PipelineConfig, check_clock
 
 
@@ -92,7 +93,8 @@ def load_run(
     """Merge defaults, a YAML file, flags and overrides, later ones winning, and validate.
 
     Args:
-        path: a YAML file; ``None`` starts from the defaults.
+        path: a YAML file, or ``vlmkit:sampling/nucleus.yaml`` and its like for one that comes with
+            the package; ``None`` starts from the defaults.
         overrides: ``a.b=c`` strings; values are YAML, numbers in a key are list indices.
         flags: fields of :class:`RunConfig` or generation parameters by name, as given on the
             command line; ``None`` values count as not given.
@@ -159,7 +161,7 @@ def _resolve_path(node: Node, *, always: bool) -> Node:
     text = node.value
     if not isinstance(text, str) or not node.origin.is_file:
         return node
-    is_remote = "://" in text or text.startswith("data:")
+    is_remote = "://" in text or text.startswith(("data:", PREFIX))
     if is_remote or not (always or text.startswith(("./", "../"))):
         return node
     return node._replace(value=os.path.normpath(Path(node.origin.source).parent / text))

@@ -26,7 +26,8 @@ def run_schema() -> dict[str, Any]:
     schema["description"] = "A run, or a fragment of one that runs include."
     path = {"type": "string"}
     schema["properties"][INCLUDE] = {
-        "description": "files to start from, relative to this one; later ones win",
+        "description": "files to start from, relative to this one, or vlmkit:PATH for one that "
+        "comes with the package; later ones win",
         "anyOf": [path, {"type": "array", "items": path}],
     }
     return schema

@@ -16,6 +16,7 @@ from pathlib import Path
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.tree import KeyPath, Node, Origin, merge_all, to_plain
 from vlmkit.errors import VlmkitError
+from vlmkit.packaged import PREFIX, packaged_config
 
 INCLUDE = "include"
 
@@ -24,12 +25,14 @@ def load_yaml(path: str | os.PathLike[str]) -> Node:
     """Read a YAML mapping and what it includes.
 
     ``include: [a.yaml, b.yaml]`` names files relative to the including file; they are merged in
-    that order, and the including file's own keys win over them.
+    that order, and the including file's own keys win over them. Here as there,
+    ``vlmkit:sampling/nucleus.yaml`` is a config that travels with the package.
 
     Raises:
         VlmkitError: no such file, no valid YAML, a repeated key, no mapping, an include cycle.
     """
-    return _load(Path(path), (), None)
+    name = os.fspath(path)
+    return _load(packaged_config(name) if name.startswith(PREFIX) else Path(path), (), None)
 
 
 def parse_overrides(arguments: Sequence[str]) -> Node:
@@ -61,14 +64,19 @@ def _load(path: Path, including: tuple[Path, ...], named: Origin | None) -> Node
     own = dict(node.value)
     include = own.pop(INCLUDE, None)
     parts = [
-        _load(
-            Path(os.path.normpath(path.parent / entry.value)),
-            (*including, identity),
-            entry.origin,
-        )
+        _load(_included(entry, path.parent), (*including, identity), entry.origin)
         for entry in _include_entries(include)
     ]
     return merge_all([*parts, node._replace(value=own)])
+
+
+def _included(entry: Node, folder: Path) -> Path:
+    if not entry.value.startswith(PREFIX):
+        return Path(os.path.normpath(folder / entry.value))
+    try:
+        return packaged_config(entry.value)
+    except VlmkitError as error:
+        raise VlmkitError(f"{entry.origin}: include: {error}") from None
 
 
 def _read_text(path: Path, where: str) -> str:

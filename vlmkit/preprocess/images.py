@@ -15,11 +15,15 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
-"""A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image."""
+"""A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image.
+
+``vlmkit:shapes/samples/count_all.png`` and its like are pictures that travel with the package.
+"""
 
 ORIENTATION_TAG = 0x0112
 TRANSPOSE = {
@@ -115,6 +119,8 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     scheme = _scheme(source)
     if scheme == "data":
         return io.BytesIO(_data_uri(source, name))
+    if scheme == "vlmkit":
+        return _file(packaged_image(source), name)
     if scheme in ("http", "https"):
         from vlmkit.preprocess.fetch import fetch  # urllib.request is slow to import
 
