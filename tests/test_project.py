@@ -21,7 +21,7 @@ PACKAGE = ROOT / "vlmkit"
 LAYERS = (
     {"errors"},
     {"types", "configbase", "backend", "results", "random"},
-    {"external", "numerics", "sequences", "vocabulary", "checkpoint_json", "text_part"},
+    {"external", "numerics", "sequences", "vocabulary", "checkpoint_json", "section", "text_part"},
     {
         "cache",
         "contrast",

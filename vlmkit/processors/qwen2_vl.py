@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlmkit.checkpoint_json import Section, is_integer, is_number, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.rgb import to_rgb
+from vlmkit.section import Section, is_integer, is_number, shown
 from vlmkit.types import ImageGrid
 
 MAX_ASPECT_RATIO = 200

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmkit.checkpoint_json import Section, is_utf8, read_bytes, reason, shown
+from vlmkit.checkpoint_json import is_utf8, read_bytes, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import added_tokens
 from vlmkit.processors.token_bytes import token_bytes
+from vlmkit.section import Section, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
