@@ -99,7 +99,7 @@ def _untag_float(value: dict[str, Any]) -> Any:
     return _FLOATS[tag] if isinstance(tag, str) and tag in _FLOATS else value
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return what a library's exception says, on one line and not too long.
 
     Example:

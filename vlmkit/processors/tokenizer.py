@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 MAX_ID = 2**32 - 1
+_PANIC = "PanicException"  # of Rust; pyo3 makes it a BaseException
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,13 @@ def from_backend(backend: Backend) -> Tokenizer:
     """Wrap a tokenizer of the ``tokenizers`` library (which should not be changed afterwards)."""
 
     def encode_text(text: str) -> list[int]:
-        return list(backend.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(backend.encode(text, add_special_tokens=False).ids)
+        except Exception as error:  # the library raises plain Exception
+            raise VlmkitError(
+                f"tokenizer.json: it cannot encode {shown(text)} ({reason(error)}); take the one of"
+                " the original checkpoint"
+            ) from error
 
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
         return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
@@ -108,7 +115,9 @@ def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
     data = read_bytes(path)
     try:
         backend = Backend.from_buffer(data)
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:  # plain Exception, or a panic that is not even one
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
     backend.no_padding()
     backend.no_truncation()
