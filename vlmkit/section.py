@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from vlmkit.errors import VlmkitError
 
 MAX_SIZE = 2**31 - 1  # MLX counts dimensions in int32
+_MAX_NUMBER = 3.4e38  # of float32
 _MAX_SHOWN = 80
 
 
@@ -144,13 +144,10 @@ def is_integer(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Tell a finite number of JSON, one that a float can hold, from everything else."""
+    """Tell a number of JSON that float32 can hold from everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond the largest float
-        return False
+    return abs(value) <= _MAX_NUMBER  # false for nan
 
 
 def shown(value: object) -> str:
