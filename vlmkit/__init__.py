@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlmkit.api import generate, load, stream_generate
     from vlmkit.batch import batch_generate
-    from vlmkit.errors import VlmkitError
+    from vlmkit.errors import VlmkitError, VlmkitWarning
     from vlmkit.prompt_utils import apply_chat_template
     from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 
@@ -22,6 +22,7 @@ __all__ = [
     "BatchStats",
     "GenerationResult",
     "VlmkitError",
+    "VlmkitWarning",
     "apply_chat_template",
     "batch_generate",
     "generate",
@@ -34,6 +35,7 @@ _HOMES = {
     "BatchStats": "vlmkit.results",
     "GenerationResult": "vlmkit.results",
     "VlmkitError": "vlmkit.errors",
+    "VlmkitWarning": "vlmkit.errors",
     "apply_chat_template": "vlmkit.prompt_utils",
     "batch_generate": "vlmkit.batch",
     "generate": "vlmkit.api",

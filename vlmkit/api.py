@@ -63,6 +63,9 @@ def load(
     Raises:
         VlmkitError: the folder, a file in it, or the architecture cannot be used; says why.
 
+    Warns:
+        VlmkitWarning: the checkpoint takes images, but is of a family whose text part alone runs.
+
     Example:
         >>> model, processor = load("shapes")
         >>> model.config.model_type

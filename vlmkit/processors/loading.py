@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
-from vlmkit.checkpoint_json import Section, check_fetched, shown
+from vlmkit.checkpoint_json import check_fetched
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors.checkpoint_files import (
     CheckpointFiles,
@@ -23,6 +23,7 @@ from vlmkit.processors.processor import Patches, Processor
 from vlmkit.processors.qwen2_vl import Qwen2VLImages, process_images, read_qwen2_vl_images
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
+from vlmkit.section import Section, shown
 from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]

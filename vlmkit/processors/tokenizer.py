@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmkit.checkpoint_json import Section, is_utf8, read_bytes, reason, shown
+from vlmkit.checkpoint_json import is_utf8, read_bytes, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import added_tokens
 from vlmkit.processors.encoding import Encoding, encode_texts
 from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
 from vlmkit.processors.script_names import convert_ids, convert_tokens, encode_chat
 from vlmkit.processors.token_bytes import token_bytes
+from vlmkit.section import Section, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 MAX_ID = 2**32 - 1
+_PANIC = "PanicException"  # of Rust; pyo3 makes it a BaseException
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,13 @@ def from_backend(backend: Backend) -> Tokenizer:
     """Wrap a tokenizer of the ``tokenizers`` library (which should not be changed afterwards)."""
 
     def encode_text(text: str) -> list[int]:
-        return list(backend.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(backend.encode(text, add_special_tokens=False).ids)
+        except Exception as error:  # the library raises plain Exception
+            raise VlmkitError(
+                f"tokenizer.json: it cannot encode {shown(text)} ({reason(error)}); take the one of"
+                " the original checkpoint"
+            ) from error
 
     def encode_whole(text: str) -> list[int]:
         return list(backend.encode(text, add_special_tokens=True).ids)
@@ -219,7 +227,9 @@ def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
     data = read_bytes(path)
     try:
         backend = Backend.from_buffer(data)
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:  # plain Exception, or a panic that is not even one
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
     backend.no_padding()
     backend.no_truncation()
