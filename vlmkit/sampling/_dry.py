@@ -30,7 +30,8 @@ class Dry(StageConfig):
     base: Float = Field(default=1.75, ge=1.0, description="growth per repeated token")
     allowed_length: Int = Field(default=2, ge=1, description="repetitions this long are penalised")
     breaker_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that end a sequence, such as line breaks and quotes"
+        default=(),
+        description="ids that end a sequence, such as line breaks and quotes; never penalised",
     )
     context_size: Int | None = Field(
         default=1024,
@@ -46,7 +47,8 @@ def dry(config: Dry) -> SamplerStage:
     """Subtract ``m · base^(n − allowed_length)`` where the token would follow n repeated ones.
 
     n is the longest suffix of the history that already occurred with this token after it; nothing
-    happens for ``n < allowed_length``. No repetition reaches across a breaker.
+    happens for ``n < allowed_length``. No repetition reaches across a breaker, and a breaker itself
+    is left alone.
 
     Example:
         >>> stage = dry(Dry(multiplier=1.0, base=2.0, allowed_length=1))
@@ -56,7 +58,8 @@ def dry(config: Dry) -> SamplerStage:
 
     Reference:
         Weidmann, "DRY: a modern repetition penalty", 2024,
-        github.com/oobabooga/text-generation-webui pull request 5677.
+        github.com/oobabooga/text-generation-webui pull request 5677. Breakers as in llama.cpp,
+        ``llama_sampler_dry_apply`` of src/llama-sampler.cpp.
     """
     size, excluded_ids, breaker_ids = config.context_size, config.excluded_ids, config.breaker_ids
 
@@ -71,7 +74,11 @@ def dry(config: Dry) -> SamplerStage:
         grown = mx.minimum(config.multiplier * mx.power(config.base, excess), _MOST)
         penalty = mx.where(excess >= 0, grown, 0.0)
         rows = mx.arange(logits.shape[0])[:, None]
-        return logits - mx.zeros(logits.shape).at[rows, ids].maximum(penalty)
+        penalties = mx.zeros(logits.shape).at[rows, ids].maximum(penalty)
+        if breaker_ids:
+            index = mx.broadcast_to(mx.array([breaker_ids]), (len(logits), len(breaker_ids)))
+            penalties = mx.put_along_axis(penalties, index, mx.array(0.0), axis=-1)
+        return logits - penalties
 
     def update(state: SuffixMatchState, token_ids: mx.array) -> SuffixMatchState:
         return append_suffix_match(state, token_ids, size, excluded_ids, breaker_ids)
