@@ -21,7 +21,8 @@ PACKAGE = ROOT / "vlmkit"
 LAYERS = (
     {"errors"},
     {"types", "configbase", "backend", "results", "random"},
-    {"external", "numerics", "sequences", "vocabulary"},
+    {"external", "numerics", "sequences", "token_ids", "vocabulary"},
+    {"token_lookup"},
     {
         "cache",
         "contrast",

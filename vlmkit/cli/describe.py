@@ -15,11 +15,12 @@ _MAX_VALUE_WIDTH = 44
 def run_describe(args: argparse.Namespace) -> None:
     """Print one line per effective value."""
     require_mlx()
-    from vlmkit.config.describe import describe_run
+    from vlmkit.config.describe import describe_run, with_token_ids
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
     run = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
+    run = with_token_ids(run)
     settings = describe_run(run)
     if args.json:
         origins = {format_path(item.path): str(item.origin) for item in settings}

@@ -19,10 +19,12 @@ from vlmkit.engine.sampler_groups import RowSampler
 from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig, check_clock
-from vlmkit.processors import Processor
+from vlmkit.processors import Processor, token_lookup
 from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
 from vlmkit.search import build_search
 from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
+from vlmkit.token_ids import ids_of
+from vlmkit.token_lookup import known_tokens, resolve_tokens
 from vlmkit.types import Cache, Inputs, Model
 
 
@@ -50,8 +52,12 @@ def build_row(
         number: what errors call the row.
     """
     tokenizer = processor.tokenizer
+    lookup = token_lookup(processor, model.config.vocab_size)
+    pipeline = resolve_tokens(pipeline, lookup)
     decode = partial(tokenizer.decode, skip_special_tokens=False)
-    sampling = exclude_ids(pipeline.sampling, sorted(processor.placeholder_ids))
+    sampling = exclude_ids(
+        pipeline.sampling, sorted(i for i in processor.placeholder_ids if i < lookup.num_ids)
+    )
     contrast = row_contrast(model, processor, request, inputs, pipeline, amateur)
     limits = [token_limit(pipeline.stopping), context_left(model, [inputs])]
     if contrast is not None:
@@ -66,7 +72,7 @@ def build_row(
         ),
         stopping=build_stopping(
             pipeline.stopping,
-            encode=tokenizer.encode,
+            encode=partial(known_tokens, lookup),
             decode=decode,
             eos_token_ids=processor.eos_token_ids,
         ),
@@ -98,7 +104,7 @@ def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
         token_id
         for _, config in each_config(pipeline.stopping)
         if isinstance(config, EosConfig)
-        for token_id in config.token_ids
+        for token_id in ids_of(config.kind, config.token_ids)
     }
     return len(processor.eos_token_ids | own)
 
@@ -151,7 +157,11 @@ def _num_packed(model: Model) -> int:
 def effective_config(
     model: Model, processor: Processor, pipeline: PipelineConfig
 ) -> dict[str, Any]:
-    """What really ran: the pipeline with all defaults, the cache per layer, backends, dtype."""
+    """What really ran: the pipeline with all defaults, the cache per layer, backends, dtype.
+
+    Tokens that the pipeline's configs write as text are the ids that they stood for.
+    """
+    pipeline = resolve_tokens(pipeline, token_lookup(processor, model.config.vocab_size))
     return {
         "pipeline": pipeline.model_dump(mode="json"),
         "cache": describe_cache(pipeline.cache, model.layer_shapes, model.dtype),

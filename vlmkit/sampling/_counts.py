@@ -18,6 +18,7 @@ from vlmkit.sampling._history import (
     init_window,
     window_counts,
 )
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 from vlmkit.types import SamplerStage
 
 
@@ -30,8 +31,9 @@ class CountingConfig(StageConfig):
     include_prompt: bool = Field(
         default=False, description="count the prompt's tokens too, not only the answer's"
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
@@ -45,9 +47,10 @@ def counting_stage(
     name: str, config: CountingConfig, penalise: Callable[[mx.array, mx.array], mx.array]
 ) -> SamplerStage:
     """Make a stage of ``penalise(logits [B, V], counts float32 [B, V])``."""
-    size, excluded_ids = config.context_size, config.excluded_ids
+    size, excluded_ids = config.context_size, ids_of(name, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> CountState:
+        check_ids(name, excluded_ids, vocab_size)
         counted = prompts if config.include_prompt else [np.zeros(0, np.int32)] * len(prompts)
         if size is None:
             return CountState(init_counts(counted, vocab_size, excluded_ids))

@@ -17,6 +17,7 @@ from vlmkit.sampling._suffix_match import (
     followers,
     init_suffix_match,
 )
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 from vlmkit.types import SamplerStage
 
 _MOST = 1e30  # a penalty stays finite, so a row never loses its last token
@@ -29,17 +30,18 @@ class Dry(StageConfig):
     multiplier: Float = Field(ge=0.0, description="penalty at the allowed length; 0 is off")
     base: Float = Field(default=1.75, ge=1.0, description="growth per repeated token")
     allowed_length: Int = Field(default=2, ge=1, description="repetitions this long are penalised")
-    breaker_ids: tuple[Int, ...] = Field(
+    breaker_ids: TokenIds = Field(
         default=(),
-        description="ids that end a sequence, such as line breaks and quotes; never penalised",
+        description="tokens (ids, text or eos) that end a sequence, such as '\\n'; never penalised",
     )
     context_size: Int | None = Field(
         default=1024,
         ge=2,
         description="look at this many last tokens of prompt and answer; null looks at all",
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
@@ -61,9 +63,11 @@ def dry(config: Dry) -> SamplerStage:
         github.com/oobabooga/text-generation-webui pull request 5677. Breakers as in llama.cpp,
         ``llama_sampler_dry_apply`` of src/llama-sampler.cpp.
     """
-    size, excluded_ids, breaker_ids = config.context_size, config.excluded_ids, config.breaker_ids
+    size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
+    breaker_ids = ids_of(config.kind, config.breaker_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> SuffixMatchState:
+        check_ids(config.kind, (*breaker_ids, *excluded_ids), vocab_size)
         return init_suffix_match(prompts, size, vocab_size, excluded_ids, breaker_ids)
 
     def apply(state: SuffixMatchState, logits: mx.array, uniform: mx.array | None) -> mx.array:

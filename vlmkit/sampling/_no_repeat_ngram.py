@@ -17,6 +17,7 @@ from vlmkit.sampling._suffix_match import (
     followers,
     init_suffix_match,
 )
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 from vlmkit.types import SamplerStage
 
 
@@ -30,8 +31,9 @@ class NoRepeatNgram(StageConfig):
         ge=2,
         description="look at this many last tokens of prompt and answer; null looks at all",
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
@@ -48,9 +50,10 @@ def no_repeat_ngram(config: NoRepeatNgram) -> SamplerStage:
         Paulus, Xiong, Socher, "A deep reinforced model for abstractive summarization", ICLR 2018,
         arXiv:1705.04304.
     """
-    size, excluded_ids = config.context_size, config.excluded_ids
+    size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> SuffixMatchState:
+        check_ids(config.kind, excluded_ids, vocab_size)
         return init_suffix_match(prompts, size, vocab_size, excluded_ids)
 
     def apply(state: SuffixMatchState, logits: mx.array, uniform: mx.array | None) -> mx.array:

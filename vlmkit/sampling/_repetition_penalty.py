@@ -19,6 +19,7 @@ from vlmkit.sampling._history import (
     window_ids,
 )
 from vlmkit.sampling._per_row import Number
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 from vlmkit.types import SamplerStage
 
 
@@ -32,8 +33,9 @@ class RepetitionPenalty(StageConfig):
         ge=1,
         description="look at this many last tokens of prompt and answer; null looks at all",
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
@@ -64,9 +66,10 @@ def repetition_penalty(config: RepetitionPenalty) -> SamplerStage:
 
 def repetition_penalty_of(config: RepetitionPenalty) -> Callable[[Number], SamplerStage]:
     """Return the stage as a function of its factor; off where the config's is."""
-    size, excluded_ids = config.context_size, config.excluded_ids
+    size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> RepetitionPenaltyState:
+        check_ids(config.kind, excluded_ids, vocab_size)
         if size is None:
             return RepetitionPenaltyState(init_counts(prompts, vocab_size, excluded_ids))
         return RepetitionPenaltyState(init_window(prompts, size, vocab_size, excluded_ids))

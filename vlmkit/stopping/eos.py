@@ -7,9 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.token_ids import TokenIds, ids_of
 from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 
@@ -19,8 +20,8 @@ class EosConfig(StageConfig):
     kind: Literal["eos"] = "eos"
     tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """More tokens, or texts of several tokens, that end a row; the text keeps what is before."""
-    token_ids: tuple[Annotated[Int, Field(ge=0)], ...] = ()
-    """More token ids that end a row."""
+    token_ids: TokenIds = ()
+    """More tokens (ids or text) that end a row."""
 
 
 class EosMarkers(NamedTuple):
@@ -59,7 +60,7 @@ def eos_markers(
         >>> eos_markers(config, encode=vocabulary.__getitem__, eos_token_ids=frozenset({2}))
         EosMarkers(ids=frozenset({2, 3}), texts=('User:',))
     """
-    ids, texts = set(eos_token_ids).union(config.token_ids), []
+    ids, texts = set(eos_token_ids).union(ids_of("eos", config.token_ids)), []
     for token in config.tokens:
         encoded = encode(token)
         if not encoded:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.configbase import StageConfig
 from vlmkit.sequences import advance, token_sequence
+from vlmkit.token_ids import TokenSequences, ids_of
 from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
 
 
@@ -16,11 +17,9 @@ class StopTokenIdsConfig(StageConfig):
     """Sequences of token ids that end a row."""
 
     kind: Literal["stop_token_ids"] = "stop_token_ids"
-    sequences: Annotated[
-        tuple[Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1)], ...],
-        Field(min_length=1),
-    ]
-    """Sequences of ids; each has to come whole and in a row, after the prompt."""
+    sequences: Annotated[TokenSequences, Field(min_length=1)]
+    """Sequences of tokens (text, or a list of ids and texts); each has to come whole, after the
+    prompt."""
     include: bool = False
     """Whether the text keeps what the sequence reads as."""
 
@@ -48,8 +47,8 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
         >>> criterion.step(state, TokenEvent(6, "ab", 2))[1].finish
         Finish(reason='stop', kind='stop_token_ids', matched=(5, 6), text_end=0)
     """
-    sequences = [token_sequence(ids) for ids in config.sequences]
-    longest = max(len(ids) for ids in config.sequences)
+    sequences = [token_sequence(ids_of(config.kind, ids)) for ids in config.sequences]
+    longest = max(len(sequence.ids) for sequence in sequences)
     none = (0,) * len(sequences)
 
     def init(prompt_ids: Sequence[int]) -> tuple[StopTokenIdsState, Decision]:
