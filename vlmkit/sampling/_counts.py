@@ -40,7 +40,7 @@ class CountingConfig(StageConfig):
 class CountState(NamedTuple):
     """The tokens counted so far."""
 
-    seen: mx.array  # float32 [B, V], a count per id; or int32 [B, context_size], the ids
+    seen: mx.array  # float32 [B, V], a count per id; or int32 [B, W ≤ context_size], the ids
 
 
 def counting_stage(
@@ -61,7 +61,8 @@ def counting_stage(
         return penalise(logits, counts)
 
     def update(state: CountState, token_ids: mx.array) -> CountState:
-        append = append_counts if size is None else append_window
-        return CountState(append(state.seen, token_ids, excluded_ids))
+        if size is None:
+            return CountState(append_counts(state.seen, token_ids, excluded_ids))
+        return CountState(append_window(state.seen, token_ids, size, excluded_ids))
 
     return SamplerStage(name, init, apply, update)

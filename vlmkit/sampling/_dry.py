@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.sampling._history import ENDLESS
 from vlmkit.sampling._suffix_match import (
     SuffixMatchState,
     append_suffix_match,
@@ -64,6 +65,7 @@ def dry(config: Dry) -> SamplerStage:
         ``llama_sampler_dry_apply`` of src/llama-sampler.cpp.
     """
     size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
+    allowed_length = min(config.allowed_length, ENDLESS)
     breaker_ids = ids_of(config.kind, config.breaker_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> SuffixMatchState:
@@ -74,7 +76,7 @@ def dry(config: Dry) -> SamplerStage:
         if config.multiplier == 0.0:
             return logits
         ids, match = followers(state)
-        excess = (match - config.allowed_length).astype(mx.float32)
+        excess = (match - allowed_length).astype(mx.float32)
         grown = mx.minimum(config.multiplier * mx.power(config.base, excess), _MOST)
         penalty = mx.where(excess >= 0, grown, 0.0)
         rows = mx.arange(logits.shape[0])[:, None]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
+from vlmkit.sampling._history import ENDLESS
 from vlmkit.sampling._suffix_match import (
     SuffixMatchState,
     append_suffix_match,
@@ -50,6 +51,7 @@ def no_repeat_ngram(config: NoRepeatNgram) -> SamplerStage:
         Paulus, Xiong, Socher, "A deep reinforced model for abstractive summarization", ICLR 2018,
         arXiv:1705.04304.
     """
+    num_before = min(config.n - 1, ENDLESS)
     size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> SuffixMatchState:
@@ -59,7 +61,7 @@ def no_repeat_ngram(config: NoRepeatNgram) -> SamplerStage:
     def apply(state: SuffixMatchState, logits: mx.array, uniform: mx.array | None) -> mx.array:
         ids, match = followers(state)
         rows = mx.arange(logits.shape[0])[:, None]
-        bound = mx.where(match >= config.n - 1, -mx.inf, mx.inf)
+        bound = mx.where(match >= num_before, -mx.inf, mx.inf)
         return logits.at[rows, ids].minimum(bound)
 
     def update(state: SuffixMatchState, token_ids: mx.array) -> SuffixMatchState:

@@ -42,7 +42,7 @@ class RepetitionPenalty(StageConfig):
 class RepetitionPenaltyState(NamedTuple):
     """The tokens that are penalised."""
 
-    seen: mx.array  # int32 [B, context_size], the newest last, -1 where there is none yet;
+    seen: mx.array  # int32 [B, W ≤ context_size], the newest last, -1 where there is none yet;
     # or float32 [B, V], how often each id occurred
 
 
@@ -75,8 +75,9 @@ def repetition_penalty_of(config: RepetitionPenalty) -> Callable[[Number], Sampl
         return RepetitionPenaltyState(init_window(prompts, size, vocab_size, excluded_ids))
 
     def update(state: RepetitionPenaltyState, token_ids: mx.array) -> RepetitionPenaltyState:
-        append = append_counts if size is None else append_window
-        return RepetitionPenaltyState(append(state.seen, token_ids, excluded_ids))
+        if size is None:
+            return RepetitionPenaltyState(append_counts(state.seen, token_ids, excluded_ids))
+        return RepetitionPenaltyState(append_window(state.seen, token_ids, size, excluded_ids))
 
     def make(factor: Number) -> SamplerStage:
         def apply(

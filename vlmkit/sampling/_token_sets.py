@@ -12,6 +12,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.numerics import keep_where
+from vlmkit.sampling._history import ENDLESS
 from vlmkit.sampling._stateless import keep_state, no_state_of_ids
 from vlmkit.token_ids import TokenIds, check_ids, ids_of
 from vlmkit.types import Pytree, SamplerStage
@@ -104,6 +105,7 @@ def min_new_tokens(config: MinNewTokens) -> SamplerStage:
         [[0.0, 0.0]]
     """
 
+    num_tokens = min(config.num_tokens, ENDLESS)
     held_ids = ids_of("min_new_tokens", config.token_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> MinNewTokensState:
@@ -111,7 +113,7 @@ def min_new_tokens(config: MinNewTokens) -> SamplerStage:
         return MinNewTokensState(mx.zeros((len(prompts),), mx.int32))
 
     def apply(state: MinNewTokensState, logits: mx.array, uniform: mx.array | None) -> mx.array:
-        late = (state.num_generated >= config.num_tokens)[:, None]
+        late = (state.num_generated >= num_tokens)[:, None]
         return keep_where(logits, late | ~_members(held_ids, logits.shape[-1]))
 
     def update(state: MinNewTokensState, token_ids: mx.array) -> MinNewTokensState:
