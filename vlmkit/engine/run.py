@@ -20,11 +20,18 @@ from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor, token_lookup
-from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
+from vlmkit.sampling import MinNewTokens, build_row_chain, exclude_ids, row_chain_key
 from vlmkit.search import build_search
-from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
+from vlmkit.stopping import (
+    EosConfig,
+    build_stopping,
+    clock_kinds,
+    each_config,
+    held_ids,
+    token_limit,
+)
 from vlmkit.token_ids import ids_of
-from vlmkit.token_lookup import known_tokens, resolve_tokens
+from vlmkit.token_lookup import TokenLookup, known_tokens, resolve_tokens
 from vlmkit.types import Cache, Inputs, Model
 
 
@@ -55,8 +62,11 @@ def build_row(
     lookup = token_lookup(processor, model.config.vocab_size)
     pipeline = resolve_tokens(pipeline, lookup)
     decode = partial(tokenizer.decode, skip_special_tokens=False)
-    sampling = exclude_ids(
-        pipeline.sampling, sorted(i for i in processor.placeholder_ids if i < lookup.num_ids)
+    sampling = (
+        *_hold_back(processor, pipeline, lookup),
+        *exclude_ids(
+            pipeline.sampling, sorted(i for i in processor.placeholder_ids if i < lookup.num_ids)
+        ),
     )
     contrast = row_contrast(model, processor, request, inputs, pipeline, amateur)
     limits = [token_limit(pipeline.stopping), context_left(model, [inputs])]
@@ -96,6 +106,17 @@ def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
     if length is None or not streams:
         return None
     return max(length - max(len(inputs.token_ids) for inputs in streams), 0)
+
+
+def _hold_back(
+    processor: Processor, pipeline: PipelineConfig, lookup: TokenLookup
+) -> list[MinNewTokens]:
+    """Stages that keep the tokens that end a row from being drawn before its stops let them."""
+    held = held_ids(pipeline.stopping, partial(known_tokens, lookup), processor.eos_token_ids)
+    return [
+        MinNewTokens(num_tokens=count, token_ids=tuple(i for i in ids if i < lookup.num_ids))
+        for count, ids in held.items()
+    ]
 
 
 def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:

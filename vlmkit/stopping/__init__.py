@@ -14,6 +14,7 @@ from vlmkit.stopping.config import (
 )
 from vlmkit.stopping.eos import EosConfig
 from vlmkit.stopping.external import external
+from vlmkit.stopping.held_ids import held_ids
 from vlmkit.stopping.max_tokens import MaxTokensConfig
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig
 from vlmkit.stopping.stop_sequences import StopSequencesConfig
@@ -50,5 +51,6 @@ __all__ = [
     "clock_kinds",
     "each_config",
     "external",
+    "held_ids",
     "token_limit",
 ]

@@ -79,7 +79,8 @@ def build_stopping(
         if isinstance(config, External):
             return external(config)
         if isinstance(config, EosConfig):
-            return eos(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
+            own = eos_markers(config, encode=encode, eos_token_ids=eos_token_ids)
+            return eos(own, min_tokens=config.min_tokens)
         if isinstance(config, EntropyStop | ConfidenceStop):
             return _uncertainty(config, encode, decode)
         resolved = thinking_markers(config, encode=encode, decode=decode)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import StageConfig
+from vlmkit.configbase import Int, StageConfig
 from vlmkit.sequences import advance, token_sequence
 from vlmkit.token_ids import TokenSequences, ids_of
 from vlmkit.types import Decision, Finish, StoppingCriterion, TokenEvent
@@ -22,6 +22,9 @@ class StopTokenIdsConfig(StageConfig):
     prompt."""
     include: bool = False
     """Whether the text keeps what the sequence reads as."""
+    min_tokens: Annotated[Int, Field(ge=0)] = 0
+    """Tokens that come first: a sequence that is complete within them does not count, and one of a
+    single token is not drawn."""
 
 
 class StopTokenIdsState(NamedTuple):
@@ -37,6 +40,7 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
     The text is cut where it stood before the sequence (after it with ``include``). Of several
     sequences that one token completes, the longest counts. Text of what may yet become one is held
     back. Where another criterion vetoes this one (inside a thinking block), no sequence may begin.
+    The first ``min_tokens`` tokens never end the row.
 
     Example:
         >>> criterion = stop_token_ids(StopTokenIdsConfig(sequences=((5, 6),)))
@@ -68,7 +72,12 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
             for sequence, count in zip(sequences, matched, strict=True)
             if count == len(sequence.ids)
         ]
-        if complete:
+        if complete and event.num_tokens <= config.min_tokens:
+            matched = tuple(
+                sequence.borders[-1] if count == len(sequence.ids) else count
+                for sequence, count in zip(sequences, matched, strict=True)
+            )
+        elif complete:
             found = max(complete, key=len)
             end = length if config.include else ends[-len(found) - 1]
             finish = Finish("stop", "stop_token_ids", found, end)
