@@ -24,7 +24,9 @@ def _token(value: Any) -> Any:
     if isinstance(value, str) and value:
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ValueError(f"must be a token id, the text of one token or eos, got {value!r}")
+        # YAML reads `no`, `off` and `1.0` as something else than text.
+        hint = "; in YAML, put text in quotes" if isinstance(value, bool | float) else ""
+        raise ValueError(f"must be a token id, the text of one token or eos, got {value!r}{hint}")
     token_id = int(value)
     if token_id < 0:
         raise ValueError(f"must be at least 0, got {token_id}")

@@ -79,8 +79,8 @@ def test_the_table_has_every_field_that_holds_tokens():
 BAD: list[tuple[Any, str]] = [
     (-7, "must be at least 0, got -7"),
     (2**31, "must be at most 2147483647, got 2147483648"),
-    (1.5, "must be a token id, the text of one token or eos, got 1.5"),
-    (True, "must be a token id, the text of one token or eos, got True"),
+    (1.5, "must be a token id, the text of one token or eos, got 1.5; in YAML, put text"),
+    (True, "must be a token id, the text of one token or eos, got True; in YAML, put text in"),
     ("", "must be a token id, the text of one token or eos, got ''"),
     (OUTSIDE, f"token id {OUTSIDE} is not in the vocabulary; ids go from 0 to {LAST}"),
     (TWO, "the text 'How many' is 2 tokens here ('How' 409, ' many' 307)"),

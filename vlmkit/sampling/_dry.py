@@ -51,7 +51,7 @@ def dry(config: Dry) -> SamplerStage:
 
     n is the longest suffix of the history that already occurred with this token after it; nothing
     happens for ``n < allowed_length``. No repetition reaches across a breaker, and a breaker itself
-    is left alone.
+    is left alone. A breaker is one token: ``"\\n"`` is no other token that has a line break in it.
 
     Example:
         >>> stage = dry(Dry(multiplier=1.0, base=2.0, allowed_length=1))
