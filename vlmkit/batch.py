@@ -30,8 +30,9 @@ from vlmkit.engine.rows import RowSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image
-from vlmkit.processors import Processor
+from vlmkit.processors import Processor, token_lookup
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
+from vlmkit.token_lookup import resolve_tokens
 from vlmkit.types import Model
 
 # A list for one of these is one value; a list of lists is one value per prompt.
@@ -179,7 +180,7 @@ def _run_batch(
 ) -> BatchResponse:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
-    rows = _number_samples([_check_row(model, *entry) for entry in entries])
+    rows = _number_samples([_check_row(model, processor, *entry) for entry in entries])
     amateurs = _amateurs(processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     results: dict[int, GenerationResult] = {}
@@ -255,8 +256,11 @@ def _is_per_prompt(name: str, value: Any) -> bool:
     return any(isinstance(entry, (list, tuple)) for entry in value)
 
 
-def _check_row(model: Model, request: Request, pipeline: PipelineConfig) -> _Row:
+def _check_row(
+    model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
+) -> _Row:
     check_pipeline(model, pipeline)
+    pipeline = resolve_tokens(pipeline, token_lookup(processor, model.config.vocab_size))
     loaded = tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
     return _Row(request._replace(images=loaded), loaded, pipeline)
 

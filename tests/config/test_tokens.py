@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from vlmkit.api import generate, load, stream_pipeline
+from vlmkit.batch import batch_generate
 from vlmkit.cli.main import main
 from vlmkit.config.run import load_run
 from vlmkit.engine import Request
@@ -193,6 +194,19 @@ def test_keyword_biases_take_text_and_refuse_the_same():
             generate(MODEL, PROCESSOR, "How many?", max_tokens=1, logit_bias=bias)
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_batch_begins_only_when_every_row_has_its_tokens(monkeypatch: pytest.MonkeyPatch):
+    biases = [{"eos": -1.0}, {TWO: 1.0}]
+    good = batch_generate(MODEL, PROCESSOR, prompts=["A"], max_tokens=1, logit_bias=biases[:1])
+    assert good.results[0].effective["pipeline"]["sampling"][0]["bias"] == {"625": -1, "627": -1}
+
+    def run(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a row was run")
+
+    monkeypatch.setattr("vlmkit.batch.run_rows", run)
+    with pytest.raises(VlmkitError, match="logit_bias: the text 'How many' is 2 tokens here"):
+        batch_generate(MODEL, PROCESSOR, prompts=["A", "B"], max_tokens=1, logit_bias=biases)
 
 
 def test_a_hub_id_is_described_without_its_tokenizer(capsys: pytest.CaptureFixture[str]):
