@@ -105,7 +105,8 @@ def generate(
         verbose: print the prompt, the text as it comes, and the timing to stdout.
         **kwargs: ``max_tokens=256``, ``temperature=0.0``, ``top_p=1.0``, ``top_k=0``,
             ``min_p=0.0``, ``repetition_penalty``, ``repetition_context_size=20``,
-            ``presence_penalty``, ``frequency_penalty``, ``logit_bias``, ``seed=0``, ``sample=0``,
+            ``presence_penalty``, ``frequency_penalty``, ``logit_bias`` (a number by token, which is
+            an id, the text of one token, or ``eos``), ``seed=0``, ``sample=0``,
             ``resize_shape`` (height, width), ``kv_bits``, ``kv_group_size=64``, ``max_kv_size``,
             ``prefill_step_size=2048``, ``eos_tokens``, ``stop``, ``skip_special_tokens=False``,
             ``enable_thinking=False``, ``thinking_budget``, ``prompt_cache`` (a

@@ -179,7 +179,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         ),
         (
             "sampling:\n  - kind: greedy\n  - kind: logit_bias\n    bias: {99999: 1}\n",
-            "run.yaml:4: sampling.1: logit_bias: token id 99999",
+            "run.yaml:5: sampling.1.bias: logit_bias: token id 99999",
         ),
     ],
 )

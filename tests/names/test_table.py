@@ -88,9 +88,9 @@ SAID = {
         "write {kind: max_tokens, max_tokens: …} in stopping",
     ),
     "min_tokens": (
-        "give sampling: [{kind: min_new_tokens, num_tokens: …}] in a PipelineConfig",
-        "write {kind: min_new_tokens, num_tokens: …} in a config's sampling",
-        "write {kind: min_new_tokens, num_tokens: …} in sampling",
+        "give stopping: [{kind: eos, min_tokens: …}] in a PipelineConfig",
+        "write {kind: eos, min_tokens: …} in a config's stopping",
+        "write {kind: eos, min_tokens: …} in stopping",
     ),
     "stop_token_ids": (
         "give stopping: [{kind: stop_token_ids, sequences: …}] in a PipelineConfig",

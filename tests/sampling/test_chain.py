@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx.utils import tree_map
 from pydantic import TypeAdapter, ValidationError
 
 from tests.sampling.contract import (
@@ -31,6 +30,7 @@ from vlmkit.sampling import (
     TopP,
     Xtc,
     chain,
+    join_states,
 )
 
 ALL = [config for row in CONTRACT.values() for config in row.configs]
@@ -225,7 +225,7 @@ def test_joined_rows_keep_their_histories():
     sampler = build_chain(STATEFUL)
     first = started(sampler, [np.array([1, 1], np.int32)], [[4], [4], [2]])
     second = started(sampler, [np.array([9], np.int32)])
-    joined = tree_map(lambda a, b: mx.concatenate([a, b]), first, second)
+    joined = join_states([first, second])
     values = mx.broadcast_to(mx.arange(VOCAB_SIZE) * 0.1, (2, VOCAB_SIZE))
     both = np.array(sampler.apply(joined, values, numbers(sampler, 2)))
     for row, state in enumerate((first, second)):

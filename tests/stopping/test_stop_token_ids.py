@@ -71,7 +71,7 @@ def test_a_sequence_that_could_never_count_is_refused() -> None:
         build_stopping([stop, thinking], vocabulary.__getitem__, frozenset())
 
 
-@pytest.mark.parametrize("sequences", [[], [[]], [[-1]], [[1.5]], [["a"]], [3]])
+@pytest.mark.parametrize("sequences", [[], [[]], [[-1]], [[1.5]], [[""]], [""], [[True]], [3]])
 def test_what_is_no_sequence_of_ids_is_refused(sequences: Any) -> None:
     with pytest.raises(VlmkitError):
         StopTokenIdsConfig.model_validate({"sequences": sequences})

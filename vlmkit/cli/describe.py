@@ -15,7 +15,7 @@ _MAX_VALUE_WIDTH = 44
 def run_describe(args: argparse.Namespace) -> None:
     """Print one line per effective value."""
     require_mlx()
-    from vlmkit.config.describe import describe_checkpoint, describe_run
+    from vlmkit.config.describe import describe_checkpoint, describe_run, with_token_ids
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
@@ -25,6 +25,7 @@ def run_describe(args: argparse.Namespace) -> None:
         flags=given_flags(args),
         trust_code=args.trust_code,
     )
+    run = with_token_ids(run)
     settings = describe_run(run)
     notes = describe_checkpoint(run.config.model)
     if args.json:

@@ -42,6 +42,7 @@ from vlmkit.stopping import (
     StopSequencesConfig,
     ThinkingBudgetConfig,
 )
+from vlmkit.token_ids import TokenKey
 
 DEFAULT_KEEP = RotatingConfig.model_fields["keep"].default
 
@@ -87,7 +88,7 @@ class GenerationParams(StageConfig):
     repetition_context_size: Count = Field(default=20, ge=1)
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
-    logit_bias: dict[Annotated[Count, Field(ge=0)], Number] | None = None
+    logit_bias: dict[TokenKey, Number] | None = None
     seed: Count | None = Field(default=None, ge=0, lt=2**64)
     resize_shape: Annotated[tuple[Side, Side] | None, BeforeValidator(_height_and_width)] = None
     kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None

@@ -69,7 +69,7 @@ def check_requests(
         images = load_images(request, pipeline)
         request = request._replace(images=images)
         content = content_key(request, images, pipeline)
-        same = (content, key, request.sample)
+        same = (content, resolved[key].key, request.sample)
         numbered = request._replace(sample=request.sample + seen[same])
         seen[same] += 1
         work.append(Work(numbered, images, resolved[key], content))

@@ -34,7 +34,16 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[Mistake]:
     """
     schema = json_schema(model)
     found = sorted(error.errors(include_url=False), key=lambda item: item["type"] == "missing")
-    return list(dict.fromkeys(_mistake(schema, details) for details in found))
+    shown = [details for details in found if not _follows(details, found)]
+    return list(dict.fromkeys(_mistake(schema, details) for details in shown))
+
+
+def _follows(details: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is only too short because items of it are wrong, which is said already."""
+    loc = details["loc"]
+    return details["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in found
+    )
 
 
 def one_line(mistakes: Sequence[Mistake]) -> str:

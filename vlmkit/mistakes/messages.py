@@ -36,7 +36,7 @@ def write_message(details: ErrorDetails, spot: Spot) -> str:
         >>> write_message(details, Spot(("k",), {}, {"type": "integer"}))
         "must be a whole number, got 'x'"
     """
-    if len(spot.schema.get("anyOf", ())) > 1 and details["type"] != "value_error":
+    if len(spot.schema.get("anyOf", ())) > 1 and details["type"] not in _SAID_ALIKE:
         return _forms_message(details, spot)
     message = _MESSAGES.get(details["type"], _value_message)(details, spot)
     off = off_words(_kind(spot), str(spot.path[-1]) if spot.path else "", details["input"])
@@ -178,6 +178,8 @@ def _show(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
+
+_SAID_ALIKE = ("value_error", "too_short")  # whatever the value's other forms are
 
 _MESSAGES: dict[str, Callable[[ErrorDetails, Spot], str]] = {
     "extra_forbidden": _unknown_key,
