@@ -19,6 +19,7 @@ from vlmkit.engine import (
     Amateur,
     Request,
     build_row,
+    check_grammars,
     check_pipeline,
     collect_rows,
     effective_config,
@@ -32,6 +33,7 @@ from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image
 from vlmkit.processors import Processor
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
+from vlmkit.sampling import numbered_hosts
 from vlmkit.types import Model
 
 # A list for one of these is one value; a list of lists is one value per prompt.
@@ -180,6 +182,7 @@ def _run_batch(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     rows = _number_samples([_check_row(model, *entry) for entry in entries])
+    _check_row_grammars(processor, rows)
     amateurs = _amateurs(processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     results: dict[int, GenerationResult] = {}
@@ -261,6 +264,15 @@ def _check_row(model: Model, request: Request, pipeline: PipelineConfig) -> _Row
     return _Row(request._replace(images=loaded), loaded, pipeline)
 
 
+def _check_row_grammars(processor: Processor, rows: Sequence[_Row]) -> None:
+    """Find a bad grammar of any row before the first row is generated."""
+    for place, row in enumerate(rows):
+        try:
+            check_grammars(processor, row.pipeline)
+        except VlmkitError as error:
+            raise VlmkitError(f"row {place}: {error}") from error
+
+
 def _amateurs(processor: Processor, rows: Sequence[_Row]) -> dict[str, Amateur]:
     """The second models that the rows need, each loaded once, by their config."""
     found: dict[str, Amateur] = {}
@@ -324,8 +336,9 @@ def _specs(
         spec = build_row(
             model, processor, row.request, inputs, row.pipeline, amateur=amateur, number=place
         )
+        chain = numbered_hosts(spec.sampler.chain, place)
         clock.preparing.append(time.perf_counter() - started)
-        yield spec
+        yield spec._replace(sampler=spec.sampler._replace(chain=chain))
 
 
 def _stats(results: Sequence[GenerationResult], total_s: float, clock: _Clock) -> BatchStats:

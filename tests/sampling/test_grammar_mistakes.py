@@ -71,7 +71,7 @@ def test_a_run_file_says_where(tmp_path):
     path = tmp_path / "run.yaml"
     for written, message in (
         ('regex: "[a"', r'run\.yaml:3: sampling\.0: grammar: regex "\[a": unclosed'),
-        ("json_schema: 3", r"run\.yaml:3: sampling\.0\.json_schema: needs a mapping, got 3$"),
+        ("json_schema: 3", r"run\.yaml:3: sampling\.0\.json_schema: must be a mapping, .* got 3$"),
         ("thinking: on", r"thinking: needs a mapping with keys such as start, end, got True"),
         ("regexp: a", r"unknown key; did you mean 'regex'\?"),
     ):

@@ -3,12 +3,19 @@
 from vlmkit.engine.collect import collect, collect_rows, to_result
 from vlmkit.engine.contrasting import Amateur, find_amateur
 from vlmkit.engine.request import Request, prepare_inputs
-from vlmkit.engine.run import build_row, check_pipeline, effective_config, run_rows
+from vlmkit.engine.run import (
+    build_row,
+    check_grammars,
+    check_pipeline,
+    effective_config,
+    run_rows,
+)
 
 __all__ = [
     "Amateur",
     "Request",
     "build_row",
+    "check_grammars",
     "check_pipeline",
     "collect",
     "collect_rows",

@@ -20,7 +20,14 @@ from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
-from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
+from vlmkit.sampling import (
+    Grammar,
+    build_row_chain,
+    build_stage,
+    exclude_ids,
+    grammar_doubts,
+    row_chain_key,
+)
 from vlmkit.search import build_search
 from vlmkit.stopping import EosConfig, build_stopping, clock_kinds, each_config, token_limit
 from vlmkit.types import Cache, Inputs, Model
@@ -119,6 +126,17 @@ def check_pipeline(model: Model, pipeline: PipelineConfig, *, trace: bool = Fals
         )
 
 
+def check_grammars(processor: Processor, pipeline: PipelineConfig) -> None:
+    """Compile the pipeline's grammars for a model's tokens; what was compiled is kept.
+
+    Raises:
+        VlmkitError: as :func:`vlmkit.sampling.grammar` does.
+    """
+    for config in pipeline.sampling:
+        if isinstance(config, Grammar):
+            build_stage(config, vocabulary=processor.vocabulary)
+
+
 def run_rows(
     model: Model,
     specs: Iterable[RowSpec],
@@ -162,4 +180,14 @@ def effective_config(
         "eos_token_ids": sorted(processor.eos_token_ids),
         "device": str(mx.default_device()),
         "reproducible": not clock_kinds(pipeline.stopping),
+        "grammar": _grammar_promise(pipeline),
     }
+
+
+def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:
+    """Whether a complete answer is sure to fit the grammar; None without one."""
+    grammars = [config for config in pipeline.sampling if isinstance(config, Grammar)]
+    if not grammars:
+        return None
+    doubts = [doubt for config in grammars for doubt in grammar_doubts(config)]
+    return {"guaranteed": not doubts, "doubts": doubts}
