@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
@@ -15,15 +16,20 @@ _MAX_VALUE_WIDTH = 44
 def run_describe(args: argparse.Namespace) -> None:
     """Print one line per effective value."""
     require_mlx()
-    from vlmkit.config.describe import describe_run
+    from vlmkit.config.describe import describe_run, recommended_sampling
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
     run = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
-    settings = describe_run(run)
+    settings, note = describe_run(run), recommended_sampling(run)
     if args.json:
         origins = {format_path(item.path): str(item.origin) for item in settings}
-        document = {"config": run.config.model_dump(mode="json"), "origins": origins}
+        document: dict[str, Any] = {
+            "config": run.config.model_dump(mode="json"),
+            "origins": origins,
+        }
+        if note is not None:
+            document["note"] = note
         json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
         print()
         return
@@ -36,6 +42,6 @@ def run_describe(args: argparse.Namespace) -> None:
     stage = None
     for item, (key, value, origin) in zip(settings, rows, strict=True):
         if item.stage != stage:
-            print(item.stage)
+            print(f"{item.stage}  ({note})" if item.stage == "sampling" and note else item.stage)
             stage = item.stage
         print(f"  {key:<{key_width}}  {value:<{value_width}}  {origin}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from vlmkit.config.recommended import FILE, describe_recommendation
 from vlmkit.config.run import ResolvedRun
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find
 
@@ -47,6 +48,20 @@ def describe_run(run: ResolvedRun) -> list[Setting]:
         for name in names
         for path, value in _leaves((name,), values[name])
     ]
+
+
+def recommended_sampling(run: ResolvedRun) -> str | None:
+    """Say what sampling the run's checkpoint recommends, where the run does not take it.
+
+    Example:
+        >>> from vlmkit.config.run import load_run
+        >>> recommended_sampling(load_run()) is None  # the embedded model asks for greedy
+        True
+    """
+    sampling = find(run.tree, ("sampling",))
+    if sampling is not None and sampling.origin.source.endswith(FILE):
+        return None
+    return describe_recommendation(run.config.model, run.config.revision)
 
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:

@@ -134,7 +134,7 @@ _FOREIGN: Mapping[str, str] = {
     "max_thinking_tokens": "use thinking_budget",
     "image_size": "use resize_shape=(height, width)",
 }
-_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "prompt")
+_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "sampling", "prompt")
 
 
 def pipeline_from_params(**given: Any) -> PipelineConfig:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from vlmkit.config.jsonschema import json_schema
+from vlmkit.config.recommended import CHECKPOINT
 from vlmkit.config.run import RunConfig
 from vlmkit.config.yaml import INCLUDE
 
@@ -29,6 +30,9 @@ def run_schema() -> dict[str, Any]:
         "description": "files to start from, relative to this one; later ones win",
         "anyOf": [path, {"type": "array", "items": path}],
     }
+    # ``items`` is for a list and ``pattern`` for text, so both forms stand side by side.
+    sampling = {"type": ["array", "string"], "pattern": f"^{CHECKPOINT}$"}
+    schema["properties"]["sampling"] |= sampling
     return schema
 
 
