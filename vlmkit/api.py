@@ -14,9 +14,11 @@ from vlmkit.engine import (
     Request,
     build_row,
     check_pipeline,
+    check_search_plan,
     collect,
     effective_config,
     find_amateur,
+    plan_search,
     prepare_inputs,
     run_rows,
     to_result,
@@ -212,6 +214,8 @@ def stream_pipeline(
     mx.reset_peak_memory()
     check_pipeline(model, pipeline, trace=trace)
     inputs = prepare_inputs(model, processor, request, pipeline)
+    plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
+    check_search_plan(plan, pipeline)
     amateur = find_amateur(processor, pipeline, amateur)
     spec = build_row(model, processor, request, inputs, pipeline, amateur=amateur, trace=trace)
     effective = effective_config(model, processor, pipeline)

@@ -14,12 +14,12 @@ import mlx.core as mx
 from PIL.Image import Image
 
 from vlmkit.api import as_tuple, read_params
+from vlmkit.batch_checks import check_rows
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine import (
     Amateur,
     Request,
     build_row,
-    check_grammars,
     check_pipeline,
     collect_rows,
     effective_config,
@@ -182,7 +182,8 @@ def _run_batch(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     rows = _number_samples([_check_row(model, *entry) for entry in entries])
-    _check_row_grammars(processor, rows)
+    checked = [(row.request, row.pipeline) for row in rows]
+    check_rows(model, processor, checked, batch_size=batch_size)
     amateurs = _amateurs(processor, rows)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     results: dict[int, GenerationResult] = {}
@@ -262,15 +263,6 @@ def _check_row(model: Model, request: Request, pipeline: PipelineConfig) -> _Row
     check_pipeline(model, pipeline)
     loaded = tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
     return _Row(request._replace(images=loaded), loaded, pipeline)
-
-
-def _check_row_grammars(processor: Processor, rows: Sequence[_Row]) -> None:
-    """Find a bad grammar of any row before the first row is generated."""
-    for place, row in enumerate(rows):
-        try:
-            check_grammars(processor, row.pipeline)
-        except VlmkitError as error:
-            raise VlmkitError(f"row {place}: {error}") from error
 
 
 def _amateurs(processor: Processor, rows: Sequence[_Row]) -> dict[str, Amateur]:

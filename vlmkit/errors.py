@@ -22,3 +22,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+class VlmkitWarning(UserWarning):
+    """What works, but is likely not what was meant; the message fits on one line."""

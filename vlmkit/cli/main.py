@@ -13,10 +13,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 from vlmkit.cli.parser import build_parser, parse
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, VlmkitWarning
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -32,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser()
         args = parse(parser, sys.argv[1:] if argv is None else argv)
-        _run(args, parser)
+        with _warnings_on_one_line():
+            _run(args, parser)
         sys.stdout.flush()
     except VlmkitError as error:
         print(f"vlmkit: error: {_one_line(str(error))}", file=sys.stderr)
@@ -76,6 +80,29 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             run_models(args)
         case _:
             parser.print_help()
+
+
+@contextmanager
+def _warnings_on_one_line() -> Iterator[None]:
+    """Show our own warnings as errors are shown; those of others stay as they are."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, VlmkitWarning):
+                print(f"vlmkit: warning: {_one_line(str(message))}", file=sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _one_line(message: str) -> str:

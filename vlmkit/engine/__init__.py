@@ -10,6 +10,7 @@ from vlmkit.engine.run import (
     effective_config,
     run_rows,
 )
+from vlmkit.engine.search_plan import check_search_plan, plan_search
 
 __all__ = [
     "Amateur",
@@ -17,10 +18,12 @@ __all__ = [
     "build_row",
     "check_grammars",
     "check_pipeline",
+    "check_search_plan",
     "collect",
     "collect_rows",
     "effective_config",
     "find_amateur",
+    "plan_search",
     "prepare_inputs",
     "run_rows",
     "to_result",
