@@ -14,13 +14,13 @@ import mlx.core as mx
 from PIL.Image import Image
 
 from vlmkit.api import as_tuple, read_params
-from vlmkit.batch_checks import check_rows
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine import (
     Amateur,
     Request,
     build_row,
     check_pipeline,
+    check_rows,
     collect_rows,
     effective_config,
     find_amateur,

@@ -72,12 +72,22 @@ def test_a_run_file_says_where(tmp_path):
     for written, message in (
         ('regex: "[a"', r'run\.yaml:3: sampling\.0: grammar: regex "\[a": unclosed'),
         ("json_schema: 3", r"run\.yaml:3: sampling\.0\.json_schema: must be a mapping, .* got 3$"),
+        ("json_schema: false", r"run\.yaml:3: sampling\.0: grammar: json_schema false: no value"),
+        ("json_schema: {$ref: '#'}", r"run\.yaml:3: sampling\.0: grammar: .*would never end"),
         ("thinking: on", r"thinking: needs a mapping with keys such as start, end, got True"),
         ("regexp: a", r"unknown key; did you mean 'regex'\?"),
     ):
         path.write_text(f"sampling:\n  - kind: grammar\n    {written}\n")
         with pytest.raises(VlmkitError, match=message):
             load_run(path)
+
+
+def test_a_run_may_allow_any_json_value(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("sampling:\n  - kind: grammar\n    json_schema: true\n")
+    assert load_run(path).config.sampling == (Grammar(json_schema=True),)
+    by_override = load_run(overrides=["sampling=[{kind: grammar, json_schema: true}]"])
+    assert by_override.config.sampling[0].form == "json_schema"
 
 
 def test_without_llguidance(monkeypatch):

@@ -55,7 +55,7 @@ def read_schema(text: str) -> ReadSchema:
     schema = json.loads(text)
     endless = _endless_refs(schema)
     if schema is False or not _can_end(schema, endless):
-        loop = f"; {', '.join(sorted(endless))} needs itself without end" if endless else ""
+        loop = f": {', '.join(sorted(endless))} would never end" if endless else ""
         raise VlmkitError(f"no value fits it{loop}")
     names = tuple(dict.fromkeys(_names(schema)))
 

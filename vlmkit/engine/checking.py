@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from vlmkit.engine import (
-    Request,
-    check_grammars,
-    check_search_plan,
-    plan_search,
-    prepare_inputs,
-)
+from vlmkit.engine.request import Request, prepare_inputs
+from vlmkit.engine.run import check_grammars
+from vlmkit.engine.search_plan import check_search_plan, plan_search
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
