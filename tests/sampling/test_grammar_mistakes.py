@@ -7,6 +7,8 @@ import sys
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.sampling.languages import (
     BYTES,
@@ -80,6 +82,43 @@ def test_a_run_file_says_where(tmp_path):
         path.write_text(f"sampling:\n  - kind: grammar\n    {written}\n")
         with pytest.raises(VlmkitError, match=message):
             load_run(path)
+
+
+_KEYWORDS = ("type", "properties", "patternProperties", "additionalProperties", "required", "$ref")
+_KEYWORDS += (
+    "items",
+    "prefixItems",
+    "minItems",
+    "minProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "$defs",
+)
+_KEYWORDS += ("const", "enum", "pattern", "x-guidance", "json_allowed_escapes", "a")
+_any_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 3) | st.sampled_from(["#", "a", "object", "array"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYWORDS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(schema=st.dictionaries(st.sampled_from(_KEYWORDS), _any_json, max_size=4))
+def test_whatever_a_schema_holds_it_works_or_is_refused_in_one_line(schema):
+    config = Grammar(json_schema=schema)
+    try:
+        check_grammar(config)
+    except VlmkitError as error:
+        refusal = str(error)
+    else:
+        host = host_of(BYTES, json_schema=schema)
+        assert host.value(host.init([])).any()
+        return
+    assert refusal.startswith("grammar: json_schema {")
+    assert "\n" not in refusal
 
 
 def test_a_run_may_allow_any_json_value(tmp_path):
