@@ -8,6 +8,7 @@ from typing import Any, List, Union
 import mlx.core as mx
 
 from vlmkit.config.params import pipeline_from_params
+from vlmkit.config.recommended import check_sampling_choice, checkpoint_sampling
 from vlmkit.engine import (
     Amateur,
     Request,
@@ -110,7 +111,9 @@ def generate(
             ``resize_shape`` (height, width), ``kv_bits``, ``kv_group_size=64``, ``max_kv_size``,
             ``prefill_step_size=2048``, ``eos_tokens``, ``stop``, ``skip_special_tokens=False``,
             ``enable_thinking=False``, ``thinking_budget``, ``prompt_cache`` (a
-            :class:`vlmkit.PromptCache`). An unknown name is an error.
+            :class:`vlmkit.PromptCache`). ``sampling="checkpoint"`` takes the stages that the
+            checkpoint's generation_config.json recommends in place of those that the sampling
+            parameters make. An unknown name is an error.
 
     Returns:
         The whole response with its statistics.
@@ -189,7 +192,12 @@ def read_params(
     rest = dict(params)
     enable_thinking = rest.pop("enable_thinking", False)
     sample = rest.pop("sample", 0)
+    own = rest.pop("sampling", None)
     pipeline = pipeline_from_params(**rest)
+    if own is not None:
+        check_sampling_choice(own, rest)
+        stages = checkpoint_sampling(processor)
+        pipeline = pipeline.model_copy(update={"sampling": stages})
     if not isinstance(enable_thinking, bool):
         raise VlmkitError(f"enable_thinking must be True or False, got {enable_thinking!r}")
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:

@@ -39,7 +39,9 @@ class PipelineConfig(StageConfig):
         description="what the model's logits are contrasted with before they are sampled from",
     )
     sampling: tuple[SamplerConfig, ...] = Field(
-        default=(Greedy(),), description="stages that turn logits into a token, in this order"
+        default=(Greedy(),),
+        description="stages that turn logits into a token, in this order; a run may say "
+        "'checkpoint' for those that the model's own generation_config.json recommends",
     )
     search: SearchConfig | None = Field(
         default=None,
@@ -62,6 +64,11 @@ class PipelineConfig(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _search_without_greedy(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("sampling") == "checkpoint":
+            raise ValueError(
+                "sampling: 'checkpoint' needs the checkpoint: give "
+                "vlmkit.config.recommended.checkpoint_sampling(processor)"
+            )
         # The default chain keeps one token, which would leave a search nothing to choose from.
         if isinstance(values, dict) and values.get("search") and "sampling" not in values:
             return {**values, "sampling": ()}

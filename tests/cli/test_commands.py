@@ -102,6 +102,10 @@ def test_no_command_prints_help(command: Command) -> None:
         (["generate", "include=a.yaml"], "include=a.yaml: include: is for files"),
         (["generate", "absent.yaml"], "absent.yaml: no such config file"),
         (["describe", "seed=x"], "seed=x: seed: must be a whole number"),
+        (
+            ["generate", "--prompt", "x", "sampling=[{kind: grammar, json_schema: false}]"],
+            "sampling.0: grammar: json_schema false: no value fits it",
+        ),
         (["describe", "--tempature", "1"], "did you mean '--temperature'?"),
         (["schema", "--out", "README.md"], "README.md/schema.json: cannot be written"),
     ],

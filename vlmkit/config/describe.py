@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmkit.config.locate import located
+from vlmkit.config.recommended import FILE, describe_recommendation
 from vlmkit.config.run import ResolvedRun
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find, replace_at, to_node
 from vlmkit.config.validate import nearest_origin
@@ -108,6 +109,20 @@ def with_token_ids(run: ResolvedRun) -> ResolvedRun:
     for path in texts:
         tree = replace_at(tree, path, to_node(values[path], nearest_origin(tree, path)))
     return ResolvedRun(config, tree)
+
+
+def recommended_sampling(run: ResolvedRun) -> str | None:
+    """Say what sampling the run's checkpoint recommends, where the run does not take it.
+
+    Example:
+        >>> from vlmkit.config.run import load_run
+        >>> recommended_sampling(load_run()) is None  # the embedded model asks for greedy
+        True
+    """
+    sampling = find(run.tree, ("sampling",))
+    if sampling is not None and sampling.origin.source.endswith(FILE):
+        return None
+    return describe_recommendation(run.config.model, run.config.revision)
 
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:

@@ -103,7 +103,7 @@ class GenerationParams(StageConfig):
     thinking_end_token: str | None = Field(default=None, min_length=1)
 
 
-_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "prompt")
+_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "sampling", "prompt")
 
 
 def pipeline_from_params(**given: Any) -> PipelineConfig:

@@ -13,6 +13,7 @@ from vlmkit.config.conversation import MessageConfig, check_conversation
 from vlmkit.config.external import check_external
 from vlmkit.config.flags import apply_flags, written
 from vlmkit.config.locate import located
+from vlmkit.config.recommended import expand_checkpoint
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
 from vlmkit.config.yaml import load_yaml, parse_overrides
@@ -117,8 +118,11 @@ def load_run(
         raise VlmkitError(f"trust_code must be True or False, got {trust_code!r}")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
-    tree = apply_flags(_resolve_paths(file), given, default_tree())
-    tree = merge_all([tree, parse_overrides(overrides)])
+    file, over = _resolve_paths(file), parse_overrides(overrides)
+    sources = [over, to_node(given, DEFAULT), file, default_tree()]
+    file = _expand_sampling(file, sources)
+    tree = merge_all([apply_flags(file, given, default_tree()), over])
+    tree = _expand_sampling(tree, [tree])
     tree = _free_chain_for_search(tree)
     config = validate(RunConfig, tree)
     check_external(config, tree, trust_code=trust_code)
@@ -131,6 +135,16 @@ def load_run(
 def default_tree() -> Node:
     """Every default of a run as a tree."""
     return to_node(written(RunConfig()), DEFAULT)
+
+
+def _expand_sampling(tree: Node, sources: Sequence[Node]) -> Node:
+    """Put the checkpoint's stages in place of ``sampling: checkpoint``; earlier sources win."""
+
+    def value(name: str) -> Any:
+        return next((node.value for source in sources if (node := find(source, (name,)))), None)
+
+    is_search = value("search") is not None
+    return expand_checkpoint(tree, value("model"), value("revision"), search=is_search)
 
 
 def _free_chain_for_search(tree: Node) -> Node:

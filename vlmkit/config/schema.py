@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from vlmkit.config.recommended import CHECKPOINT
 from vlmkit.config.run import RunConfig
 from vlmkit.config.yaml import INCLUDE
 from vlmkit.mistakes.jsonschema import json_schema
@@ -30,6 +31,9 @@ def run_schema() -> dict[str, Any]:
         "comes with the package; later ones win",
         "anyOf": [path, {"type": "array", "items": path}],
     }
+    # ``items`` is for a list and ``pattern`` for text, so both forms stand side by side.
+    sampling = {"type": ["array", "string"], "pattern": f"^{CHECKPOINT}$"}
+    schema["properties"]["sampling"] |= sampling
     return schema
 
 

@@ -16,7 +16,14 @@ from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor, token_lookup
-from vlmkit.sampling import MinNewTokens, build_row_chain, exclude_ids, row_chain_key
+from vlmkit.sampling import (
+    Grammar,
+    MinNewTokens,
+    build_row_chain,
+    exclude_ids,
+    grammar_doubts,
+    row_chain_key,
+)
 from vlmkit.search import Search, build_search
 from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping import (
@@ -54,7 +61,8 @@ def resolve(
 
     Raises:
         VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, a
-            search that is to be traced, tokens or markers that the tokenizer does not know.
+            search that is to be traced, tokens or markers that the tokenizer does not know, a
+            grammar that cannot be compiled.
     """
     build_cache(pipeline.cache, model.layer_specs, 0, model.dtype)
     check_clock(pipeline)
@@ -147,7 +155,17 @@ def _effective(
         ),
         "device": str(mx.default_device()),
         "reproducible": not clock_kinds(pipeline.stopping),
+        "grammar": _grammar_promise(pipeline),
     }
+
+
+def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:
+    """Whether a complete answer is sure to fit the grammar; None without one."""
+    grammars = [config for config in pipeline.sampling if isinstance(config, Grammar)]
+    if not grammars:
+        return None
+    doubts = [doubt for config in grammars for doubt in grammar_doubts(config)]
+    return {"guaranteed": not doubts, "doubts": doubts}
 
 
 def _num_packed(model: Model) -> int:

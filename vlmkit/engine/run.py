@@ -6,6 +6,7 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,17 +14,26 @@ from PIL.Image import Image
 
 from vlmkit.cache import CacheConfig, build_cache, num_dropped
 from vlmkit.contrast import ContrastiveDecodingConfig
+from vlmkit.engine.checking import named_row
 from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
 from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.request import Request, content_key, load_images, prepare_inputs
+from vlmkit.engine.request import (
+    Request,
+    content_key,
+    context_left,
+    load_images,
+    prepare_inputs,
+)
 from vlmkit.engine.resolve import Resolved, resolve
 from vlmkit.engine.rows import RowSpec, Step
+from vlmkit.engine.search_plan import check_search_plan, plan_search
 from vlmkit.engine.streams import Method
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Cache, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore
+from vlmkit.sampling import numbered_hosts
 
 
 class Work(NamedTuple):
@@ -51,10 +61,18 @@ def check_requests(
     rows: Sequence[tuple[Request, PipelineConfig]],
     *,
     trace: bool = False,
+    is_batch: bool = False,
 ) -> list[Work]:
     """Build each pipeline and load each image once, before anything is computed.
 
     Requests that are equal in all are numbered as samples 0, 1, 2, … after their own number.
+
+    Args:
+        model: the model's functions.
+        processor: its processor.
+        rows: what to generate from, and how.
+        trace: the logits after each stage will be asked for.
+        is_batch: errors name their row.
 
     Raises:
         VlmkitError: an image that cannot be read, or a pipeline that cannot run on this model.
@@ -62,11 +80,12 @@ def check_requests(
     resolved: dict[str, Resolved] = {}
     seen: Counter[Hashable] = Counter()
     work = []
-    for request, pipeline in rows:
+    for place, (request, pipeline) in enumerate(rows):
         key = pipeline.model_dump_json()
-        if key not in resolved:
-            resolved[key] = resolve(model, processor, pipeline, trace=trace)
-        images = load_images(request, pipeline)
+        with named_row(place) if is_batch else nullcontext():
+            if key not in resolved:
+                resolved[key] = resolve(model, processor, pipeline, trace=trace)
+            images = load_images(request, pipeline)
         request = request._replace(images=images)
         content = content_key(request, images, pipeline)
         same = (content, resolved[key].key, request.sample)
@@ -139,6 +158,8 @@ def run_request(
     """
     pipeline = work.resolved.pipeline
     inputs = prepare_inputs(model, processor, work.request, pipeline)
+    plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
+    check_search_plan(plan, pipeline)
     second = _amateur(processor, pipeline, {}, amateur)
     method = build_method(model, processor, pipeline, second)
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
@@ -203,7 +224,8 @@ def _specs(
         spec = build_spec(
             method, processor, one, own, amateur=amateur, trace=options.trace, number=place
         )
-        spec = spec._replace(reused=left[one.content] > 0, clock=options.clock)
+        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
+        spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
         effective[place] = describe_run(one.resolved, spec)
         prepared_s.append(time.perf_counter() - started)
         yield spec
@@ -249,14 +271,6 @@ def build_spec(
         trace=trace,
         number=number,
     )
-
-
-def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
-    """How many tokens can follow all of these prompts; None where nothing limits them."""
-    length: int | None = model.config.max_position_embeddings
-    if length is None or not streams:
-        return None
-    return max(length - max(len(inputs.token_ids) for inputs in streams), 0)
 
 
 def describe_run(resolved: Resolved, spec: RowSpec) -> dict[str, Any]:

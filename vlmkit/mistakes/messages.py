@@ -131,6 +131,8 @@ def _forms(schema: Schema) -> list[str]:
             return ["a list of whole numbers" if whole else "a list"]
         case "null":
             return ["null"]
+        case "object":
+            return ["a mapping"]
         case "integer":
             return ["a whole number"]
         case kind:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
-from vlmkit.sampling._chain import SamplerChain, chain
+from vlmkit.sampling._chain import SamplerChain, chain, numbered_hosts
 from vlmkit.sampling._draw import NO_TOKEN
 from vlmkit.sampling._dry import Dry, dry
 from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
@@ -18,7 +18,12 @@ from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
 from vlmkit.sampling._external import external
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
 from vlmkit.sampling._grammar import grammar
-from vlmkit.sampling._grammar_config import Grammar, ThinkingBlock, check_grammar
+from vlmkit.sampling._grammar_config import (
+    Grammar,
+    ThinkingBlock,
+    check_grammar,
+    grammar_doubts,
+)
 from vlmkit.sampling._greedy import Greedy, greedy
 from vlmkit.sampling._history import join_states
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
@@ -277,6 +282,7 @@ __all__ = [
     "external",
     "frequency_penalty",
     "grammar",
+    "grammar_doubts",
     "greedy",
     "join_states",
     "logit_bias",
@@ -285,6 +291,7 @@ __all__ = [
     "mirostat_v1",
     "mirostat_v2",
     "no_repeat_ngram",
+    "numbered_hosts",
     "p_less",
     "presence_penalty",
     "quadratic",
