@@ -115,7 +115,7 @@ def test_importing_vlmkit_and_its_command_line_loads_nothing_heavy() -> None:
         "    try: vlmkit.cli.main.main([command, '--help'])\n"
         "    except SystemExit: pass\n"
         "heavy = {'mlx', 'numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'transformers', 'torch',\n"
-        "    'msgspec', 'matplotlib'}\n"
+        "    'msgspec', 'matplotlib', 'httpx2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     command = [sys.executable, "-W", "error", "-c", script]

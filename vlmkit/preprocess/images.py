@@ -111,7 +111,7 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     if scheme == "data":
         return io.BytesIO(_data_uri(source, name))
     if scheme in ("http", "https"):
-        from vlmkit.preprocess.fetch import fetch  # urllib.request is slow to import
+        from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
 
         return io.BytesIO(
             fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
