@@ -135,7 +135,8 @@ def test_a_missing_backend_names_the_extra_to_install(monkeypatch: pytest.Monkey
 
 def test_packaging() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "dev"}
+    assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "plot", "dev"}
+    assert not any("matplotlib" in item for item in project["dependencies"])
     assert not any("torch" in item for item in project["dependencies"])
     command, target = next(iter(project["scripts"].items()))
     assert (command, target) == ("vlmkit", "vlmkit.cli.main:main")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -109,6 +110,15 @@ def test_names_and_places_that_do_not_work(tmp_path: Path) -> None:
             save_picture(trace, 0, tmp_path / name)
     with pytest.raises(VlmkitError, match=r"chain\.png: cannot be written: No such file"):
         save_picture(trace, 0, tmp_path / "none" / "chain.png")
+
+
+def test_without_matplotlib_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what a missing package looks like
+    with pytest.raises(VlmkitError, match=r"a\.png: a picture needs matplotlib: pip install 'vlm"):
+        save_picture(small_trace(CHAIN), 0, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_the_old_picture(
