@@ -103,7 +103,7 @@ def test_digits_of_another_width_are_an_address(address: str) -> None:
         ("http://a%2Fb.example/x", "'a%2Fb.example' is not a host name: it has a '/'"),
         ("http://a\u00ad%00/x", "is not a host name: it has a '\\\\x00'"),
         ("http://\u2fff.example/x", "is not a host name: "),
-        (f"http://{'ü' * 70}.example/x", "the download failed|no answer"),
+        (f"http://{'ü' * 70}.example/x", "no answer"),
         ("http://127.0.0.1:99999/x", "Port out of range"),
         ("http://127.0.0.1/\ud800", "surrogates not allowed"),
         (f"http://127.0.0.1/{'x' * 70_000}", "URL too long"),
@@ -113,7 +113,7 @@ def test_bad_addresses(url: str, message: str) -> None:
     with pytest.raises(VlmkitError, match=message) as caught:
         load_image(url, config=LIMITS)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith("check the address")
+    assert str(caught.value).endswith("; check the address")
 
 
 def test_python_command_line_and_yaml_take_the_same_address(
