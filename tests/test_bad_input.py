@@ -125,9 +125,10 @@ def test_thinking_budget_without_markers(
     assert "<think>" in message
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that are no usable images."""
+    tmp_path = tmp_path_factory.mktemp("pictures")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not a picture")
     whole = (SHAPES / "samples" / "count_all.png").read_bytes()
