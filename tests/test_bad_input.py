@@ -133,7 +133,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp_path / "text.png").write_text("not a picture")
     whole = (SHAPES / "samples" / "count_all.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png", compress_level=1)
     Image.new("RGB", (2000, 4)).save(tmp_path / "strip.png")
     (tmp_path / "folder.png").mkdir()
     return tmp_path

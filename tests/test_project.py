@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vlmkit
+from tests.conftest import WHOLE
 
 ROOT = Path(vlmkit.__file__).parent.parent
 PACKAGE = ROOT / "vlmkit"
@@ -142,6 +143,14 @@ def test_packaging() -> None:
     assert (command, target) == ("vlmkit", "vlmkit.cli.main:main")
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert f"## {vlmkit.__version__}" in changes
+
+
+def test_what_the_quick_tests_leave_out_is_there() -> None:
+    for name in WHOLE:
+        file, _, function = name.partition("::")
+        path = ROOT / "tests" / file
+        assert path.exists(), name
+        assert path.is_dir() or f"def {function}" in path.read_text(), name
 
 
 def test_files_stay_readable() -> None:

@@ -18,7 +18,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.preprocess import PreprocessConfig, load_image
 from vlmkit.preprocess.address import browser_address
 
-LIMITS = PreprocessConfig(url_timeout_s=5)
+LIMITS = PreprocessConfig(url_timeout_s=60)
 
 # What is written, and the path and query that the server gets.
 PATHS = {
