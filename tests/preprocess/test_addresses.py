@@ -113,6 +113,7 @@ def test_bad_addresses(url: str, message: str) -> None:
     with pytest.raises(VlmkitError, match=message) as caught:
         load_image(url, config=LIMITS)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
     assert str(caught.value).endswith("; check the address")
 
 

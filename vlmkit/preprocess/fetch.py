@@ -29,7 +29,7 @@ def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
     Raises:
         VlmkitError: another scheme, no answer, an HTTP error, too slow, too large.
     """
-    name = _one_line(url)
+    name = _shown(url)
     try:
         return _within(timeout_s, url, name, max_bytes)
     except TimeoutError as error:
@@ -107,7 +107,8 @@ def _check_scheme(address: str) -> None:
     scheme = urlsplit(address).scheme
     if scheme not in ("http", "https"):
         raise VlmkitError(
-            f"{address}: {scheme}: addresses are not read; use http or https, or give a file's path"
+            f"{_shown(address)}: {scheme}: addresses are not read; use http or https, or give a"
+            " file's path"
         )
 
 
@@ -116,6 +117,11 @@ def _cause(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     return _one_line(error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error)
+
+
+def _shown(address: str) -> str:
+    text = _one_line(address)
+    return text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)"
 
 
 def _one_line(reason: object) -> str:
