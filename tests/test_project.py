@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vlmkit
+from tests.conftest import WHOLE
 
 ROOT = Path(vlmkit.__file__).parent.parent
 PACKAGE = ROOT / "vlmkit"
@@ -127,7 +128,7 @@ def test_importing_vlmkit_and_its_command_line_loads_nothing_heavy() -> None:
         "    try: vlmkit.cli.main.main([command, '--help'])\n"
         "    except SystemExit: pass\n"
         "heavy = {'mlx', 'numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'transformers', 'torch',\n"
-        "    'msgspec', 'matplotlib'}\n"
+        "    'msgspec', 'matplotlib', 'httpx2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     command = [sys.executable, "-W", "error", "-c", script]
@@ -147,12 +148,21 @@ def test_a_missing_backend_names_the_extra_to_install(monkeypatch: pytest.Monkey
 
 def test_packaging() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "dev"}
+    assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "plot", "dev"}
+    assert not any("matplotlib" in item for item in project["dependencies"])
     assert not any("torch" in item for item in project["dependencies"])
     command, target = next(iter(project["scripts"].items()))
     assert (command, target) == ("vlmkit", "vlmkit.cli.main:main")
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert f"## {vlmkit.__version__}" in changes
+
+
+def test_what_the_quick_tests_leave_out_is_there() -> None:
+    for name in WHOLE:
+        file, _, function = name.partition("::")
+        path = ROOT / "tests" / file
+        assert path.exists(), name
+        assert path.is_dir() or f"def {function}" in path.read_text(), name
 
 
 def test_files_stay_readable() -> None:

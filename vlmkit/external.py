@@ -7,11 +7,10 @@ To find a function of a module is to run code, so what only describes a run neve
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
+import sys
 from collections.abc import Callable, Hashable
-from importlib.metadata import entry_points
-from operator import attrgetter
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, JsonValue
@@ -73,8 +72,11 @@ def make_external(config: External, *, group: str, result: type[Stage]) -> Stage
         7200
     """
     where = f"external: factory {config.factory!r}"
-    target = config.factory if config.is_code else _entry_point(config.factory, where, group)
-    factory = _load(target, where)
+    if config.is_code:
+        entry = EntryPoint(name=config.factory, value=config.factory, group=group)
+    else:
+        entry = _installed(config.factory, where, group)
+    factory = _load(entry, where)
     _check_arguments(factory, config.config, where)
     try:
         made = factory(**copy.deepcopy(config.config))
@@ -82,16 +84,15 @@ def make_external(config: External, *, group: str, result: type[Stage]) -> Stage
         raise VlmkitError(f"{where} failed: {_one_line(error)}") from error
     if not isinstance(made, result):
         got = "None" if made is None else f"a {type(made).__name__}"
-        raise VlmkitError(f"{where} returned {got}, not a vlmkit.interface.{result.__name__}")
+        raise VlmkitError(f"{where} returned {got}, not a {result.__module__}.{result.__name__}")
     return made
 
 
-def _entry_point(name: str, where: str, group: str) -> str:
-    """Return the ``module:function`` that an entry point stands for."""
+def _installed(name: str, where: str, group: str) -> EntryPoint:
     installed = entry_points(group=group)
-    targets = {entry.value for entry in installed if entry.name == name}
+    targets = {entry.value: entry for entry in installed if entry.name == name}
     if len(targets) == 1:
-        return targets.pop()
+        return next(iter(targets.values()))
     if targets:
         raise VlmkitError(
             f"{where}: several packages offer it; write one of {', '.join(sorted(targets))}"
@@ -104,24 +105,23 @@ def _entry_point(name: str, where: str, group: str) -> str:
     )
 
 
-def _load(target: str, where: str) -> Callable[..., Any]:
-    module_name, _, path = (part.strip() for part in target.partition(":"))
+def _load(entry: EntryPoint, where: str) -> Callable[..., Any]:
+    module_name = entry.value.partition(":")[0].strip()
     try:
-        module = importlib.import_module(module_name)
+        found = entry.load()
     except ModuleNotFoundError as error:
         hint = ""
         if error.name == module_name.partition(".")[0]:
             hint = "; install its package, or run `python -m vlmkit` in the folder it lies in"
         raise VlmkitError(f"{where} can't be imported: {_one_line(error)}{hint}") from error
     except (Exception, SystemExit) as error:
-        raise VlmkitError(f"{where} can't be imported: {_one_line(error)}") from error
-    try:
-        found = attrgetter(path)(module)
-    except AttributeError as error:
-        near = nearest(path, [name for name in vars(module) if not name.startswith("_")])
-        raise VlmkitError(f"{where}: module {module_name!r} has no {path!r}{near}") from error
-    except (Exception, SystemExit) as error:
-        raise VlmkitError(f"{where} can't be read: {_one_line(error)}") from error
+        module = sys.modules.get(module_name)
+        if module is None:
+            raise VlmkitError(f"{where} can't be imported: {_one_line(error)}") from error
+        if not isinstance(error, AttributeError):
+            raise VlmkitError(f"{where} can't be read: {_one_line(error)}") from error
+        near = nearest(entry.attr, [name for name in vars(module) if not name.startswith("_")])
+        raise VlmkitError(f"{where}: module {module_name!r} has no {entry.attr!r}{near}") from error
     if not callable(found):
         raise VlmkitError(f"{where} is of type {type(found).__name__}, not a function")
     factory: Callable[..., Any] = found

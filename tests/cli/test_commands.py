@@ -29,8 +29,8 @@ def test_generate_prints_the_answer_as_text_and_as_json(command: Command) -> Non
     assert (reply.code, reply.stderr) == (0, "")
     result = json.loads(reply.stdout)
     assert text.stdout.startswith(result["text"])
-    assert result["generation_tokens"] == len(result["token_ids"]) <= 3
-    assert result["finish_reason"] in ("stop", "length")
+    assert result["generation_tokens"] == len(result["token_ids"]) == 2
+    assert (result["finish_reason"], result["finish_kind"]) == ("stop", "eos")
     assert result["effective"]["pipeline"]["seed"] == 5
     assert "logprobs" not in result
     with_logprobs = json.loads(command(*ask, "--json", "--logprobs").stdout)

@@ -59,7 +59,7 @@ def test_the_rows_of_a_run() -> None:
         assert f"{first.entropy_nats:.2f}" in cells
         assert f"{last.entropy_nats:.2f}" in cells
         assert str(last.num_kept) in cells
-        assert cells[-1] in ("top_k", "top_p")
+        assert cells[-1] == max(step.stages[1:], key=lambda stage: stage.removed_mass).name
     assert [" ! " in line for line in lines[3:6]] == [False, False, True]
     assert lines[6] == "3 tokens; finish reason: stop (eos, 4)"
     assert "interrupted" in printed(run_foot(None, 80, num_steps=0, any_forced=False))

@@ -17,7 +17,7 @@ from vlmkit.cli.parser import given_flags
 from vlmkit.cli.terminal import wants_colors
 from vlmkit.errors import VlmkitError
 from vlmkit.trace.jsonl import open_trace, read_trace
-from vlmkit.trace.picture import check_ending, save_picture
+from vlmkit.trace.picture import check_picture, save_picture
 from vlmkit.trace.records import Record, Trace, TraceEnd, TraceHeader, TraceStep
 from vlmkit.trace.summary import most_cut_step, removed_share
 from vlmkit.trace.table import percent, run_columns, run_foot, run_head, step_row, step_view
@@ -49,7 +49,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
     if args.step is not None and args.step < 0:
         raise VlmkitError(f"--step must be at least 0, got {args.step}")
     if args.picture is not None:
-        check_ending(args.picture)
+        check_picture(args.picture)
     for flag, name in (("--out", args.out), ("--picture", args.picture)):
         if name is not None and not Path(name).parent.is_dir():
             raise VlmkitError(f"{flag} {name}: there is no folder {str(Path(name).parent)!r}")

@@ -39,6 +39,7 @@ TRANSPOSE = {
 # no images (PDF, MPEG, HDF5).
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000")
 FORMATS = (*COMMON_FORMATS, "ICO", "TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM")
+_LOADED_FROM = "_vlmkit_loaded_from"  # attribute of a loaded image: its source, for errors
 READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
 
 
@@ -65,7 +66,9 @@ def load_image(source: ImageSource, *, config: PreprocessConfig | None = None) -
     if isinstance(source, Image.Image):
         return _upright_rgb(source, name, limits)
     with _stream(source, name, limits) as stream:
-        return _upright_rgb(_open(stream, name, limits), name, limits)
+        image = _upright_rgb(_open(stream, name, limits), name, limits)
+    vars(image)[_LOADED_FROM] = name
+    return image
 
 
 def resize_image(image: Image.Image, shape: Sequence[int]) -> Image.Image:
@@ -87,6 +90,8 @@ def describe_source(source: object) -> str:
         'image data:image/png;base64,… (34 characters)'
     """
     if isinstance(source, Image.Image):
+        if _LOADED_FROM in vars(source):
+            return str(vars(source)[_LOADED_FROM])
         kind = source.format or source.mode
         return f"PIL image ({kind}, height {source.height}, width {source.width})"
     if isinstance(source, bytes | bytearray | memoryview):
@@ -122,7 +127,7 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     if scheme == "vlmkit":
         return _file(packaged_image(source), name)
     if scheme in ("http", "https"):
-        from vlmkit.preprocess.fetch import fetch  # urllib.request is slow to import
+        from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
 
         return io.BytesIO(
             fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)

@@ -6,6 +6,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,26 +44,28 @@ class _Row(NamedTuple):
     color: str
 
 
-def check_ending(path: str | os.PathLike[str]) -> None:
-    """Check that pictures can be written under this name.
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Check that a picture can be drawn, and written under this name.
 
     Raises:
-        VlmkitError: the ending names no known format.
+        VlmkitError: the ending names no known format, or matplotlib is not installed.
 
     Example:
-        >>> check_ending("chain.svg")
+        >>> check_picture("chain.svg")
     """
     if Path(path).suffix.lower() not in ENDINGS:
         raise VlmkitError(f"{path}: a picture's name ends with {', '.join(ENDINGS)}")
+    if find_spec("matplotlib") is None:
+        raise VlmkitError(f"{path}: a picture needs matplotlib: pip install 'vlmkit[plot]'")
 
 
 def save_picture(trace: Trace, position: int, path: str | os.PathLike[str]) -> None:
     """Draw one step into a PNG, SVG or PDF file, by the file's ending.
 
     Raises:
-        VlmkitError: another ending, or the file cannot be written.
+        VlmkitError: another ending, no matplotlib, or the file cannot be written.
     """
-    check_ending(path)
+    check_picture(path)
     import matplotlib as mpl
 
     kind = Path(path).suffix.lower().removeprefix(".")
