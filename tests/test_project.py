@@ -23,7 +23,7 @@ LAYERS = (
     {"errors"},
     {"names"},
     {"mistakes"},
-    {"inputs", "configbase", "backend", "results", "random", "checkpoint_json"},
+    {"inputs", "configbase", "backend", "results", "counter_rng", "checkpoint_json"},
     {
         "interface",
         "external",
@@ -51,7 +51,7 @@ LAYERS = (
     {"pipeline"},
     {"engine", "config"},
     {"api"},
-    {"batch", "trace"},
+    {"batch", "tracing"},
     {"cli"},
     {"__main__"},
 )
@@ -110,6 +110,23 @@ def test_imports_point_downwards(path: Path) -> None:
 def test_no_heavy_import_at_module_level(path: Path) -> None:
     names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()).body, inside=False)}
     assert not names & set(HEAVY)
+
+
+def test_no_module_is_named_as_one_of_python_or_of_a_library() -> None:
+    libraries = {
+        name.split(".")[0]
+        for path in modules()
+        for name in imports(ast.parse(path.read_text()).body, inside=True)
+    }
+    taken = (libraries | sys.stdlib_module_names) - {"vlmkit", "__future__"}
+    assert {"random", "trace", "yaml", "mlx", "httpx2"} <= taken
+    names = [path.parent if path.stem == "__init__" else path.with_suffix("") for path in modules()]
+    found = {
+        str(path.relative_to(ROOT).with_suffix(".py"))
+        for path in names
+        if path.name.lstrip("_") in taken and path.name != "__main__"
+    }
+    assert not found
 
 
 def test_scripts_use_public_names_only() -> None:

@@ -14,7 +14,7 @@ from vlmkit.cli.main import main
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.run import load_run
 from vlmkit.config.tree import to_plain
-from vlmkit.config.yaml import parse_overrides
+from vlmkit.config.yaml_tree import parse_overrides
 from vlmkit.errors import VlmkitError
 
 OCTAL = "YAML 1.1 counts 010 in base 8, as 8; write 10 or 8, or '010' in quotes for text"

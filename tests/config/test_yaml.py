@@ -9,7 +9,7 @@ import pytest
 from vlmkit.cli.main import main
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.tree import find, to_plain
-from vlmkit.config.yaml import load_yaml, parse_overrides
+from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.errors import VlmkitError
 
 

@@ -16,7 +16,7 @@ from tests.trace.chains import decode, measure, run_chain
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Temperature, TopK, TopP
 from vlmkit.stages import StepTrace
-from vlmkit.trace import TraceStep
+from vlmkit.tracing import TraceStep
 
 CHAINS = st.lists(st.sampled_from(cases()), max_size=4)
 

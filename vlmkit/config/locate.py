@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, find, format_path
 from vlmkit.config.validate import nearest_origin
-from vlmkit.config.yaml import parse_path
+from vlmkit.config.yaml_tree import parse_path
 from vlmkit.errors import VlmkitError
 
 

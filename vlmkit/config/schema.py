@@ -7,7 +7,7 @@ from typing import Any
 
 from vlmkit.config.recommended import CHECKPOINT
 from vlmkit.config.run import RunConfig
-from vlmkit.config.yaml import INCLUDE
+from vlmkit.config.yaml_tree import INCLUDE
 from vlmkit.mistakes.jsonschema import json_schema
 
 
