@@ -21,7 +21,7 @@ PACKAGE = ROOT / "vlmkit"
 # packages of one layer never import each other, so no stage knows another.
 LAYERS = (
     {"errors"},
-    {"types", "configbase", "backend", "results", "random"},
+    {"types", "configbase", "backend", "results", "counter_rng"},
     {"external", "numerics", "sequences", "vocabulary"},
     {
         "cache",
@@ -39,7 +39,7 @@ LAYERS = (
     {"pipeline"},
     {"engine", "config"},
     {"api"},
-    {"batch", "trace"},
+    {"batch", "tracing"},
     {"cli"},
     {"__main__"},
 )
@@ -98,6 +98,27 @@ def test_imports_point_downwards(path: Path) -> None:
 def test_no_heavy_import_at_module_level(path: Path) -> None:
     names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()).body, inside=False)}
     assert not names & set(HEAVY)
+
+
+# Named as a module of the standard library still.
+TAKEN_NAMES = {"vlmkit/types.py"}
+
+
+def test_no_module_is_named_as_one_of_python_or_of_a_library() -> None:
+    libraries = {
+        name.split(".")[0]
+        for path in modules()
+        for name in imports(ast.parse(path.read_text()).body, inside=True)
+    }
+    taken = (libraries | sys.stdlib_module_names) - {"vlmkit", "__future__"}
+    assert {"random", "trace", "yaml", "mlx", "httpx2"} <= taken
+    names = [path.parent if path.stem == "__init__" else path.with_suffix("") for path in modules()]
+    found = {
+        str(path.relative_to(ROOT).with_suffix(".py"))
+        for path in names
+        if path.name.lstrip("_") in taken and path.name != "__main__"
+    }
+    assert found == TAKEN_NAMES
 
 
 def test_scripts_use_public_names_only() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.cli.reply import ROOT, Command
 from vlmkit.cli.main import main
-from vlmkit.trace import most_cut_step, read_trace
+from vlmkit.tracing import most_cut_step, read_trace
 
 CONFIG = "configs/runs/shapes_sampling.yaml"
 THINKING = "configs/runs/shapes_budget.yaml"

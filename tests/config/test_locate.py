@@ -6,7 +6,7 @@ import pytest
 
 from vlmkit.config.locate import located
 from vlmkit.config.tree import DEFAULT, KeyPath, merge, to_node
-from vlmkit.config.yaml import parse_yaml
+from vlmkit.config.yaml_tree import parse_yaml
 from vlmkit.errors import VlmkitError
 
 WRITTEN = """

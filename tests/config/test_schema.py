@@ -12,7 +12,7 @@ import pytest
 import vlmkit
 from vlmkit.config.run import RunConfig, load_run
 from vlmkit.config.schema import run_schema, schema_text
-from vlmkit.config.yaml import INCLUDE
+from vlmkit.config.yaml_tree import INCLUDE
 
 ROOT = Path(vlmkit.__file__).parent.parent
 GOLDEN = ROOT / "configs" / "schema.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlmkit.config.tree import find, to_plain
-from vlmkit.config.yaml import load_yaml, parse_overrides, parse_yaml
+from vlmkit.config.yaml_tree import load_yaml, parse_overrides, parse_yaml
 from vlmkit.errors import VlmkitError
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain, build_stage
-from vlmkit.random import uniform, uniforms
+from vlmkit.counter_rng import uniform, uniforms
 from vlmkit.sampling import (
     Greedy,
     RepetitionPenalty,

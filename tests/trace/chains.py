@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.sampling import SamplerConfig, build_chain
-from vlmkit.trace import Trace, TraceEnd, TraceHeader, TraceStep
-from vlmkit.trace.measure import measure_step
+from vlmkit.tracing import Trace, TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.measure import measure_step
 from vlmkit.types import StepTrace
 
 WORDS = (" the", "a", "\n", " ", "$x$", "円", "\ufffd", "", "\x1b[31m", "e\u0301", "🙂", "<b>&")

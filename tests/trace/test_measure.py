@@ -15,7 +15,7 @@ from tests.sampling.contract import VOCAB_SIZE, cases, logits
 from tests.trace.chains import decode, measure, run_chain
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Temperature, TopK, TopP
-from vlmkit.trace import TraceStep
+from vlmkit.tracing import TraceStep
 from vlmkit.types import StepTrace
 
 CHAINS = st.lists(st.sampled_from(cases()), max_size=4)

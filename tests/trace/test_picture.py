@@ -16,8 +16,8 @@ from PIL import Image
 from tests.trace.chains import header, measure, run_chain, small_trace
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Greedy, NoRepeatNgram, SamplerConfig, Temperature, TopK, TopP, Xtc
-from vlmkit.trace import Trace
-from vlmkit.trace.picture import DPI, draw_step, save_picture
+from vlmkit.tracing import Trace
+from vlmkit.tracing.picture import DPI, draw_step, save_picture
 
 CHAIN: tuple[SamplerConfig, ...] = (Temperature(temperature=1.5), TopK(k=6), TopP(p=0.7))
 SVG = "{http://www.w3.org/2000/svg}"

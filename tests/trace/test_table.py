@@ -11,9 +11,9 @@ from rich.text import Text
 
 from tests.trace.chains import small_trace
 from vlmkit.sampling import SamplerConfig, Temperature, TopK, TopP
-from vlmkit.trace import Trace, TraceEnd
-from vlmkit.trace.labels import columns, shorten, shorten_left, token_label, visible
-from vlmkit.trace.table import run_columns, run_foot, run_head, step_row, step_view
+from vlmkit.tracing import Trace, TraceEnd
+from vlmkit.tracing.labels import columns, shorten, shorten_left, token_label, visible
+from vlmkit.tracing.table import run_columns, run_foot, run_head, step_row, step_view
 
 CHAIN: tuple[SamplerConfig, ...] = (Temperature(temperature=1.5), TopK(k=6), TopP(p=0.7))
 

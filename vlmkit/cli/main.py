@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
             run_generate(args)
         case "trace":
-            from vlmkit.cli.trace import run_trace
+            from vlmkit.cli.tracing import run_trace
 
             run_trace(args)
         case "describe":

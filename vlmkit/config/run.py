@@ -14,7 +14,7 @@ from vlmkit.config.flags import apply_flags, written
 from vlmkit.config.locate import located
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
-from vlmkit.config.yaml import load_yaml, parse_overrides
+from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.configbase import StageConfig
 from vlmkit.pipeline import PipelineConfig, check_clock
 

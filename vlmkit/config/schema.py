@@ -7,7 +7,7 @@ from typing import Any
 
 from vlmkit.config.jsonschema import json_schema
 from vlmkit.config.run import RunConfig
-from vlmkit.config.yaml import INCLUDE
+from vlmkit.config.yaml_tree import INCLUDE
 
 
 def run_schema() -> dict[str, Any]:

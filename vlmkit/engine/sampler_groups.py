@@ -10,7 +10,7 @@ import numpy as np
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
-from vlmkit.random import uniforms
+from vlmkit.counter_rng import uniforms
 from vlmkit.sampling import SamplerChain, join_states
 from vlmkit.types import Pytree
 

@@ -4,8 +4,8 @@
 themselves need neither MLX nor matplotlib.
 """
 
-from vlmkit.trace.jsonl import open_trace, read_trace
-from vlmkit.trace.records import (
+from vlmkit.tracing.jsonl import open_trace, read_trace
+from vlmkit.tracing.records import (
     Candidate,
     Removed,
     StageRecord,
@@ -15,7 +15,7 @@ from vlmkit.trace.records import (
     TraceStep,
     TrackedToken,
 )
-from vlmkit.trace.summary import most_cut_step, removed_share, strictest_stage
+from vlmkit.tracing.summary import most_cut_step, removed_share, strictest_stage
 
 __all__ = [
     "Candidate",

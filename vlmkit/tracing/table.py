@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from vlmkit.trace.labels import columns, plain, shorten, shorten_left, token_label, visible
-from vlmkit.trace.records import Trace, TraceEnd, TraceHeader, TraceStep
-from vlmkit.trace.summary import context_text, removed_share, shown_tokens, strictest_stage
+from vlmkit.tracing.labels import columns, plain, shorten, shorten_left, token_label, visible
+from vlmkit.tracing.records import Trace, TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.summary import context_text, removed_share, shown_tokens, strictest_stage
 
 _HEAD, _TAKEN, _FORCED, _REMOVED, _FAINT = "bold", "bold green", "bold yellow", "red", "dim"
 _GAP = "  "

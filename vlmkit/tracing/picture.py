@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
-from vlmkit.trace.fonts import Fonts, drawable, find_fonts
-from vlmkit.trace.labels import plain, shorten, shorten_left, token_label, visible
-from vlmkit.trace.records import StageRecord, Trace, TraceStep
-from vlmkit.trace.summary import context_text, shown_tokens
-from vlmkit.trace.table import log_number, percent
+from vlmkit.tracing.fonts import Fonts, drawable, find_fonts
+from vlmkit.tracing.labels import plain, shorten, shorten_left, token_label, visible
+from vlmkit.tracing.records import StageRecord, Trace, TraceStep
+from vlmkit.tracing.summary import context_text, shown_tokens
+from vlmkit.tracing.table import log_number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,11 +16,11 @@ from rich.text import Text
 from vlmkit.cli.parser import given_flags
 from vlmkit.cli.terminal import wants_colors
 from vlmkit.errors import VlmkitError
-from vlmkit.trace.jsonl import open_trace, read_trace
-from vlmkit.trace.picture import check_picture, save_picture
-from vlmkit.trace.records import Record, Trace, TraceEnd, TraceHeader, TraceStep
-from vlmkit.trace.summary import most_cut_step, removed_share
-from vlmkit.trace.table import percent, run_columns, run_foot, run_head, step_row, step_view
+from vlmkit.tracing.jsonl import open_trace, read_trace
+from vlmkit.tracing.picture import check_picture, save_picture
+from vlmkit.tracing.records import Record, Trace, TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.summary import most_cut_step, removed_share
+from vlmkit.tracing.table import percent, run_columns, run_foot, run_head, step_row, step_view
 
 _DEFAULT_TOP = 10
 _PIPED_WIDTH, _MIN_WIDTH, _MAX_WIDTH = 80, 60, 120  # columns
@@ -100,7 +100,7 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
     require_mlx()
     from vlmkit.cli.run import read_question, start_run
     from vlmkit.config.run import load_run
-    from vlmkit.trace.recording import trace_records
+    from vlmkit.tracing.recording import trace_records
 
     resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
     config = resolved.config

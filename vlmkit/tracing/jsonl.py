@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from vlmkit.errors import VlmkitError
-from vlmkit.trace.records import FORMAT, Record, Trace, TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.records import FORMAT, Record, Trace, TraceEnd, TraceHeader, TraceStep
 
 _RECORDS: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vlmkit.trace.records import TraceStep
+from vlmkit.tracing.records import TraceStep
 
 
 def removed_share(step: TraceStep) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 from vlmkit import __version__
 from vlmkit.errors import VlmkitError
 from vlmkit.results import GenerationResult
-from vlmkit.trace.measure import measure_step
-from vlmkit.trace.records import Record, TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.measure import measure_step
+from vlmkit.tracing.records import Record, TraceEnd, TraceHeader, TraceStep
 
 
 def trace_records(

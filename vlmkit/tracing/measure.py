@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError
-from vlmkit.trace.records import Candidate, Removed, StageRecord, TraceStep, TrackedToken
+from vlmkit.tracing.records import Candidate, Removed, StageRecord, TraceStep, TrackedToken
 
 if TYPE_CHECKING:
     import mlx.core as mx
