@@ -16,7 +16,7 @@ from vlmkit.config.run import load_run
 from vlmkit.engine import Request
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.processors import token_lookup
+from vlmkit.processors.lookup import token_lookup
 from vlmkit.sampling import SamplerConfig, SuppressTokens, build_stage
 from vlmkit.stopping import StoppingConfig, ThinkingBudgetConfig, build_stopping
 from vlmkit.token_ids import Holds

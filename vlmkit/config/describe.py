@@ -14,7 +14,8 @@ from vlmkit.config.validate import nearest_origin
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import resolve_checkpoint
 from vlmkit.loading.resolve import EMBEDDED_MODEL
-from vlmkit.processors import load_processor, token_lookup
+from vlmkit.processors import load_processor
+from vlmkit.processors.lookup import token_lookup
 from vlmkit.text_part import has_senses, text_part_note
 from vlmkit.token_lookup import has_text, resolve_tokens, token_fields
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import mlx.core as mx
-import mlx.nn as nn
-
-from vlmkit.cache import build_cache, describe_cache
+from vlmkit.cache import build_cache
+from vlmkit.engine.effective import effective_config
 from vlmkit.engine.samplers import RowSampler
 from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
-from vlmkit.processors import Processor, token_lookup
+from vlmkit.processors import Processor
+from vlmkit.processors.lookup import token_lookup
 from vlmkit.sampling import (
-    Grammar,
     MinNewTokens,
     build_row_chain,
     exclude_ids,
-    grammar_doubts,
     row_chain_key,
 )
 from vlmkit.search import Search, build_search
@@ -29,10 +25,8 @@ from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping import (
     EosConfig,
     build_stopping,
-    clock_kinds,
     each_config,
     held_ids,
-    stop_markers,
     token_limit,
 )
 from vlmkit.token_ids import ids_of
@@ -109,7 +103,7 @@ def resolve(
         ),
         max_tokens=token_limit(pipeline.stopping),
         num_eos=_num_eos(processor, pipeline),
-        effective=_effective(model, processor, pipeline, encode),
+        effective=effective_config(model, processor, pipeline, encode),
     )
 
 
@@ -130,47 +124,3 @@ def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
         for token_id in ids_of(config.kind, config.token_ids)
     }
     return len(processor.eos_token_ids | own)
-
-
-def _effective(
-    model: Model,
-    processor: Processor,
-    pipeline: PipelineConfig,
-    encode: Callable[[str], Sequence[int]],
-) -> dict[str, Any]:
-    """What runs: the pipeline with all defaults, the cache per layer, backends, dtype."""
-    return {
-        "pipeline": pipeline.model_dump(mode="json"),
-        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
-        "model_type": model.config.model_type,
-        "dtype": str(model.dtype).removeprefix("mlx.core."),
-        "packed_modules": _num_packed(model),
-        "processor_backend": processor.backend,
-        "eos_token_ids": sorted(processor.eos_token_ids),
-        "stop_markers": stop_markers(
-            pipeline.stopping,
-            encode=encode,
-            decode=partial(processor.tokenizer.decode, skip_special_tokens=False),
-            eos_token_ids=processor.eos_token_ids,
-        ),
-        "device": str(mx.default_device()),
-        "reproducible": not clock_kinds(pipeline.stopping),
-        "grammar": _grammar_promise(pipeline),
-    }
-
-
-def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:
-    """Whether a complete answer is sure to fit the grammar; None without one."""
-    grammars = [config for config in pipeline.sampling if isinstance(config, Grammar)]
-    if not grammars:
-        return None
-    doubts = [doubt for config in grammars for doubt in grammar_doubts(config)]
-    return {"guaranteed": not doubts, "doubts": doubts}
-
-
-def _num_packed(model: Model) -> int:
-    """How many weight matrices are held quantized."""
-    if not isinstance(model, nn.Module):
-        return 0
-    modules = model.modules()  # type: ignore[no-untyped-call]
-    return sum(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in modules)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -12,10 +11,11 @@ from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
-from vlmkit.cache import CacheConfig, build_cache, num_dropped
+from vlmkit.cache import CacheConfig, build_cache
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.checking import named_row
 from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
+from vlmkit.engine.effective import describe_run, with_dropped
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.request import (
     Request,
@@ -133,7 +133,7 @@ def run_requests(
                 yield step, None
             else:
                 cache = work[step.row].resolved.pipeline.cache
-                yield step, _with_dropped(effective.pop(step.row), cache, step)
+                yield step, with_dropped(effective.pop(step.row), cache, step)
 
 
 def run_request(
@@ -165,8 +165,8 @@ def run_request(
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     steps = run_specs(method, [spec], pipeline, options, cache)
-    effective = describe_run(work.resolved, spec)
-    return ((step, _with_dropped(effective, pipeline.cache, step)) for step in steps)
+    effective = describe_run(work.resolved.effective, spec)
+    return ((step, with_dropped(effective, pipeline.cache, step)) for step in steps)
 
 
 def _amateur(
@@ -226,7 +226,7 @@ def _specs(
         )
         sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
         spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
-        effective[place] = describe_run(one.resolved, spec)
+        effective[place] = describe_run(one.resolved.effective, spec)
         prepared_s.append(time.perf_counter() - started)
         yield spec
 
@@ -271,19 +271,6 @@ def build_spec(
         trace=trace,
         number=number,
     )
-
-
-def describe_run(resolved: Resolved, spec: RowSpec) -> dict[str, Any]:
-    """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
-    return {**copy.deepcopy(resolved.effective), "token_limit": spec.token_limit}
-
-
-def _with_dropped(effective: dict[str, Any], cache: CacheConfig, step: Step) -> dict[str, Any]:
-    """Say in ``effective["cache"]`` how many prompt tokens the cache has dropped by this step."""
-    # The last token drawn has not gone through the model yet.
-    num_tokens = step.num_prompt_tokens + max(step.num_tokens - 1, 0)
-    dropped = num_dropped(cache, step.num_prompt_tokens, num_tokens)
-    return {**effective, "cache": {**effective["cache"], "dropped_prompt_tokens": dropped}}
 
 
 def run_specs(

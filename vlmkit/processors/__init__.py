@@ -2,6 +2,5 @@
 
 from vlmkit.processors.loading import load_processor as load_processor
 from vlmkit.processors.loading import load_tokenizer as load_tokenizer
-from vlmkit.processors.lookup import token_lookup as token_lookup
 from vlmkit.processors.processor import Processor as Processor
 from vlmkit.processors.tokenizer import Tokenizer as Tokenizer

@@ -15,6 +15,7 @@ from vlmkit.sampling._dry import Dry, dry
 from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
 from vlmkit.sampling._epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
 from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
+from vlmkit.sampling._exclude import exclude_ids
 from vlmkit.sampling._external import external
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
 from vlmkit.sampling._grammar import grammar
@@ -87,9 +88,6 @@ SamplerConfig = Annotated[
     Field(discriminator="kind"),
 ]
 """Any stage's config, told apart by ``kind``."""
-
-
-_HISTORY_CONFIGS = (RepetitionPenalty, PresencePenalty, FrequencyPenalty, Dry, NoRepeatNgram)
 
 
 def build_stage(config: SamplerConfig, *, vocabulary: Vocabulary | None = None) -> SamplerStage:
@@ -215,24 +213,6 @@ def build_row_chain(
     return chain(
         [row_stage(config) or build_stage(config, vocabulary=vocabulary) for config in configs]
     )
-
-
-def exclude_ids(
-    configs: Sequence[SamplerConfig], token_ids: Sequence[int]
-) -> tuple[SamplerConfig, ...]:
-    """Add ids (a model's image placeholders) to those that no penalty counts.
-
-    Example:
-        >>> exclude_ids([RepetitionPenalty(penalty=1.1)], [7])[0].excluded_ids
-        (7,)
-    """
-    resolved: list[SamplerConfig] = []
-    for config in configs:
-        if isinstance(config, _HISTORY_CONFIGS):
-            merged = tuple(dict.fromkeys((*config.excluded_ids, *token_ids)))
-            config = config.model_copy(update={"excluded_ids": merged})
-        resolved.append(config)
-    return tuple(resolved)
 
 
 __all__ = [

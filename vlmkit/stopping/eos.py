@@ -91,7 +91,7 @@ def eos(markers: EosMarkers, *, min_tokens: int = 0) -> StoppingCriterion:
         >>> state, _ = criterion.step(state, TokenEvent(7, "Yes", 1))
         >>> state, decision = criterion.step(state, TokenEvent(2, "Yes<end>", 2))
         >>> decision.finish
-        Finish(reason='stop', kind='eos', matched=2, text_end=3)
+        Finish(reason='stop', kind='eos', matched=2, text_end=3, error=None)
     """
     stops = text_stops(markers.texts)
 

@@ -54,7 +54,7 @@ def stop_sequences(config: StopSequencesConfig) -> StoppingCriterion:
         4
         >>> state, decision = criterion.step(state, TokenEvent(2, "the END.", 2))
         >>> decision.finish
-        Finish(reason='stop', kind='stop_sequences', matched='END', text_end=4)
+        Finish(reason='stop', kind='stop_sequences', matched='END', text_end=4, error=None)
 
     Reference:
         ``min_tokens`` as in vLLM, vllm/v1/engine/detokenizer.py.

@@ -49,7 +49,7 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
         >>> decision.hold_from
         0
         >>> criterion.step(state, TokenEvent(6, "ab", 2))[1].finish
-        Finish(reason='stop', kind='stop_token_ids', matched=(5, 6), text_end=0)
+        Finish(reason='stop', kind='stop_token_ids', matched=(5, 6), text_end=0, error=None)
     """
     sequences = [token_sequence(ids_of(config.kind, ids)) for ids in config.sequences]
     longest = max(len(sequence.ids) for sequence in sequences)
