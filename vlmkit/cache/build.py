@@ -152,5 +152,24 @@ def describe_cache(
     return facts
 
 
+def num_dropped(config: CacheConfig, num_prompt_tokens: int, num_tokens: int) -> int:
+    """Count the tokens of a prompt that a cache of a limited size no longer holds.
+
+    Args:
+        config: the cache's config.
+        num_prompt_tokens: length of the prompt.
+        num_tokens: prompt and generated tokens that went through the model.
+
+    Example:
+        >>> config = RotatingConfig(max_size=8, keep=2)
+        >>> [num_dropped(config, 10, num_tokens) for num_tokens in (8, 10, 12, 99)]
+        [0, 2, 4, 8]
+    """
+    if isinstance(config, DenseConfig) or config.max_size is None:
+        return 0
+    window_start = num_tokens - (config.max_size - config.keep)
+    return max(min(num_prompt_tokens, window_start) - config.keep, 0)
+
+
 def _token_bytes(codec: Codec, num_heads: int, dim: int, dtype: mx.Dtype) -> int:
     return sum(x.nbytes for x in codec.encode(mx.zeros((1, num_heads, 1, dim), dtype)))

@@ -18,13 +18,14 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from vlmkit.checkpoint_json import Section, reason
+from vlmkit.checkpoint_json import reason
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 from vlmkit.interface import Cache, CacheKind, Features, Forwarded, KVSpec, Pytree, Span
 from vlmkit.models.decoder import plan_kinds
 from vlmkit.models.lm_build import find_culprit
 from vlmkit.models.tokens import check_token_ids
+from vlmkit.section import Section
 from vlmkit.text_part import has_senses, text_part_note
 
 _BODIES = ("model", "transformer", "backbone")
