@@ -44,7 +44,7 @@ PLAIN: dict[str, dict[str, Any]] = {
         "mlp_bias": False,
     },
 }
-LATENT = {"kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 6, "v_head_dim": 10}
+LATENT = {"kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 6, "v_head_dim": 7}
 UNEQUAL: dict[str, dict[str, Any]] = {  # keys and values of different sizes
     "deepseek_v2": {"q_lora_rank": 12, "rope_scaling": {"type": "linear", "factor": 2.0}, **LATENT},
     "minicpm3": {
@@ -134,6 +134,31 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "time_step_limit": (0.001, 100.0),
         "time_step_rank": 4,
         **MAMBA2,
+    },
+    "granitemoehybrid": {
+        **PLAIN["granite"],
+        "layer_types": ["mamba", "attention"],
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+        "mamba_proj_bias": False,
+        "mamba_d_state": 8,
+        "mamba_d_conv": 4,
+        "mamba_n_groups": 2,
+        "mamba_conv_bias": True,
+        "shared_intermediate_size": 16,
+    },
+    "kimi_linear": {  # gated delta net with keys and values of different sizes
+        "linear_attn_config": {
+            "kda_layers": [1],
+            "full_attn_layers": [2],
+            "head_dim": 8,
+            "num_heads": 4,
+            "short_conv_kernel_size": 4,
+        },
+        "model_max_length": 256,
+        **LATENT,
+        **EXPERTS,
+        "num_experts": 0,
     },
     "nemotron_h": {
         "num_hidden_layers": 3,

@@ -47,7 +47,9 @@ _BODIES = ("model", "transformer", "backbone")
 _INNER = "language_model"
 """What they call the text model that some wrap."""
 
-_MASKED = frozenset({"lfm2", "lfm2_moe", "qwen3_5", "qwen3_5_text", "qwen3_next"})
+_MASKED = frozenset(
+    {"granitemoehybrid", "kimi_linear", "lfm2", "lfm2_moe", "mamba2", "qwen3_5", "qwen3_next"}
+)
 """Recurrent architectures that leave out padding, given the rows' lengths."""
 
 

@@ -71,7 +71,7 @@ def recurrent_view(state: Sequence[mx.array], span: Span) -> Any:
     """
     from mlx_lm.models.cache import ArraysCache
 
-    view = ArraysCache(size=len(state))
+    view: Any = ArraysCache(size=len(state))
     if span.starts[0] > 0:
         view.cache = list(state)
     if min(span.lengths) < span.width:
@@ -95,7 +95,7 @@ class Probed(NamedTuple):
     dtype: mx.Dtype  # of the hidden state
 
 
-class _Unsupported(Exception):
+class _UnsupportedError(Exception):
     """Why our caches cannot hold what an architecture keeps."""
 
 
@@ -125,14 +125,18 @@ class _KVProbe:
     def spec(self) -> KVSpec:
         if self.windows != {self.window}:
             asked = " and ".join(str(size or "no") for size in sorted(self.windows, key=_or_zero))
-            raise _Unsupported(f"one layer is asked for windows of different sizes ({asked})")
+            raise _UnsupportedError(f"one layer is asked for windows of different sizes ({asked})")
         if self.window is not None and self.window < 1:
-            raise _Unsupported(f"its sliding window is {self.window}")
+            raise _UnsupportedError(f"its sliding window is {self.window}")
         if len(self.shapes) != 1:
-            raise _Unsupported(f"a layer stores keys and values {len(self.shapes)} times per pass")
+            raise _UnsupportedError(
+                f"a layer stores keys and values {len(self.shapes)} times per pass"
+            )
         key_heads, key_dim, value_heads, value_dim = self.shapes[0]
         if key_heads != value_heads:
-            raise _Unsupported(f"a layer has {key_heads} heads of keys and {value_heads} of values")
+            raise _UnsupportedError(
+                f"a layer has {key_heads} heads of keys and {value_heads} of values"
+            )
         return KVSpec(key_heads, key_dim, value_dim, self.window)
 
 
@@ -161,13 +165,13 @@ def probe(lm: nn.Module, config: Mapping[str, Any], call: Call) -> Probed:
         specs: list[LayerSpec] = [_spec_of(one) for one in probes]
         if any(isinstance(spec, RecurrentSpec) for spec in specs):
             specs = _settled(lm, call, probes, specs)
-    except _Unsupported as error:
+    except _UnsupportedError as error:
         raise _refuse(model_type, str(error)) from None
     except Exception as error:  # anything: the architectures check little themselves
-        said = f"it asks more of a cache ({reason(error)})"
-        if any(getattr(one, "is_shared", False) for one in probes):
-            said = "its layers share keys and values"
-        raise find_culprit(error, config) or _refuse(model_type, said) from error
+        if any(isinstance(one, _KVProbe) and one.is_shared for one in probes):
+            raise _refuse(model_type, "its layers share keys and values") from None
+        refused = _refuse(model_type, f"it asks more of a cache ({reason(error)})")
+        raise find_culprit(error, config) or refused from error
     return Probed(tuple(specs), hidden.shape[-1], hidden.dtype)
 
 
@@ -180,11 +184,11 @@ def _probe_of(cache: Any) -> Any:
     if kind is ArraysCache:
         return ArraysCache(size=len(cache.cache))
     if kind is not RotatingKVCache:
-        raise _Unsupported(f"it keeps {kind.__name__}")
+        raise _UnsupportedError(f"it keeps {kind.__name__}")
     if not isinstance(cache.max_size, int):
-        raise _Unsupported(f"its sliding window is {shown(cache.max_size)}")
+        raise _UnsupportedError(f"its sliding window is {shown(cache.max_size)}")
     if cache.keep:
-        raise _Unsupported(f"its sliding window keeps the first {cache.keep} tokens")
+        raise _UnsupportedError(f"its sliding window keeps the first {cache.keep} tokens")
     return _KVProbe(cache.max_size)
 
 
@@ -192,9 +196,9 @@ def _spec_of(one: Any) -> LayerSpec:
     if isinstance(one, _KVProbe):
         return one.spec()
     if any(x is None for x in one.cache):
-        raise _Unsupported("a recurrent layer leaves an array of its cache empty")
+        raise _UnsupportedError("a recurrent layer leaves an array of its cache empty")
     if any(x.shape[0] != _NUM_ROWS for x in one.cache):
-        raise _Unsupported("a recurrent layer keeps arrays that are not per row")
+        raise _UnsupportedError("a recurrent layer keeps arrays that are not per row")
     return RecurrentSpec(
         tuple(StateArray(f"array_{n}", x.shape[1:], x.dtype) for n, x in enumerate(one.cache))
     )
@@ -209,7 +213,7 @@ def _settled(
     settled = [_spec_of(one) for one in following]
     for before, after in zip(specs, settled, strict=True):
         if _shapes(before) != _shapes(after):
-            raise _Unsupported("a recurrent layer's arrays change their size with the tokens")
+            raise _UnsupportedError("a recurrent layer's arrays change their size with the tokens")
     return settled
 
 
