@@ -88,8 +88,12 @@ def test_branches_and_searches_are_those_of_single_runs(loaded: tuple[Any, Any])
         )
         for seed in (1, 2, 3)
     ]
-    beam = PipelineConfig(stopping=stopping, search={"kind": "beam", "num_beams": 3})
-    rows = [(Request(prompt), one) for prompt in PROMPTS[:2] for one in (*seeds, beam)]
+    others = [
+        PipelineConfig(stopping=stopping, search={"kind": "beam", "num_beams": 3}),
+        PipelineConfig(stopping=stopping, search={"kind": "contrastive_search", "top_k": 3}),
+        PipelineConfig(stopping=stopping, contrast={"kind": "cfg", "scale": 1.5}),
+    ]
+    rows = [(Request(prompt), one) for prompt in PROMPTS[:2] for one in (*seeds, *others)]
     together = batch_pipeline(model, processor, rows).results or []
     for row, result in zip(rows, together, strict=True):
         [alone] = batch_pipeline(model, processor, [row]).results or []
