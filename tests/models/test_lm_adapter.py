@@ -136,6 +136,15 @@ def test_architectures_that_are_masked_are_compared() -> None:
     assert {config(name)["model_type"] for name in RECURRENT} >= _MASKED
 
 
+def test_code_that_takes_the_name_of_a_masked_one_is_not_trusted_to_mask() -> None:
+    model = LmModel(random_lm("mamba").lm, config("mamba", model_type="lfm2"))
+    batch, following = prompts(), tokens(len(LENGTHS))
+    _, cache = run(model, batch, chunk=4)
+    steps = decode(model, cache, LENGTHS, following)
+    for row, inputs in enumerate(batch):
+        assert_close(steps[row], by_mlx_lm(model, inputs.token_ids, following[row])[1])
+
+
 def test_layer_specs_come_from_the_graph() -> None:
     plain = KVSpec(2, 8, 8)
     assert random_lm("qwen3").layer_specs == (plain, plain)

@@ -21,7 +21,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from vlmkit.cache.rows import join_rows, select_rows
 from vlmkit.checkpoint_json import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
@@ -37,7 +36,7 @@ from vlmkit.interface import (
     Span,
 )
 from vlmkit.models.decoder import plan_kinds
-from vlmkit.models.lm_caches import KVView, probe, read_back, recurrent_view
+from vlmkit.models.lm_caches import KVView, join, probe, read_back, recurrent_view, select
 from vlmkit.models.tokens import check_token_ids
 from vlmkit.text_part import has_senses, text_part_note
 
@@ -47,10 +46,11 @@ _BODIES = ("model", "transformer", "backbone")
 _INNER = "language_model"
 """What they call the text model that some wrap."""
 
+_MODULES = "mlx_lm.models."
 _MASKED = frozenset(
     {"granitemoehybrid", "kimi_linear", "lfm2", "lfm2_moe", "mamba2", "qwen3_5", "qwen3_next"}
 )
-"""Recurrent architectures that leave out padding, given the rows' lengths."""
+"""Modules of mlx-lm whose recurrent layers leave out padding, given the rows' lengths."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class LmModel(nn.Module):
         self.lm = lm
         self.config = _parse(config)
         self._probed = probe(lm, config, _run_body)
+        self._is_masked = type(lm).__module__.removeprefix(_MODULES) in _MASKED
 
     @property
     def layer_specs(self) -> tuple[LayerSpec, ...]:
@@ -153,23 +154,22 @@ class LmModel(nn.Module):
             return Forwarded(hidden, (), cache)
         outputs, caches = [], []
         for rows, part in groups:
-            output, held = ids[mx.array(rows)][:, : part.width], select_rows(cache, rows)
-            output, held = self._run(output, held, part)
+            new = ids[mx.array(rows)][:, : part.width]
+            output, held = self._run(new, select(cache, rows), part)
             outputs.append(mx.pad(output, [(0, 0), (0, span.width - part.width), (0, 0)]))
             caches.append(held)
         given = [row for rows, _ in groups for row in rows]
         order = sorted(range(len(given)), key=given.__getitem__)
         hidden = mx.concatenate(outputs)[mx.array(order)]
-        return Forwarded(hidden, (), select_rows(join_rows(caches), order))
+        return Forwarded(hidden, (), select(join(caches), order))
 
     def _groups(self, span: Span) -> list[_Group]:
         """Return the rows that one call may take together, and what it adds to them."""
         if not any(isinstance(spec, RecurrentSpec) for spec in self.layer_specs):
             return [_Group(list(range(len(span.starts))), span)]
-        is_masked = self.config.model_type in _MASKED
         groups: dict[tuple[bool, int], list[int]] = {}
         for row, (start, length) in enumerate(zip(span.starts, span.lengths, strict=True)):
-            width = span.width if is_masked else length
+            width = span.width if self._is_masked else length
             groups.setdefault((start == 0, width), []).append(row)
         return [_Group(rows, _part(span, rows, width)) for (_, width), rows in groups.items()]
 

@@ -15,6 +15,7 @@ import mlx.nn as nn
 from vlmkit.checkpoint_json import reason, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import (
+    Cache,
     CacheKind,
     KVSpec,
     LayerSpec,
@@ -85,6 +86,21 @@ def read_back(view: Any, spec: RecurrentSpec) -> tuple[mx.array, ...]:
         x if array.dtype is None else x.astype(array.dtype)
         for x, array in zip(view.cache, spec.arrays, strict=True)
     )
+
+
+def select(cache: Cache, rows: Sequence[int]) -> Cache:
+    """Return a cache of these rows, in this order."""
+    pairs = zip(cache.kinds, cache.layers, strict=True)
+    layers = tuple(kind.select(layer, rows) for kind, layer in pairs)
+    return Cache(cache.kinds, layers, tuple(cache.lengths[row] for row in rows))
+
+
+def join(caches: Sequence[Cache]) -> Cache:
+    """Return one cache with the rows of parts of another."""
+    kinds = caches[0].kinds
+    states = zip(*(cache.layers for cache in caches), strict=True)
+    layers = tuple(kind.join(parts) for kind, parts in zip(kinds, states, strict=True))
+    return Cache(kinds, layers, tuple(n for cache in caches for n in cache.lengths))
 
 
 class Probed(NamedTuple):
