@@ -172,11 +172,12 @@ def test_dtypes_are_those_that_a_running_model_keeps() -> None:
             assert [x.dtype for x in layer] == [array.dtype for array in spec.arrays]
 
 
-def test_the_hidden_state_of_a_wrapped_model_is_not_its_logits() -> None:
-    model = random_lm("qwen3_5")
+@pytest.mark.parametrize(("name", "width"), [("qwen3_5", 32), ("gemma3", 32), ("mamba", 32)])
+def test_the_hidden_state_is_what_the_head_takes(name: str, width: int) -> None:
+    model = random_lm(name)
     embeddings = embed_prompts(model, prompts((4,)))
     output = model.forward(embeddings.piece, empty_cache(model, 1), Span((0,), (4,), 4))
-    assert output.hidden.shape == (1, 4, model.lm.language_model.args.hidden_size)
+    assert output.hidden.shape == (1, 4, width)
     assert model.logits(output.hidden).shape == (1, 4, VOCABULARY)
 
 
@@ -202,6 +203,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("plamo3", {"window_size": 6, "sliding_window_pattern": 2}, r"different sizes \(6 and 7\)"),
     ("llama", {"layer_types": [SLIDING, FULL]}, "its sliding window is None"),
     ("llama", {"layer_types": [SLIDING, FULL], "sliding_window": 0}, "sliding window is 0"),
+    ("llama", {"layer_types": [SLIDING, FULL], "sliding_window": "many"}, "window is 'many'"),
     ("gemma3n", {"text_config": GEMMA3N}, "its layers share keys and values"),
     ("mamba", {"conv_kernel": 1}, "arrays change their size with the tokens"),
 ]

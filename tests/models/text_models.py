@@ -69,6 +69,15 @@ WINDOWED: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4,
         "query_pre_attn_scalar": 8,
     },
+    "gemma3": {  # wraps its text model
+        "text_config": {
+            **BASE,
+            "model_type": "gemma3_text",
+            "sliding_window": WINDOW,
+            "sliding_window_pattern": 2,
+            "query_pre_attn_scalar": 8,
+        },
+    },
     "gpt_oss": {  # with attention sinks
         "layer_types": [SLIDING, FULL],
         "sliding_window": WINDOW,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import reason, shown
+from vlmkit.checkpoint_json import reason
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import (
     Cache,
@@ -201,8 +201,8 @@ def _probe_of(cache: Any) -> Any:
         return ArraysCache(size=len(cache.cache))
     if kind is not RotatingKVCache:
         raise _UnsupportedError(f"it keeps {kind.__name__}")
-    if not isinstance(cache.max_size, int):
-        raise _UnsupportedError(f"its sliding window is {shown(cache.max_size)}")
+    if type(cache.max_size) is not int:
+        raise _UnsupportedError(f"its sliding window is {cache.max_size!r:.40}")
     if cache.keep:
         raise _UnsupportedError(f"its sliding window keeps the first {cache.keep} tokens")
     return _KVProbe(cache.max_size)
