@@ -79,20 +79,25 @@ def check_layers(config: CacheConfig, layer_specs: Sequence[LayerSpec]) -> None:
 
 
 def _kind(config: CacheConfig, window: int | None) -> CacheKind:
+    window = _held(config, window)
     match config:
         case DenseConfig():
             return dense(config) if window is None else windowed(config.kind, window)
         case RotatingConfig():
-            if window is None:
-                return rotating(config)
-            return windowed(config.kind, min(window, config.max_size - config.keep))
+            return rotating(config) if window is None else windowed(config.kind, window)
         case AffineConfig():
             if window is not None:
-                held = config.max_size - config.keep if config.max_size else window
-                config = config.model_copy(update={"max_size": min(window, held), "keep": 0})
+                config = config.model_copy(update={"max_size": window, "keep": 0})
             return affine(config)
         case _:
             assert_never(config)
+
+
+def _held(config: CacheConfig, window: int | None) -> int | None:
+    """Return the window that a layer with one really has; a config may hold less."""
+    if window is None or isinstance(config, DenseConfig) or config.max_size is None:
+        return window
+    return min(window, config.max_size - config.keep)
 
 
 def describe_cache(
@@ -104,8 +109,9 @@ def describe_cache(
         The config's fields, ``num_layers``, ``key_bits_per_element`` and
         ``value_bits_per_element`` (scales and biases included), and ``bytes_per_token`` over all
         attention layers. Buffers are allocated in steps of 256 slots. Where the model has them,
-        also ``sliding_windows`` (by size, the layers that hold no more than that) and
-        ``recurrent_layers``, which the config does not change, with their ``bytes_per_row``.
+        also ``sliding_windows`` (by size, the layers that hold no more than that; a config that
+        holds less narrows them) and ``recurrent_layers``, which the config does not change, with
+        their ``bytes_per_row``.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -138,8 +144,9 @@ def describe_cache(
     }
     windows: dict[int, list[int]] = {}
     for index, spec in enumerate(layer_specs):
-        if isinstance(spec, KVSpec) and spec.window is not None:
-            windows.setdefault(spec.window, []).append(index)
+        window = _held(config, spec.window) if isinstance(spec, KVSpec) else None
+        if window is not None:
+            windows.setdefault(window, []).append(index)
     if windows:
         facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
     states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]

@@ -10,6 +10,7 @@ import dataclasses
 import linecache
 import re
 import traceback
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -119,7 +120,8 @@ def _suspects(values: Mapping[str, Any], hints: Mapping[str, Any]) -> Iterator[t
     """The keys whose values cannot be right, each with what would be."""
     for key, value in values.items():
         hint = hints.get(key)
-        allowed = set(typing.get_args(hint)) or {hint}
+        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        allowed = set(typing.get_args(hint)) if is_union else {hint}
         is_size = _SIZES.fullmatch(key) is not None and value is not None
         if is_size and not isinstance(value, list):
             if not is_integer(value) or not 1 <= value <= MAX_SIZE:
