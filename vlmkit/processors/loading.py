@@ -26,7 +26,7 @@ from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]
 BACKENDS = ("auto", "native", "transformers")
-IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
 """The model types of config.json whose images are prepared by the rules of Qwen2-VL."""
 
 # Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or

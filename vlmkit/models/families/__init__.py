@@ -4,11 +4,15 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
 
     language.embed_tokens.weight                        [vocabulary, hidden]
     language.layers.N.self_attn.{q,k,v,o}_proj.weight   and .bias where the family has one
+    language.layers.N.self_attn.{q,k}_norm.weight       where the family has them
+    language.layers.N.linear_attn.in_proj_{qkv,z,b,a}.weight, .conv1d.weight [channels, size],
+        .A_log, .dt_bias, .norm.weight, .out_proj.weight   in place of self_attn
     language.layers.N.mlp.{gate,up,down}_proj.weight
     language.layers.N.{input,post_attention}_layernorm.weight
     language.norm.weight
     language.lm_head.weight                             absent when the head is tied
     vision.patch_embed.weight                           [embed, channels * time * size * size]
+    vision.pos_embed.weight                             where the family has one
     vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
     vision.merger.{ln_q,fc1,fc2}.weight, and biases
 """
@@ -22,10 +26,11 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
+from vlmkit.models.families.qwen3_5 import QWEN3_5
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL)
+FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_5)
 
 
 def find_family(config: Mapping[str, Any]) -> Family | None:
