@@ -68,10 +68,10 @@ def _one_step(
     q: mx.array, k: mx.array, v: mx.array, log_decay: mx.array, beta: mx.array, state: mx.array
 ) -> tuple[mx.array, mx.array]:
     state = state * mx.exp(log_decay[:, 0, :, None, None])
-    key = k[:, 0, :, :, None]  # [B, H, D_k, 1]
-    delta = (v[:, 0, :, :, None] - state @ key) * beta[:, 0, :, None, None]
-    state = state + delta * k[:, 0, :, None]
-    return (state @ q[:, 0, :, :, None])[..., 0][:, None], state
+    key, query = k[:, 0, :, None], q[:, 0, :, None]  # [B, H, 1, D_k]
+    held = mx.sum(state * key, axis=-1, keepdims=True)
+    state = state + (v[:, 0, :, :, None] - held) * beta[:, 0, :, None, None] * key
+    return mx.sum(state * query, axis=-1)[:, None], state
 
 
 def _in_chunks(
@@ -81,18 +81,18 @@ def _in_chunks(
     size = min(CHUNK, 1 << (length - 1).bit_length())
     q, k, v = (_chunks(x, size) for x in (q, k, v))  # [B, H, N, C, D]
     beta = _chunks(beta[..., None], size)  # [B, H, N, C, 1]
-    total = mx.cumsum(_chunks(log_decay[..., None], size), axis=3)
-    grown = mx.exp(total)
-    # What is left of token j at token i, in one chunk; above the diagonal there is nothing.
-    past = mx.tri(size, dtype=mx.bool_)
-    left = mx.exp(mx.where(past, total - total.swapaxes(3, 4), -mx.inf))
+    log_decay = _chunks(log_decay[..., None], size)
+    # What is left of token j at token i is the decay of those between: summed up from each j,
+    # since differences of sums from the start would cancel. Above the diagonal there is nothing.
+    between = mx.cumsum(mx.where(mx.tri(size, k=-1, dtype=mx.bool_), log_decay, 0.0), axis=3)
+    left = mx.where(mx.tri(size, dtype=mx.bool_), mx.exp(between), 0.0)
+    grown = mx.exp(mx.cumsum(log_decay, axis=3))
     keys = k.swapaxes(3, 4)
     inverse = invert_unit_lower((beta * k) @ keys * left)
     values = inverse @ (beta * v)
     from_state = inverse @ (beta * grown * k)
     within, q = (q @ keys) * left, q * grown
-    last = total[..., -1:, :]
-    k, decay = k * mx.exp(last - total), mx.exp(last)
+    k, decay = k * left[..., -1, :, None], grown[..., -1:, :]
     outputs = []
     for n in range(q.shape[2]):
         held = state.swapaxes(2, 3)  # [B, H, D_k, D_v]
