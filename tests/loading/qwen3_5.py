@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 
 from tests.models.tiny import qwen3_5, stored
 from tests.processors.tiny import change_json, copy_shapes
+from vlmkit.inputs import Inputs, Media
 from vlmkit.models.families.qwen3_5 import QWEN3_5
 
 IDS = {
@@ -32,7 +33,7 @@ TEXT = {
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
 }
-VISION = {"out_hidden_size": 64, "hidden_size": 64, "intermediate_size": 64}
+VISION = {"out_hidden_size": 64}
 # As published: the class says how, the mean and the deviation are 0.5.
 IMAGES = {
     "size": {"longest_edge": 2304, "shortest_edge": 256},
@@ -79,6 +80,33 @@ def make_weights(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
             array = array[:, None]
         weights[hub_name(path)] = array
     return weights
+
+
+def as_mlx(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return a weight of transformers as MLX tools write it."""
+    if name.endswith(
+        ("layernorm.weight", "q_norm.weight", "k_norm.weight", "language_model.norm.weight")
+    ):
+        array = 1 + array
+    if name.endswith("conv1d.weight"):
+        array = np.moveaxis(array, 2, 1)
+    if name.endswith("patch_embed.proj.weight"):
+        array = np.moveaxis(array, 1, -1)
+    for old, new in (
+        ("model.language_model.", "language_model.model."),
+        ("model.visual.", "vision_tower."),
+        ("lm_head", "language_model.lm_head"),
+    ):
+        name = name.replace(old, new)
+    return name, array
+
+
+def make_inputs() -> Inputs:
+    """A prompt of 21 tokens with one image of 6 by 8 patches."""
+    rng = np.random.default_rng(0)
+    patches = rng.standard_normal((48, 96)).astype(np.float32)
+    ids = [1, 2, 3, 628, *[631] * 12, 629, 4, 5, 6, 7]
+    return Inputs.of(np.array(ids, np.int32), [Media.of("image", patches, (1, 6, 8), (4, 16))])
 
 
 def write_qwen3_5(folder: Path, *, dtype: mx.Dtype = mx.float32, **text: Any) -> Path:

@@ -52,7 +52,11 @@ def build(config: dict[str, Any]) -> torch.nn.Module:
 
 
 def logits(
-    model: torch.nn.Module, prompts: Sequence[Inputs], continuations: np.ndarray
+    model: torch.nn.Module,
+    prompts: Sequence[Inputs],
+    continuations: np.ndarray,
+    *,
+    image_token_id: int = IMAGE,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Run a left-padded batch and then feed it ``continuations [B, N]`` token by token.
 
@@ -66,7 +70,7 @@ def logits(
     for row, (inputs, length) in enumerate(zip(prompts, lengths, strict=True)):
         ids[row, width - length :] = inputs.token_ids
         mask[row, width - length :] = 1
-    kinds = torch.from_numpy((ids == IMAGE).astype(np.int32))
+    kinds = torch.from_numpy((ids == image_token_id).astype(np.int32))
     arguments: dict[str, Any] = {"mm_token_type_ids": kinds}
     grids = [grid for inputs in prompts for grid in grids_of(inputs)]
     if grids:

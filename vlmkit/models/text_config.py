@@ -86,7 +86,7 @@ def parse_text(section: Section, traits: TextTraits, *, tied: bool) -> TextConfi
     kv_heads = section.positive("num_key_value_heads", heads)
     section.divides("num_key_value_heads", kv_heads, "num_attention_heads", heads)
     rope = _rope_section(section)
-    rotary_dim = _rotary_dim(rope, traits, head_dim)
+    rotary_dim = _rotary_dim(section, rope, traits, head_dim)
     layers = section.positive("num_hidden_layers")
     _refuse_sliding_window(section, layers)
     types = _layer_types(section, layers, traits)
@@ -143,9 +143,12 @@ def _rope_section(section: Section) -> Section:
     return rope
 
 
-def _rotary_dim(rope: Section, traits: TextTraits, head_dim: int) -> int:
-    factor = rope.number("partial_rotary_factor", traits.rotary_factor)
-    rotary_dim = int(head_dim * factor)
+def _rotary_dim(section: Section, rope: Section, traits: TextTraits, head_dim: int) -> int:
+    if traits.rotary_factor == 1:
+        return head_dim
+    outer = section.number("partial_rotary_factor", traits.rotary_factor)
+    factor = rope.number("partial_rotary_factor", outer)
+    rotary_dim = int(head_dim * min(factor, 2))
     if factor > 1 or rotary_dim < 2 or rotary_dim % 2:
         raise rope.error(
             "partial_rotary_factor",
@@ -157,9 +160,9 @@ def _rotary_dim(rope: Section, traits: TextTraits, head_dim: int) -> int:
 def _sections(rope: Section, traits: TextTraits, rotary_dim: int) -> tuple[int, ...]:
     sections = rope.integers("mrope_section", traits.mrope_section)
     if min(sections, default=0) < 1 or sum(sections) != rotary_dim // 2:
-        of = "head_dim" if traits.rotary_factor == 1 else "what turns of head_dim"
+        whole = "head_dim" if traits.rotary_factor == 1 else "partial_rotary_factor * head_dim"
         raise rope.error(
-            "mrope_section", f"is {list(sections)}; it has to sum to {of} / 2, {rotary_dim // 2}"
+            "mrope_section", f"is {list(sections)}; it has to sum to {whole} / 2, {rotary_dim // 2}"
         )
     if traits.mrope_interleaved and len(sections) != 3:
         raise rope.error("mrope_section", f"is {list(sections)}; it has to be three numbers")
