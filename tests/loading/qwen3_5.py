@@ -92,13 +92,18 @@ def as_mlx(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
         array = np.moveaxis(array, 2, 1)
     if name.endswith("patch_embed.proj.weight"):
         array = np.moveaxis(array, 1, -1)
+    return mlx_name(name), array
+
+
+def mlx_name(name: str) -> str:
+    """Return the name that MLX tools give to a weight of transformers."""
     for old, new in (
         ("model.language_model.", "language_model.model."),
         ("model.visual.", "vision_tower."),
         ("lm_head", "language_model.lm_head"),
     ):
         name = name.replace(old, new)
-    return name, array
+    return name
 
 
 def make_inputs() -> Inputs:
