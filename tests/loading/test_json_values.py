@@ -69,9 +69,8 @@ def check(folder: Path, file: str, field: Field) -> None:
         message = str(error)
         known = {key for path in folder.glob("*.json") for names in _fields(path) for key in names}
         assert file in message, message
-        # Where a size is another one, what does not fit is named: the weights.
-        misfit = "do not fit its config.json" in message and "missing (" in message
-        assert misfit or any(key in message for key in {*known, *field}), message
+        named = {*known, *field, "do not fit its config.json: "}
+        assert any(name in message for name in named), message
         _check_line(message)
         return
     assert all(0 <= token < processor.num_embeddings for token in processor.eos_token_ids)

@@ -118,9 +118,9 @@ def reshape_qwen(name: str, path: str, tensor: mx.array, config: ModelConfig) ->
     if tensor.shape[1:] == (*size, channels):
         return tensor.transpose(0, 4, 1, 2, 3).reshape(tensor.shape[0], -1)
     raise VlmkitError(
-        f"patch embedding has shape {tuple(tensor.shape)}; config.json asks for "
-        f"{(vision.embed_dim, channels, *size)} or {(vision.embed_dim, *size, channels)}: "
-        "hidden_size (embed_dim), in_channels, temporal_patch_size, patch_size"
+        f"patch embedding has shape {tuple(tensor.shape)}; config.json: vision_config.patch_size, "
+        "temporal_patch_size and in_channels ask for "
+        f"{(vision.embed_dim, channels, *size)} or {(vision.embed_dim, *size, channels)}"
     )
 
 
