@@ -20,6 +20,8 @@ from vlmkit import load
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Media
 from vlmkit.loading import Scheme, load_model, load_model_and_report
+from vlmkit.models.families import find_family
+from vlmkit.processors import load_processor
 
 TOLERANCE = 1e-3  # as for the other families
 CONVERTED = {
@@ -122,3 +124,15 @@ def test_videos_are_refused(tmp_path: Path) -> None:
     image = make_inputs().media[0]
     with pytest.raises(VlmkitError, match="qwen3_5 takes no video; leave it out"):
         model.encode([Media.of("video", image.data, image.shape, image.span)])
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "qwen3_5"])
+def test_what_mlx_lm_converts_is_a_text_model(model_type: str, tmp_path: Path) -> None:
+    folder = write_qwen3_5(tmp_path / "model")
+    config = {"model_type": model_type, "image_token_id": 631, **make_config()["text_config"]}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+    assert find_family(config) is None
+    processor = load_processor(folder)
+    assert processor.image_token_id is None
+    with pytest.raises(VlmkitError, match="takes no images"):
+        processor.process_images([])

@@ -153,7 +153,8 @@ def _image_config(files: CheckpointFiles) -> Qwen2VLImages | None:
 
 
 def _takes_images(files: CheckpointFiles) -> bool:
-    return model_type(files) in IMAGE_FAMILIES
+    has_eyes = files.config.values.get("vision_config") is not None
+    return has_eyes and model_type(files) in IMAGE_FAMILIES
 
 
 def _check_patches(config: Qwen2VLImages, section: Section, vision: Section) -> None:

@@ -36,7 +36,8 @@ FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_5)
 def find_family(config: Mapping[str, Any]) -> Family | None:
     """Return the family of a checkpoint's config.json, or None if no family has its model type.
 
-    A text-only checkpoint has no family: see :mod:`vlmkit.models.lm_adapter`.
+    A text-only checkpoint has no family: see :mod:`vlmkit.models.lm_adapter`. That is also one of
+    a family's model type without a ``vision_config``: mlx-lm's convert keeps the text part alone.
 
     Args:
         config: the contents of config.json.
@@ -45,16 +46,16 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
         VlmkitError: there is no ``model_type``.
 
     Example:
-        >>> find_family({"model_type": "qwen2_vl"}).name
+        >>> find_family({"model_type": "qwen2_vl", "vision_config": {}}).name
         'qwen2_vl'
-        >>> find_family({"model_type": "llama"}) is None
+        >>> find_family({"model_type": "qwen2_vl"}) is find_family({"model_type": "llama"}) is None
         True
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise VlmkitError("config.json has no 'model_type'; supported: " + ", ".join(known_types()))
     for family in FAMILIES:
-        if model_type in family.model_types:
+        if model_type in family.model_types and config.get("vision_config") is not None:
             return family
     return None
 
