@@ -129,9 +129,10 @@ def test_videos_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_type", ["qwen2_vl", "qwen3_5"])
 def test_what_mlx_lm_converts_is_a_text_model(model_type: str, tmp_path: Path) -> None:
     folder = write_qwen3_5(tmp_path / "model")
-    config = {"model_type": model_type, "image_token_id": 631, **make_config()["text_config"]}
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+    config = {**make_config()["text_config"], "model_type": model_type, "image_token_id": 631}
+    (folder / "config.json").write_text(json.dumps(config))
     assert find_family(config) is None
+    assert find_family({**config, "vision_config": {}}) is not None
     processor = load_processor(folder)
     assert processor.image_token_id is None
     with pytest.raises(VlmkitError, match="takes no images"):
