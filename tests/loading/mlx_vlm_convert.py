@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.loading import qwen3_5
 from tests.loading.checkpoints import make_config, make_inputs, random_weights, write_checkpoint
 from tests.media import grids_of, patches_of
+from vlmkit.inputs import Inputs
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens" / "mlx_vlm_convert"
 RECIPES: dict[str, dict[str, Any]] = {
@@ -73,17 +75,27 @@ def convert(source: Path, folder: Path, recipe: str) -> Path:
     return folder
 
 
-def mlx_vlm_logits(folder: Path) -> NDArray[np.float32]:
-    """mlx-vlm's logits for the prompt of :func:`make_inputs`, computed in float32."""
+def mlx_vlm_logits(folder: Path, inputs: Inputs | None = None) -> NDArray[np.float32]:
+    """mlx-vlm's logits for a prompt, by default :func:`make_inputs`, computed in float32."""
     from mlx_vlm.utils import load_model
 
     model = load_model(folder)
     model.set_dtype(mx.float32)
-    inputs = make_inputs()
+    inputs = make_inputs() if inputs is None else inputs
     grids = mx.array(grids_of(inputs))
     ids = mx.array(inputs.token_ids)[None]
     out = model(ids, mx.array(patches_of(inputs)), image_grid_thw=grids)
     return np.array(out.logits[0].astype(mx.float32))
+
+
+def write_qwen3_5_golden(folder: Path) -> None:
+    """Write the golden files of a Qwen3.5 that convert packed in 4 bits."""
+    source = qwen3_5.write_qwen3_5(folder / "source3_5", dtype=mx.bfloat16)
+    made, kept = convert(source, folder / "affine4_3_5", "affine4"), GOLDENS / "qwen3_5_affine4"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors", "processor_config.json"):
+        shutil.copyfile(made / name, kept / name)
+    np.save(kept / "logits.npy", mlx_vlm_logits(made, qwen3_5.make_inputs()))
 
 
 def make_images() -> list[Image.Image]:
@@ -115,6 +127,7 @@ def main() -> None:
         made = Path(temporary) / "unquantized"
         shutil.copyfile(made / "processor_config.json", GOLDENS / "processor_config.json")
         np.save(GOLDENS / "patches.npy", mlx_vlm_patches(made))
+        write_qwen3_5_golden(Path(temporary))
 
 
 if __name__ == "__main__":

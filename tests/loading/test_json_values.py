@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.loading.json_values import FILES, VALUES, Field, fields, with_value
+from tests.loading.qwen3_5 import write_qwen3_5
 from tests.loading.test_text_part import CONFIGS, TEXT, write
 from tests.loading.three_ways import complete
 from vlmkit import generate, load
@@ -24,6 +25,7 @@ CHECKPOINTS = {
     "qwen2_vl": FILES,
     "qwen2_vl nested": ("config.json",),
     "qwen2_5_vl": ("config.json",),
+    "qwen3_5": ("config.json",),
     "qwen3": ("config.json", "generation_config.json", "tokenizer_config.json"),
     "qwen3_vl": ("config.json", "preprocessor_config.json"),
 }
@@ -38,6 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "qwen2_vl": complete(base / "a"),
         "qwen2_vl nested": complete(base / "b", nested=True),
         "qwen2_5_vl": complete(base / "c", "qwen2_5_vl"),
+        "qwen3_5": write_qwen3_5(base / "f"),
         "qwen3": write(base / "d", {**TEXT, "model_type": "qwen3"}),
         "qwen3_vl": write(base / "e", CONFIGS["nested"]),
     }
@@ -75,7 +78,7 @@ def check(folder: Path, file: str, field: Field) -> None:
         return
     assert all(0 <= token < processor.num_embeddings for token in processor.eos_token_ids)
     image = Image.new("RGB", (16, 16))
-    has_image = processor.image_token_id == 60 and field[-1] not in PIXEL_LIMITS
+    has_image = processor.image_token_id in (60, 631) and field[-1] not in PIXEL_LIMITS
     try:
         generate(model, processor, "w1", max_tokens=1)
         if has_image:

@@ -176,3 +176,24 @@ def test_the_processor_alone_knows_too(folder: Path) -> None:
         assert processor.image_token_id is None
         assert processor.is_text_part
         assert processor.chat_template == TEMPLATE
+
+
+def test_the_text_that_mlx_lm_kept_of_a_family_runs(tmp_path: Path) -> None:
+    folder = complete(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    weights = {
+        f"language_model.{name}": value
+        for name, value in mx.load(str(folder / "model.safetensors")).items()
+        if not name.startswith("visual.")
+    }
+    whole = load_model(folder, dtype="float32")
+    inputs = Inputs.of(np.array([3, 1, 4], np.int32))
+    expected = logits_of(whole, inputs)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    del config["vision_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.warns(VlmkitWarning, match="only the text part of this qwen2_vl checkpoint runs"):
+        model, processor = load(str(folder), dtype="float32")
+    np.testing.assert_allclose(logits_of(model, inputs), expected, atol=1e-4)
+    with pytest.raises(VlmkitError, match="takes no images"):
+        generate(model, processor, "w1", image=Image.new("RGB", (64, 64)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import transformers
 
 from tests.media import grids_of, patches_of
-from tests.models.tiny import IMAGE, tensor
+from tests.models.tiny import IMAGE, stored
 from vlmkit.inputs import Inputs
 from vlmkit.models.families import find_family
 
@@ -23,11 +24,19 @@ CLASSES = {
         transformers.Qwen2_5_VLConfig,
         transformers.Qwen2_5_VLForConditionalGeneration,
     ),
+    "qwen3_5": (
+        transformers.Qwen3_5Config,
+        transformers.Qwen3_5ForConditionalGeneration,
+    ),
 }
+
+# transformers 5.24 gave the argument another name.
+_PARAMETERS = inspect.signature(transformers.Qwen2VLForConditionalGeneration.forward).parameters
+_CACHE = "cache" if "cache" in _PARAMETERS else "past_key_values"
 
 
 def build(config: dict[str, Any]) -> torch.nn.Module:
-    """Return transformers' model with the weights of :func:`tests.models.tiny.tensor`."""
+    """Return transformers' model with the weights of :func:`tests.models.tiny.stored`."""
     family = find_family(config)
     assert family is not None
     config_class, model_class = CLASSES[family.name]
@@ -38,12 +47,16 @@ def build(config: dict[str, Any]) -> torch.nn.Module:
         for name, parameter in model.named_parameters():
             path = family.rename(name, parsed)
             assert path is not None
-            parameter.copy_(torch.from_numpy(tensor(path, parameter.shape)))
+            parameter.copy_(torch.from_numpy(stored(family, parsed, path, parameter.shape)))
     return model
 
 
 def logits(
-    model: torch.nn.Module, prompts: Sequence[Inputs], continuations: np.ndarray
+    model: torch.nn.Module,
+    prompts: Sequence[Inputs],
+    continuations: np.ndarray,
+    *,
+    image_token_id: int = IMAGE,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Run a left-padded batch and then feed it ``continuations [B, N]`` token by token.
 
@@ -57,7 +70,7 @@ def logits(
     for row, (inputs, length) in enumerate(zip(prompts, lengths, strict=True)):
         ids[row, width - length :] = inputs.token_ids
         mask[row, width - length :] = 1
-    kinds = torch.from_numpy((ids == IMAGE).astype(np.int32))
+    kinds = torch.from_numpy((ids == image_token_id).astype(np.int32))
     arguments: dict[str, Any] = {"mm_token_type_ids": kinds}
     grids = [grid for inputs in prompts for grid in grids_of(inputs)]
     if grids:
@@ -84,8 +97,8 @@ def logits(
                 position_ids=torch.from_numpy(
                     np.broadcast_to(positions, (3, len(prompts), 1)).copy()
                 ),
-                past_key_values=out.past_key_values,
                 use_cache=True,
+                **{_CACHE: out[_CACHE]},
             )
             steps.append(out.logits.numpy())
     rows = [prompt_logits[row, width - length :] for row, length in enumerate(lengths)]

@@ -95,12 +95,12 @@ def test_every_parameter_has_a_name_on_the_hub() -> None:
 def test_patch_embedding_from_either_layout() -> None:
     family, config = parsed(qwen2_vl())
     path, kernel = "vision.patch_embed.weight", mx.random.normal((32, 3, 2, 4, 4))
-    flat = family.reshape(path, kernel, config)
+    flat = family.reshape(path, path, kernel, config)
     assert flat.shape == (32, 96)
-    assert mx.array_equal(flat, family.reshape(path, kernel.transpose(0, 2, 3, 4, 1), config))
-    assert mx.array_equal(flat, family.reshape(path, flat, config))
+    assert mx.array_equal(flat, family.reshape(path, path, kernel.transpose(0, 2, 3, 4, 1), config))
+    assert mx.array_equal(flat, family.reshape(path, path, flat, config))
     with pytest.raises(VlmkitError, match=r"\(32, 5, 2, 4, 4\).*\(32, 3, 2, 4, 4\)"):
-        family.reshape(path, mx.zeros((32, 5, 2, 4, 4)), config)
+        family.reshape(path, path, mx.zeros((32, 5, 2, 4, 4)), config)
 
 
 def test_flat_and_nested_configs_agree() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.models.test_parity import assert_near, golden
 from tests.models.tiny import (
     CASES,
+    TEXT_3_5,
     build,
     continuation,
     decode,
@@ -19,6 +20,7 @@ from tests.models.tiny import (
     prompt,
     qwen2_5_vl,
     qwen2_vl,
+    qwen3_5,
 )
 from vlmkit.embed import embed_prompts
 
@@ -29,6 +31,7 @@ def rope(*sections: int) -> dict[str, Any]:
     return {"rope_scaling": {"type": "mrope", "mrope_section": list(sections)}}
 
 
+QUARTER = {**TEXT_3_5["rope_parameters"], "partial_rotary_factor": 0.25}  # type: ignore[dict-item]
 CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_vl tied": qwen2_vl(),
     "qwen2_vl separate head, one KV head": qwen2_vl(
@@ -53,6 +56,25 @@ CONFIGS: dict[str, dict[str, Any]] = {
     ),
     "qwen2_5_vl windows of 1 token": qwen2_5_vl(vision={"window_size": 8}),
     "qwen2_5_vl window of no whole tokens": qwen2_5_vl(vision={"window_size": 30}),
+    "qwen3_5": qwen3_5(),
+    "qwen3_5 tied, as many keys as values, longer convolution": qwen3_5(
+        tie_word_embeddings=True, linear_num_key_heads=4, linear_conv_kernel_dim=6
+    ),
+    "qwen3_5 one KV head, attention first, biases": qwen3_5(
+        num_key_value_heads=1,
+        num_hidden_layers=3,
+        layer_types=["full_attention", "linear_attention", "full_attention"],
+        attention_bias=True,
+    ),
+    "qwen3_5 a quarter turns, uneven sections": qwen3_5(
+        head_dim=64, rope_parameters={**QUARTER, "mrope_section": [2, 1, 5]}
+    ),
+    "qwen3_5 all layers but one linear": qwen3_5(
+        layer_types=["linear_attention", "full_attention", *["linear_attention"] * 3]
+    ),
+    "qwen3_5 merge 3, patch 6, a large table": qwen3_5(
+        vision={"spatial_merge_size": 3, "patch_size": 6, "num_position_embeddings": 400}
+    ),
 }
 
 

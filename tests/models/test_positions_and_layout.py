@@ -105,9 +105,10 @@ def test_rotated_products_depend_on_distance_only(first: int, second: int, shift
     assert abs(product(first, second) - product(first + shift, second + shift)) < 1e-3 * scale
 
 
-def test_one_axis_equals_three_equal_axes() -> None:
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_one_axis_equals_three_equal_axes(interleaved: bool) -> None:
     one = mx.array([[[0, 3, 700], [1, 2, 4000]]], mx.int32)
-    settings = {"head_dim": 12, "theta": 1e6, "sections": (1, 2, 3)}
+    settings = {"dim": 12, "theta": 1e6, "sections": (1, 2, 3), "interleaved": interleaved}
     single = mrope_rotation(one, **settings)
     triple = mrope_rotation(mx.broadcast_to(one, (3, 2, 3)), **settings)
     assert mx.array_equal(single.cos, triple.cos)

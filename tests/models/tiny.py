@@ -13,7 +13,8 @@ from mlx.utils import tree_flatten
 from vlmkit.cache import DenseConfig, build_cache
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 from vlmkit.interface import Cache, Model, Span
-from vlmkit.models.families import find_family
+from vlmkit.models.config import ModelConfig
+from vlmkit.models.families import Family, find_family
 from vlmkit.models.vlm import VisionLanguageModel
 
 VOCABULARY = 120
@@ -69,6 +70,45 @@ VISION_2_5 = {
     "window_size": 16,
     "fullatt_block_indexes": [1],
 }
+TEXT_3_5 = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": VOCABULARY,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": False,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.5,
+        "mrope_section": [3, 3, 2],
+        "mrope_interleaved": True,
+    },
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+    "linear_conv_kernel_dim": 4,
+    "bos_token_id": 104,
+    "eos_token_id": 105,
+}
+VISION_3_5 = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_heads": 2,
+    "in_channels": 3,
+    "out_hidden_size": 48,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "num_position_embeddings": 25,
+    "hidden_act": "gelu_pytorch_tanh",
+}
 
 
 def qwen2_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
@@ -83,8 +123,18 @@ def qwen2_5_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str
     return config | {"vision_config": VISION_2_5 | (vision or {})}
 
 
+def qwen3_5(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
+    """Return the config.json of a small Qwen3.5, which there is in the nested layout only."""
+    text_config = {"model_type": "qwen3_5_text", **TEXT_3_5, **text}
+    head = {"model_type": "qwen3_5", **IDS}
+    head["tie_word_embeddings"] = text_config.pop("tie_word_embeddings")
+    return head | {"text_config": text_config, "vision_config": VISION_3_5 | (vision or {})}
+
+
 def nested(config: dict[str, Any]) -> dict[str, Any]:
     """Return the same config as transformers 5 writes it."""
+    if "text_config" in config:
+        return config
     top = {key: config[key] for key in ("model_type", "tie_word_embeddings", *IDS, "vision_config")}
     text = {key: value for key, value in config.items() if key not in top}
     theta = text.pop("rope_theta")
@@ -97,17 +147,28 @@ def nested(config: dict[str, Any]) -> dict[str, Any]:
 def tensor(path: str, shape: Sequence[int]) -> np.ndarray:
     """Return the weights of one of our parameter paths: numbers that depend on the path alone.
 
-    The scale keeps activations near one in every layer, so that logits differ visibly.
+    The scale keeps activations near one in every layer, so that logits differ visibly, and the
+    state of a delta net lasts for a few tokens.
     """
     rng = np.random.default_rng(zlib.crc32(path.encode()))
     values = rng.standard_normal(tuple(shape), dtype=np.float32)
     if path.endswith(".bias"):
         return 0.2 * values
+    if path.endswith(".A_log"):
+        return values - 2
     if len(shape) == 1:
         return 1 + 0.2 * values
     if "embed_tokens" in path:
         return values
     return values * np.float32(1.5 / np.sqrt(np.prod(shape[1:])))
+
+
+def stored(family: Family, config: ModelConfig, path: str, shape: Sequence[int]) -> np.ndarray:
+    """Return the weights of a path as a checkpoint of transformers has them."""
+    values = tensor(path, shape)
+    # Some families store how far a norm's factor is from one.
+    is_offset = len(shape) == 1 and float(family.reshape("", path, mx.zeros(1), config)[0]) == 1
+    return values - 1 if is_offset else values
 
 
 def build(config: dict[str, Any]) -> VisionLanguageModel:
@@ -171,6 +232,7 @@ PROMPTS = {
 CASES = {
     "qwen2_vl": Case(qwen2_vl(), PROMPTS),
     "qwen2_5_vl": Case(qwen2_5_vl(), PROMPTS),
+    "qwen3_5": Case(qwen3_5(), PROMPTS),
 }
 
 

@@ -35,6 +35,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "resample": 2,
     },
     "raw": {"size": {"shortest_edge": 784, "longest_edge": 784}, "do_normalize": False},
+    "qwen3_5": {
+        "size": {"shortest_edge": 1024, "longest_edge": 40_000},
+        "patch_size": 16,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    },
     "unscaled": {"min_pixels": 784, "max_pixels": 3136, "do_rescale": False},
 }
 MODES = ("RGB", "L", "1", "LA", "RGBA", "P", "CMYK", "YCbCr", "HSV", "RGBX")

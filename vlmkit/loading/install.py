@@ -41,7 +41,7 @@ class Installed(NamedTuple):
 def rename_weights(
     arrays: Mapping[str, mx.array],
     rename: Callable[[str], str | None],
-    reshape: Callable[[str, mx.array], mx.array],
+    reshape: Callable[[str, str, mx.array], mx.array],
 ) -> Weights:
     """Map a checkpoint's names and layouts onto ours, dropping what is known and not needed.
 
@@ -57,7 +57,7 @@ def rename_weights(
             raise VlmkitError(
                 f"weights {result.names[path]!r} and {name!r} are both {path!r}; keep one of them"
             )
-        result.arrays[path] = reshape(path, array)
+        result.arrays[path] = reshape(name, path, array)
         result.names[path] = name
     return result
 

@@ -119,7 +119,7 @@ def load_model_and_report(
         rename = partial(_rename, family, parsed)
         reshape = partial(_reshape, family, parsed)
         weights = rename_weights(read_arrays(checkpoint), rename, reshape)
-        installed = install(model, weights, rename=rename)
+        installed = install(model, weights, rename=rename, is_cast=family.is_cast)
     report = LoadReport(
         family="mlx_lm" if family is None else family.name,
         dtype=next(name for name, value in DTYPES.items() if value == target),
@@ -134,8 +134,10 @@ def _rename(family: Family, config: ModelConfig, name: str) -> str | None:
     return family.rename(name, config)
 
 
-def _reshape(family: Family, config: ModelConfig, path: str, array: mx.array) -> mx.array:
-    return family.reshape(path, array, config)
+def _reshape(
+    family: Family, config: ModelConfig, name: str, path: str, array: mx.array
+) -> mx.array:
+    return family.reshape(name, path, array, config)
 
 
 def _target_dtype(name: str | None, checkpoint: Checkpoint) -> mx.Dtype:

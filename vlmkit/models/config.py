@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from vlmkit.models.text_config import TextConfig, TextTraits, parse_text
 from vlmkit.section import MAX_SIZE, Section
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The text decoder."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    vocab_size: int
-    rms_norm_eps: float
-    rope_theta: float
-    mrope_section: tuple[int, ...]  # frequencies per position axis; sums to head_dim / 2
-    max_position_embeddings: int
-    tie_word_embeddings: bool
-    attention_bias: bool = True  # of q, k and v
-    hidden_act: str = "silu"
-
-    @property
-    def head_dim(self) -> int:
-        """Size of one attention head."""
-        return self.hidden_size // self.num_attention_heads
 
 
 @dataclass(frozen=True)
@@ -55,7 +33,11 @@ class VisionConfig:
     norm_eps: float = 1e-6
     window_size: int | None = None  # pixels; None: every block attends to the whole image
     full_attention_blocks: tuple[int, ...] = ()  # where a window_size is set
-    video_time_step: int = 1  # positions between two frames of a video, one second apart
+    video_time_step: int | None = 1  # positions between two frames of a video, one second apart;
+    # None: the family has no place for a video among its tokens
+    patch_bias: bool = False
+    num_position_embeddings: int | None = None  # a square grid of them, learned, resampled to the
+    # size of each image and added to its patches; None: rotary positions alone
 
     @property
     def patch_dim(self) -> int:
@@ -98,8 +80,8 @@ class ModelConfig:
         return self.text_config.max_position_embeddings
 
 
-def shared_vision(section: Section, *, default_act: str) -> dict[str, Any]:
-    """Read what every vision encoder has."""
+def shared_vision(section: Section, *, default_act: str, patch_size: int = 14) -> dict[str, Any]:
+    """Read what every vision encoder has; ``patch_size`` is for a config that does not say."""
     rope = section.inner("rope_parameters")
     rope.choice("rope_type", "axial", ("axial", "default"))
     channels = "in_channels" if section.values.get("in_channels") is not None else "in_chans"
@@ -108,75 +90,36 @@ def shared_vision(section: Section, *, default_act: str) -> dict[str, Any]:
         "num_heads": section.positive("num_heads"),
         "hidden_act": section.choice("hidden_act", default_act, ACTIVATIONS),
         "in_channels": section.positive(channels, 3),
-        "patch_size": section.positive("patch_size", 14),
+        "patch_size": section.positive("patch_size", patch_size),
         "temporal_patch_size": section.positive("temporal_patch_size", 2),
         "spatial_merge_size": section.positive("spatial_merge_size", 2),
         "rope_theta": rope.number("rope_theta", 10000.0),
     }
 
 
-def _parse_text(section: Section, *, tied: bool) -> TextConfig:
-    hidden, heads = section.positive("hidden_size"), section.positive("num_attention_heads")
-    section.divides("num_attention_heads", heads, "hidden_size", hidden)
-    kv_heads = section.positive("num_key_value_heads", heads)
-    section.divides("num_key_value_heads", kv_heads, "num_attention_heads", heads)
-    head_dim = section.positive("head_dim", hidden // heads)
-    if head_dim * heads != hidden or head_dim % 2:
-        raise section.error(
-            "head_dim", f"is {head_dim}; it has to be even and hidden_size / num_attention_heads"
-        )
-    theta, sections = _parse_rope(section, head_dim)
-    layers = section.positive("num_hidden_layers")
-    _refuse_sliding_window(section, layers)
-    return TextConfig(
-        hidden_size=hidden,
-        intermediate_size=section.positive("intermediate_size"),
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        vocab_size=section.positive("vocab_size"),
-        rms_norm_eps=section.number("rms_norm_eps", 1e-5),
-        rope_theta=theta,
-        mrope_section=sections,
-        max_position_embeddings=section.positive("max_position_embeddings", 32768),
-        tie_word_embeddings=tied,
-        hidden_act=section.choice("hidden_act", "silu", ("silu",)),
-    )
+class TokenIds(NamedTuple):
+    """The ids of a family's placeholders, for a config.json that does not say."""
 
-
-def _parse_rope(section: Section, head_dim: int) -> tuple[float, tuple[int, ...]]:
-    # transformers 5 writes rope_parameters; before, there were rope_scaling and rope_theta.
-    key = "rope_scaling" if section.values.get("rope_scaling") else "rope_parameters"
-    rope = section.inner(key)
-    kind = "rope_type" if rope.values.get("rope_type") else "type"
-    rope.choice(kind, "default", ("default", "mrope"))
-    theta = rope.number("rope_theta", section.number("rope_theta", 1e6))
-    sections = rope.integers("mrope_section", (16, 24, 24))
-    if min(sections, default=0) < 1 or sum(sections) != head_dim // 2:
-        raise rope.error(
-            "mrope_section", f"is {list(sections)}; it has to sum to head_dim / 2, {head_dim // 2}"
-        )
-    return float(theta), sections
-
-
-def _refuse_sliding_window(section: Section, layers: int) -> None:
-    by_type = "sliding_attention" in section.names("layer_types")
-    first = section.integers("max_window_layers", (layers,))
-    if by_type or (section.flag("use_sliding_window", False) and min(first, default=0) < layers):
-        raise section.error(
-            "use_sliding_window",
-            "asks for sliding-window text attention, which is not supported; set it to false",
-        )
+    image: int = 151655
+    video: int = 151656
+    vision_start: int = 151652
+    vision_end: int = 151653
 
 
 def parse_config(
-    config: Mapping[str, Any], *, vision: Callable[[Section], VisionConfig]
+    config: Mapping[str, Any],
+    *,
+    vision: Callable[[Section], VisionConfig],
+    text: TextTraits = TextTraits(),  # noqa: B008
+    ids: TokenIds = TokenIds(),  # noqa: B008
 ) -> ModelConfig:
     """Parse config.json, flat as on the hub or nested as transformers 5 writes it.
 
     Args:
         config: the contents of config.json.
         vision: reads the family's ``vision_config`` section.
+        text: what the family's decoder is like.
+        ids: the family's placeholders.
 
     Raises:
         VlmkitError: a value is missing, has the wrong type, or asks for something unsupported.
@@ -189,17 +132,17 @@ def parse_config(
     # Either level may tie the head: old nested configs have it in text_config.
     inner = Section(nested, "text_config.")
     tied = any(part.flag("tie_word_embeddings", False) for part in (top, inner))
-    text = _parse_text(section, tied=tied)
+    decoder = parse_text(section, text, tied=tied)
     parsed = vision(top.inner("vision_config"))
-    _check_vision(parsed, text)
+    _check_vision(parsed, decoder)
     return ModelConfig(
         model_type=str(config["model_type"]),
-        text_config=text,
+        text_config=decoder,
         vision_config=parsed,
-        image_token_id=top.token_id("image_token_id", 151655),
-        video_token_id=top.token_id("video_token_id", 151656),
-        vision_start_token_id=top.token_id("vision_start_token_id", 151652),
-        vision_end_token_id=top.token_id("vision_end_token_id", 151653),
+        image_token_id=top.token_id("image_token_id", ids.image),
+        video_token_id=top.token_id("video_token_id", ids.video),
+        vision_start_token_id=top.token_id("vision_start_token_id", ids.vision_start),
+        vision_end_token_id=top.token_id("vision_end_token_id", ids.vision_end),
         eos_token_id=section.integers("eos_token_id", ()),
     )
 
@@ -217,6 +160,9 @@ def _check_vision(vision: VisionConfig, text: TextConfig) -> None:
     head_dim = vision.embed_dim // vision.num_heads
     if head_dim % 4:
         raise section.error("num_heads", f"gives heads of {head_dim}; it has to be a multiple of 4")
+    table = vision.num_position_embeddings
+    if table is not None and math.isqrt(table) ** 2 != table:
+        raise section.error("num_position_embeddings", f"is {table}; it has to be a square")
     if vision.out_hidden_size != text.hidden_size:
         raise section.error(
             "hidden_size (out_hidden_size)",

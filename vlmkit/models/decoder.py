@@ -1,4 +1,7 @@
-"""The text decoder: grouped-query attention with M-RoPE and a gated MLP, before RMSNorm each.
+"""The text decoder: layers of attention or of a gated delta net, each with a gated MLP.
+
+Attention has grouped queries and M-RoPE; what else it has, and which layers are linear, is data:
+see :class:`vlmkit.models.text_config.TextConfig`. An RMSNorm is before each part.
 
 Reference: Vaswani et al. (2017), arXiv:1706.03762; Ainslie et al. (2023), arXiv:2305.13245
 (grouped queries); Shazeer (2020), arXiv:2002.05202 (SwiGLU).
@@ -6,16 +9,36 @@ Reference: Vaswani et al. (2017), arXiv:1706.03762; Ainslie et al. (2023), arXiv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.inputs import Piece
-from vlmkit.interface import Cache, CacheKind, Forwarded, Pytree, Span
+from vlmkit.interface import (
+    Cache,
+    CacheKind,
+    Forwarded,
+    KVSpec,
+    LayerKind,
+    LayerSpec,
+    Pytree,
+    Span,
+)
 from vlmkit.models.activations import silu
-from vlmkit.models.config import TextConfig
+from vlmkit.models.delta_net import GatedDeltaNet, Padding, find_padding
 from vlmkit.models.rope import Rotation, mrope_rotation, rotate
+from vlmkit.models.text_config import LINEAR, TextConfig
+
+
+class Step(NamedTuple):
+    """What all layers share in one forward pass."""
+
+    shape: tuple[int, int]  # B, L
+    angles: Rotation
+    plans: Mapping[int, Pytree]  # by the identity of the kind of cache
+    padding: Padding | None
 
 
 class Attention(nn.Module):
@@ -24,25 +47,51 @@ class Attention(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         hidden, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
-        self.num_heads = config.num_attention_heads
+        self.num_heads, self.head_dim = config.num_attention_heads, dim
+        self.num_kv_heads = config.num_key_value_heads
         self.scale = dim**-0.5
-        self.q_proj = nn.Linear(hidden, self.num_heads * dim, bias=bias)
-        self.k_proj = nn.Linear(hidden, config.num_key_value_heads * dim, bias=bias)
-        self.v_proj = nn.Linear(hidden, config.num_key_value_heads * dim, bias=bias)
-        self.o_proj = nn.Linear(self.num_heads * dim, hidden, bias=False)
+        self.qk_norm, self.output_gate = config.qk_norm, config.output_gate
+        queries = self.num_heads * dim * (2 if config.output_gate else 1)
+        self.q_proj = nn.Linear(hidden, queries, bias=bias)
+        self.k_proj = nn.Linear(hidden, self.num_kv_heads * dim, bias=bias)
+        self.v_proj = nn.Linear(hidden, self.num_kv_heads * dim, bias=bias)
+        self.o_proj = nn.Linear(self.num_heads * dim, hidden, bias=config.output_bias)
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(dim, eps=config.rms_norm_eps)
+            self.k_norm = nn.RMSNorm(dim, eps=config.rms_norm_eps)
+
+    @property
+    def spec(self) -> KVSpec:
+        """What the layer stores per token."""
+        return KVSpec(self.num_kv_heads, self.head_dim, self.head_dim)
 
     def __call__(
-        self, x: mx.array, angles: Rotation, kind: CacheKind, state: Pytree, plan: Pytree
+        self, x: mx.array, step: Step, kind: LayerKind, state: Pytree
     ) -> tuple[mx.array, Pytree]:
         """Return the attention output ``[B * L, hidden]`` and the new cache state."""
-        batch, _, length, dim = angles.cos.shape
+        assert isinstance(kind, CacheKind)
+        (batch, length), dim, plan = step.shape, self.head_dim, step.plans[id(kind)]
+        queries, keys = self.q_proj(x), self.k_proj(x)
+        if self.output_gate:
+            queries, gate = mx.split(queries.reshape(-1, self.num_heads, 2 * dim), 2, axis=-1)
+            queries = queries.reshape(x.shape[0], -1)
+        if self.qk_norm:
+            queries, keys = _per_head(self.q_norm, queries), _per_head(self.k_norm, keys)
         # Queries and keys turn together: half the operations, which is what a short step costs.
-        both = mx.concatenate([self.q_proj(x), self.k_proj(x)], axis=-1)
-        both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), angles)
+        both = mx.concatenate([queries, keys], axis=-1)
+        both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), step.angles)
         values = self.v_proj(x).reshape(batch, length, -1, dim).transpose(0, 2, 1, 3)
         state = kind.append(state, both[:, self.num_heads :], values, plan)
         out = kind.attend(state, both[:, : self.num_heads], plan, self.scale)
-        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)), state
+        out = out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
+        if self.output_gate:
+            out = out * mx.sigmoid(gate).reshape(out.shape)
+        return self.o_proj(out), state
+
+
+def _per_head(norm: nn.RMSNorm, x: mx.array) -> mx.array:
+    normed: mx.array = norm(x.reshape(x.shape[0], -1, norm.weight.shape[0]))
+    return normed.reshape(x.shape)
 
 
 class GatedMLP(nn.Module):
@@ -62,20 +111,33 @@ class GatedMLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer."""
+    """One decoder layer: attention or a gated delta net, then the MLP."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, layer_type: str) -> None:
         super().__init__()
+        self.is_linear = layer_type == LINEAR
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attn = Attention(config)
+        if self.is_linear:
+            self.linear_attn = GatedDeltaNet(config)
+        else:
+            self.self_attn = Attention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = GatedMLP(config)
 
+    @property
+    def spec(self) -> LayerSpec:
+        """What the layer stores."""
+        return self.linear_attn.spec if self.is_linear else self.self_attn.spec
+
     def __call__(
-        self, x: mx.array, angles: Rotation, kind: CacheKind, state: Pytree, plan: Pytree
+        self, x: mx.array, step: Step, kind: LayerKind, state: Pytree
     ) -> tuple[mx.array, Pytree]:
-        """Map ``[B * L, hidden]`` to the same; return the new cache state with it."""
-        out, state = self.self_attn(self.input_layernorm(x), angles, kind, state, plan)
+        """Map ``[B * L, hidden]`` to the same; return the new state with it."""
+        normed = self.input_layernorm(x)
+        if self.is_linear:
+            out, state = self.linear_attn(normed, step.shape, state, step.padding)
+        else:
+            out, state = self.self_attn(normed, step, kind, state)
         x = x + out
         return x + self.mlp(self.post_attention_layernorm(x)), state
 
@@ -87,10 +149,15 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
+        self.layers = [Layer(config, layer_type) for layer_type in config.layer_types]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def layer_specs(self) -> tuple[LayerSpec, ...]:
+        """What each layer stores."""
+        return tuple(layer.spec for layer in self.layers)
 
     def __call__(
         self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
@@ -99,22 +166,24 @@ class Decoder(nn.Module):
         config, hidden = self.config, piece.hidden
         angles = mrope_rotation(
             piece.positions,
-            head_dim=config.head_dim,
+            dim=config.rotary_dim,
             theta=config.rope_theta,
             sections=config.mrope_section,
+            interleaved=config.mrope_interleaved,
             dtype=hidden.dtype,
         )
-        plans = plan_kinds(cache, span)
         shape, states, tapped = hidden.shape, [], []
+        batch, length, _ = shape
+        padding = find_padding(span) if config.delta_net is not None else None
+        step = Step((batch, length), angles, plan_kinds(cache, span), padding)
         # Matrix products would flatten and unflatten each operand by themselves.
         hidden = hidden.reshape(-1, config.hidden_size)
         for index, (layer, kind, state) in enumerate(
             zip(self.layers, cache.kinds, cache.layers, strict=True)
         ):
-            assert isinstance(kind, CacheKind)  # every layer is an attention layer
             if index in taps:
                 tapped.append(hidden.reshape(shape))
-            hidden, state = layer(hidden, angles, kind, state, plans[id(kind)])
+            hidden, state = layer(hidden, step, kind, state)
             if index < len(piece.features):
                 hidden = hidden + piece.features[index].reshape(hidden.shape)
             states.append(state)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class Rotation(NamedTuple):
     """The angles of a forward pass, laid out for :func:`rotate`."""
 
-    cos: mx.array  # [..., head_dim], both halves equal
-    sin: mx.array  # [..., head_dim], the first half negated
+    cos: mx.array  # [..., dim], both halves equal
+    sin: mx.array  # [..., dim], the first half negated
 
 
 def inverse_frequencies(dim: int, theta: float) -> mx.array:
@@ -39,39 +39,50 @@ def _inverse_frequencies(dim: int, theta: float) -> NDArray[np.float32]:
 def mrope_rotation(
     positions: mx.array,
     *,
-    head_dim: int,
+    dim: int,
     theta: float,
     sections: tuple[int, ...],
+    interleaved: bool = False,
     dtype: mx.Dtype = mx.float32,
 ) -> Rotation:
-    """Return the angles of chunked M-RoPE: section i of the frequencies turns with axis ``i % 3``.
+    """Return the angles of M-RoPE: each frequency turns with the position on one of three axes.
 
-    Frequency j of ``head_dim / 2`` turns by ``positions[axis(j)] * theta**(-2j / head_dim)``.
+    Frequency j of ``dim / 2`` turns by ``positions[axis(j)] * theta**(-2j / dim)``. In chunks,
+    the frequencies of section i go with axis ``i % 3``. Interleaved, frequency j goes with axis
+    ``j % 3``, but with axis 0 once the section of that axis is used up.
 
     Args:
         positions: int32 ``[A, B, L]``; A = 3, or 1 where all axes agree.
-        head_dim: size of a head.
+        dim: how much of a head turns.
         theta: the base.
         sections: frequencies per section.
+        interleaved: how the sections lie.
         dtype: of the result; the angles are computed in float32.
 
     Returns:
-        Arrays ``[B, 1, L, head_dim]``.
+        Arrays ``[B, 1, L, dim]``.
 
-    Reference: Su et al. (2021), arXiv:2104.09864; Wang et al. (2024), arXiv:2409.12191.
+    Reference: Su et al. (2021), arXiv:2104.09864; Wang et al. (2024), arXiv:2409.12191; Bai et
+    al. (2025), "Qwen3-VL Technical Report", arXiv:2511.21631 (interleaved).
     """
-    inverse = inverse_frequencies(head_dim, theta)
+    inverse = inverse_frequencies(dim, theta)
     if positions.shape[0] == 1:
         angles = positions[0, :, None, :, None].astype(mx.float32) * inverse
     else:
-        axes = [i % 3 for i, size in enumerate(sections) for _ in range(size)]
-        per_frequency = positions.astype(mx.float32)[mx.array(axes)]  # [head_dim / 2, B, L]
+        axes = _axes(sections, interleaved)
+        per_frequency = positions.astype(mx.float32)[mx.array(axes)]  # [dim / 2, B, L]
         angles = per_frequency.transpose(1, 2, 0)[:, None] * inverse
     return rotation(angles, dtype=dtype)
 
 
+def _axes(sections: tuple[int, ...], interleaved: bool) -> list[int]:
+    if not interleaved:
+        return [i % 3 for i, size in enumerate(sections) for _ in range(size)]
+    return [j % 3 if j < 3 * sections[j % 3] else 0 for j in range(sum(sections))]
+
+
 def rotation(angles: mx.array, *, dtype: mx.Dtype = mx.float32) -> Rotation:
-    """Lay out angles ``[..., head_dim / 2]`` for :func:`rotate`."""
+    """Lay out angles ``[..., dim / 2]`` for :func:`rotate`."""
     cos, sin = mx.cos(angles), mx.sin(angles)
     return Rotation(
         mx.concatenate([cos, cos], axis=-1).astype(dtype),
@@ -80,10 +91,10 @@ def rotation(angles: mx.array, *, dtype: mx.Dtype = mx.float32) -> Rotation:
 
 
 def rotate(x: mx.array, rotation: Rotation) -> mx.array:
-    """Turn each pair ``(x[..., j], x[..., j + head_dim / 2])`` by its angle.
+    """Turn each pair ``(x[..., j], x[..., j + dim / 2])`` by its angle.
 
     Args:
-        x: ``[..., head_dim]``.
+        x: ``[..., head_dim]``; what lies beyond the ``dim`` of the rotation stays as it is.
         rotation: its arrays broadcast over x.
 
     Example:
@@ -91,6 +102,9 @@ def rotate(x: mx.array, rotation: Rotation) -> mx.array:
         >>> rotate(mx.array([1.0, 0.0]), quarter).round().tolist()
         [-0.0, 1.0]
     """
-    half = x.shape[-1] // 2
+    dim = rotation.cos.shape[-1]
+    if dim < x.shape[-1]:
+        return mx.concatenate([rotate(x[..., :dim], rotation), x[..., dim:]], axis=-1)
+    half = dim // 2
     swapped = mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
     return x * rotation.cos + swapped * rotation.sin

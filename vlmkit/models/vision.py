@@ -1,13 +1,15 @@
 """The vision encoder: patches to visual tokens of the decoder's width.
 
-A patch embedding, transformer blocks with 2-D rotary positions whose attention stays within a
-frame (or within windows of it), and a merger that joins ``merge_size**2`` neighbours to a token.
+A patch embedding, learned positions in some families, transformer blocks with 2-D rotary positions
+whose attention stays within a frame (or within windows of it), and a merger that joins
+``merge_size**2`` neighbours to a token.
 
 Reference: Wang et al. (2024), arXiv:2409.12191; Bai et al. (2025), arXiv:2502.13923.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -17,7 +19,7 @@ from vlmkit.inputs import ImageGrid
 from vlmkit.models.activations import ACTIVATIONS, gelu, on_gpu
 from vlmkit.models.config import VisionConfig
 from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
-from vlmkit.models.vision_layout import Segments, vision_layout
+from vlmkit.models.vision_layout import Segments, resample_grid, vision_layout
 
 MAX_SCORES = 2**23
 """Attention scores that exist at a time: bounds memory, and what fits a processor's cache."""
@@ -136,7 +138,9 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = nn.Linear(config.patch_dim, config.embed_dim, bias=False)
+        self.patch_embed = nn.Linear(config.patch_dim, config.embed_dim, bias=config.patch_bias)
+        if config.num_position_embeddings is not None:
+            self.pos_embed = nn.Embedding(config.num_position_embeddings, config.embed_dim)
         self.blocks = [VisionBlock(config) for _ in range(config.depth)]
         self.merger = Merger(config)
 
@@ -160,6 +164,11 @@ class VisionEncoder(nn.Module):
             unit = config.spatial_merge_size**2
             blocks = x.reshape(-1, unit, config.embed_dim)
             x = blocks[mx.array(layout.token_order)].reshape(-1, config.embed_dim)
+        if config.num_position_embeddings is not None:
+            side = math.isqrt(config.num_position_embeddings)
+            corners = resample_grid(layout.coordinates, grids, side)
+            near = self.pos_embed(mx.array(corners.places)) * mx.array(corners.weights)[..., None]
+            x = x + near.sum(axis=1).astype(x.dtype)
         frequencies = inverse_frequencies(
             config.embed_dim // config.num_heads // 2, config.rope_theta
         )

@@ -70,6 +70,45 @@ def vision_layout(
     )
 
 
+class Corners(NamedTuple):
+    """The four points of a square grid around each patch."""
+
+    places: NDArray[np.int32]  # [N, 4], row by row
+    weights: NDArray[np.float32]  # [N, 4]
+
+
+def resample_grid(coordinates: NDArray[np.int32], grids: Sequence[ImageGrid], side: int) -> Corners:
+    """Lay each image over a square grid, corner to corner, and find the points around a patch.
+
+    The weights are bilinear.
+
+    Args:
+        coordinates: ``[N, 2]`` row and column of each patch, image after image.
+        grids: one per image.
+        side: points per side of the square grid.
+
+    Example:
+        >>> found = resample_grid(np.array([[0, 0], [0, 1]], np.int32), [ImageGrid(1, 1, 2)], 3)
+        >>> found.places[1].tolist(), found.weights[1].tolist()
+        ([2, 2, 5, 5], [1.0, 0.0, 0.0, 0.0])
+    """
+    sizes = np.array([[grid.height, grid.width] for grid in grids], np.int32)
+    counts = [grid.time * grid.height * grid.width for grid in grids]
+    steps = np.maximum(np.repeat(sizes, counts, axis=0) - 1, 1).astype(np.float32)
+    points = coordinates.astype(np.float32) * np.float32(side - 1) / steps
+    low = np.floor(points)
+    (row, column), (down, right) = low.astype(np.int32).T, (points - low).T
+    below, beside = np.minimum(row + 1, side - 1), np.minimum(column + 1, side - 1)
+    places = [
+        row * side + column,
+        row * side + beside,
+        below * side + column,
+        below * side + beside,
+    ]
+    weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
+    return Corners(np.stack(places, axis=1), np.stack(weights, axis=1).astype(np.float32))
+
+
 def _coordinates(rows: int, columns: int, merge: int) -> NDArray[np.int32]:
     """Row and column of each patch, ``[rows * columns, merge**2, 2]``: block by block."""
     grid = np.indices((rows * merge, columns * merge), dtype=np.int32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, ImageGrid, Inputs, Media, Piece
-from vlmkit.interface import Cache, Features, Forwarded, KVSpec, LayerSpec, Span
+from vlmkit.interface import Cache, Features, Forwarded, LayerSpec, Span
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.decoder import Decoder
 from vlmkit.models.mrope_positions import mrope_positions
@@ -35,9 +35,7 @@ class VisionLanguageModel(nn.Module):
     @property
     def layer_specs(self) -> tuple[LayerSpec, ...]:
         """What each decoder layer stores."""
-        text = self.config.text_config
-        spec = KVSpec(text.num_key_value_heads, text.head_dim, text.head_dim)
-        return (spec,) * text.num_hidden_layers
+        return self.language.layer_specs
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -122,7 +120,7 @@ class VisionLanguageModel(nn.Module):
             len(inputs.token_ids),
             inputs.media,
             merge_size=vision.spatial_merge_size,
-            video_time_step=vision.video_time_step,
+            video_time_step=vision.video_time_step or 1,
         )
 
     def _num_tokens(self, medium: Media) -> int:
@@ -150,7 +148,8 @@ class VisionLanguageModel(nn.Module):
 
     def _check_media(self, medium: Media) -> None:
         vision = self.config.vision_config
-        if medium.kind not in ("image", "video"):
+        kinds = ("image",) if vision.video_time_step is None else ("image", "video")
+        if medium.kind not in kinds:
             raise VlmkitError(f"{self.config.model_type} takes no {medium.kind}; leave it out")
         grid = ImageGrid(*medium.shape)
         expected, found = math.prod(grid), medium.data.shape

@@ -28,7 +28,7 @@ from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]
 BACKENDS = ("auto", "native", "transformers")
-IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
 """The model types of config.json whose images are prepared by the rules of Qwen2-VL."""
 
 # Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or
@@ -155,7 +155,8 @@ def _image_config(files: CheckpointFiles) -> Qwen2VLImages | None:
 
 
 def _takes_images(files: CheckpointFiles) -> bool:
-    return model_type(files) in IMAGE_FAMILIES
+    has_eyes = files.config.values.get("vision_config") is not None
+    return has_eyes and model_type(files) in IMAGE_FAMILIES
 
 
 def _check_patches(config: Qwen2VLImages, section: Section, vision: Section) -> None:

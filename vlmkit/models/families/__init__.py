@@ -4,11 +4,15 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
 
     language.embed_tokens.weight                        [vocabulary, hidden]
     language.layers.N.self_attn.{q,k,v,o}_proj.weight   and .bias where the family has one
+    language.layers.N.self_attn.{q,k}_norm.weight       where the family has them
+    language.layers.N.linear_attn.in_proj_{qkv,z,b,a}.weight, .conv1d.weight [channels, size],
+        .A_log, .dt_bias, .norm.weight, .out_proj.weight   in place of self_attn
     language.layers.N.mlp.{gate,up,down}_proj.weight
     language.layers.N.{input,post_attention}_layernorm.weight
     language.norm.weight
     language.lm_head.weight                             absent when the head is tied
     vision.patch_embed.weight                           [embed, channels * time * size * size]
+    vision.pos_embed.weight                             where the family has one
     vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
     vision.merger.{ln_q,fc1,fc2}.weight, and biases
 """
@@ -22,16 +26,18 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
+from vlmkit.models.families.qwen3_5 import QWEN3_5
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL)
+FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_5)
 
 
 def find_family(config: Mapping[str, Any]) -> Family | None:
     """Return the family of a checkpoint's config.json, or None if no family has its model type.
 
-    A text-only checkpoint has no family: see :mod:`vlmkit.models.lm_adapter`.
+    A text-only checkpoint has no family: see :mod:`vlmkit.models.lm_adapter`. That is also one of
+    a family's model type without a ``vision_config``: mlx-lm's convert keeps the text part alone.
 
     Args:
         config: the contents of config.json.
@@ -40,16 +46,16 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
         VlmkitError: there is no ``model_type``.
 
     Example:
-        >>> find_family({"model_type": "qwen2_vl"}).name
+        >>> find_family({"model_type": "qwen2_vl", "vision_config": {}}).name
         'qwen2_vl'
-        >>> find_family({"model_type": "llama"}) is None
+        >>> find_family({"model_type": "qwen2_vl"}) is find_family({"model_type": "llama"}) is None
         True
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise VlmkitError("config.json has no 'model_type'; supported: " + ", ".join(known_types()))
     for family in FAMILIES:
-        if model_type in family.model_types:
+        if model_type in family.model_types and config.get("vision_config") is not None:
             return family
     return None
 

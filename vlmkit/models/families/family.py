@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ class Family(NamedTuple):
     per-layer overrides of a ``quantization`` section) all map. None means: known, not needed. A
     name that the family does not know comes back unchanged, and is no path of the model.
 
-    ``reshape`` brings a tensor into the layout of our parameter; all but the patch embedding
-    come back as they are.
+    ``reshape`` brings a tensor into the layout of our parameter; most come back as they are. The
+    name in the checkpoint tells which tool wrote it.
     """
 
     name: str
@@ -29,11 +30,14 @@ class Family(NamedTuple):
     parse: Callable[[Mapping[str, Any]], ModelConfig]  # contents of config.json -> our config
     build: Callable[[ModelConfig], VisionLanguageModel]  # random weights; load the real ones
     rename: Callable[[str, ModelConfig], str | None]
-    reshape: Callable[[str, mx.array, ModelConfig], mx.array]  # (our path, tensor, config)
+    reshape: Callable[[str, str, mx.array, ModelConfig], mx.array]
+    # (name in the checkpoint, our path, tensor, config)
+    is_cast: Callable[[str], bool] = lambda path: True  # False: a parameter keeps its own dtype
 
 
 _PREFIXES = (
     # longest first: transformers 5, mlx-vlm, then the names on the hub
+    ("model.language_model.visual.", "vision."),
     ("model.language_model.", "language."),
     ("model.visual.", "vision."),
     ("language_model.model.", "language."),
@@ -47,12 +51,16 @@ _VISION_PARTS = (
     ("vision.patch_embed.proj", "vision.patch_embed"),
     ("vision.merger.mlp.0", "vision.merger.fc1"),
     ("vision.merger.mlp.2", "vision.merger.fc2"),
+    ("vision.merger.norm", "vision.merger.ln_q"),
 )
+_LINEAR = re.compile(r"^(vision\..*)\.linear_fc")
+_CENTRED = ("layernorm.weight", "q_norm.weight", "k_norm.weight", "language.norm.weight")
+_DRAFTS = ".mtp."  # layers that guess further tokens
 _NOT_NEEDED = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "position_ids")
 
 
 def rename_qwen(name: str, config: ModelConfig) -> str | None:
-    """Map a Qwen2-VL weight name, in any of its three dialects, to our parameter path.
+    """Map the weight name of a Qwen model, in any of its three dialects, to our parameter path.
 
     Args:
         name: as stored in the checkpoint.
@@ -61,12 +69,12 @@ def rename_qwen(name: str, config: ModelConfig) -> str | None:
     Returns:
         Our path; None for a tensor that is known and not needed.
     """
-    if name.endswith(_NOT_NEEDED):
+    if name.endswith(_NOT_NEEDED) or _DRAFTS in f".{name}":
         return None
     path = _replace_prefix(name, _PREFIXES)
     if path.startswith("language.lm_head") and config.text_config.tie_word_embeddings:
         return None
-    return _replace_prefix(path, _VISION_PARTS)
+    return _LINEAR.sub(r"\1.fc", _replace_prefix(path, _VISION_PARTS))
 
 
 def _replace_prefix(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
@@ -76,13 +84,15 @@ def _replace_prefix(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
-def reshape_qwen(path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
-    """Flatten the patch embedding's convolution kernel to ``[embed, channels * time * h * w]``.
+def reshape_qwen(name: str, path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
+    """Flatten kernels of convolutions: the patch embedding's and the delta nets'.
 
-    Checkpoints hold it as ``[embed, channels, time, h, w]`` (transformers) or channel-last,
-    ``[embed, time, h, w, channels]`` (MLX); the shape decides.
+    Checkpoints hold the first as ``[embed, channels, time, h, w]`` (transformers) or channel-last,
+    ``[embed, time, h, w, channels]`` (MLX), the others as ``[channels, 1, size]`` or
+    ``[channels, size, 1]``; the shape decides.
 
     Args:
+        name: as stored in the checkpoint.
         path: our parameter path.
         tensor: the tensor as stored.
         config: gives the kernel's sizes.
@@ -90,6 +100,8 @@ def reshape_qwen(path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
     Raises:
         VlmkitError: the kernel has neither shape.
     """
+    if path.endswith("linear_attn.conv1d.weight"):
+        return tensor.reshape(tensor.shape[0], -1) if 1 in tensor.shape[1:] else tensor
     if path != "vision.patch_embed.weight" or tensor.ndim == 2:
         return tensor
     vision = config.vision_config
@@ -110,3 +122,16 @@ def reshape_qwen(path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
         "temporal_patch_size and in_channels ask for "
         f"{(vision.embed_dim, channels, *size)} or {(vision.embed_dim, *size, channels)}"
     )
+
+
+def reshape_centred(name: str, path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
+    """Do :func:`reshape_qwen` where checkpoints store how far from 1 the decoder's norms are.
+
+    transformers multiplies by ``1 + w``; MLX tools, whose names begin with ``language_model.``,
+    store that factor.
+    """
+    tensor = reshape_qwen(name, path, tensor, config)
+    is_factor = name.startswith("language_model.") or not path.endswith(_CENTRED)
+    if is_factor or not mx.issubdtype(tensor.dtype, mx.floating):
+        return tensor
+    return 1 + tensor.astype(mx.float32)

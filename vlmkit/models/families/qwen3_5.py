@@ -1,0 +1,59 @@
+"""Qwen3.5, dense: gated delta nets with full attention every fourth layer; the eyes of Qwen3-VL.
+
+Reference: Bai et al. (2025), "Qwen3-VL Technical Report", arXiv:2511.21631 (vision, positions);
+Yang et al. (2024), arXiv:2412.06464 (delta net); Qiu et al. (2025), arXiv:2505.06708 (the gate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vlmkit.models.config import ModelConfig, TokenIds, VisionConfig, parse_config, shared_vision
+from vlmkit.models.families.family import Family, rename_qwen, reshape_centred
+from vlmkit.models.text_config import TextTraits
+from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.section import Section
+
+_TEXT = TextTraits(
+    head_dim=256,
+    rms_norm_eps=1e-6,
+    rope_theta=10000.0,
+    rotary_factor=0.25,
+    mrope_section=(11, 11, 10),
+    mrope_interleaved=True,
+    attention_bias=None,
+    qk_norm=True,
+    output_gate=True,
+    full_attention_interval=4,
+)
+_IDS = TokenIds(image=248056, video=248057, vision_start=248053, vision_end=248054)
+
+
+def _vision(section: Section) -> VisionConfig:
+    return VisionConfig(
+        **shared_vision(section, default_act="gelu_pytorch_tanh", patch_size=16),
+        embed_dim=section.positive("hidden_size"),
+        out_hidden_size=section.positive("out_hidden_size"),
+        intermediate_size=section.positive("intermediate_size"),
+        norm="layer_norm",
+        gated_mlp=False,
+        patch_bias=True,
+        num_position_embeddings=section.positive("num_position_embeddings", 2304),
+        video_time_step=None,
+    )
+
+
+def _parse(config: Mapping[str, Any]) -> ModelConfig:
+    return parse_config(config, vision=_vision, text=_TEXT, ids=_IDS)
+
+
+QWEN3_5 = Family(
+    name="qwen3_5",
+    model_types=("qwen3_5",),
+    parse=_parse,
+    build=VisionLanguageModel,
+    rename=rename_qwen,
+    reshape=reshape_centred,
+    is_cast=lambda path: not path.endswith(".A_log"),
+)
