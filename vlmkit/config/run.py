@@ -69,7 +69,7 @@ class ResolvedRun(NamedTuple):
 
 
 def load_run(
-    path: str | os.PathLike[str] | None = None,
+    path: str | os.PathLike[str] | Node | None = None,
     *,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
@@ -77,7 +77,7 @@ def load_run(
     """Merge defaults, a YAML file, flags and overrides, later ones winning, and validate.
 
     Args:
-        path: a YAML file; ``None`` starts from the defaults.
+        path: a YAML file, or the tree of one; ``None`` starts from the defaults.
         overrides: ``a.b=c`` strings; values are YAML, numbers in a key are list indices.
         flags: fields of :class:`RunConfig` or generation parameters by name, as given on the
             command line; ``None`` values count as not given.
@@ -93,7 +93,7 @@ def load_run(
         (3, 0.7)
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
+    file = to_node({}, DEFAULT) if path is None else _read(path)
     tree = apply_flags(_resolve_paths(file), given, default_tree())
     tree = merge_all([tree, parse_overrides(overrides)])
     tree = _free_chain_for_search(tree)
@@ -102,6 +102,10 @@ def load_run(
     with located(tree):
         check_clock(config)
     return ResolvedRun(config, tree)
+
+
+def _read(path: str | os.PathLike[str] | Node) -> Node:
+    return path if isinstance(path, Node) else load_yaml(path)
 
 
 def default_tree() -> Node:

@@ -1,0 +1,182 @@
+"""What a run will do, all of it checked before the first token: arms, units, what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vlmkit.config.validate import nearest_origin
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.arms import Arm
+from vlmkit.experiment.data import Samples, data_hash, load_samples
+from vlmkit.experiment.files import Experiment
+from vlmkit.experiment.groups import Group, group_arms
+from vlmkit.experiment.manifest import FILE, read_manifest
+from vlmkit.experiment.provenance import config_hash
+from vlmkit.experiment.scoring import Scorer, build_scorer
+from vlmkit.experiment.units import Units
+from vlmkit.stopping import token_limit
+
+
+class Plan(NamedTuple):
+    """Everything that is known before a model is loaded."""
+
+    experiment: Experiment
+    samples: Samples  # of the data set, those that limits.samples leaves
+    scorers: dict[str, Scorer]  # by metric
+    groups: tuple[Group, ...]  # arms by model, and by what they share
+    config_hash: str
+    data_hash: str
+
+    @property
+    def num_units(self) -> int:
+        """Responses of the whole run."""
+        return len(self.samples) * self.experiment.units_per_sample
+
+    def new_units(self) -> Units:
+        """Return all units, none of them done."""
+        names = [arm.name for arm in self.experiment.arms]
+        return Units(names, self.samples.ids, self.experiment.seeds)
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """Open the data and the scorers, and group the arms by what they share.
+
+    Raises:
+        VlmkitError: bad data, a metric that needs what the data lack, or too many units.
+    """
+    config = experiment.config
+    place = nearest_origin(experiment.tree, ("dataset",))
+    try:
+        found = load_samples(config.dataset, experiment.folder)
+    except VlmkitError as error:
+        raise VlmkitError(f"{place}: dataset: {error}") from error
+    limit = config.limits.samples
+    samples = found if limit is None else found[:limit]
+    number = len(samples) * experiment.units_per_sample
+    if number > config.limits.units:
+        raise VlmkitError(
+            f"{nearest_origin(experiment.tree, ('grid',))}: {len(experiment.arms):,} arms x "
+            f"{len(samples):,} samples x {len(experiment.seeds):,} seeds are {number:,} units; "
+            f"limits.units allows {config.limits.units:,}: give fewer, set limits.samples, or "
+            "raise the limit"
+        )
+    return Plan(
+        experiment=experiment,
+        samples=samples,
+        scorers=_scorers(experiment, samples),
+        groups=group_arms(experiment.arms),
+        config_hash=config_hash(identity(experiment)),
+        data_hash=data_hash(config.dataset, experiment.folder, found),
+    )
+
+
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """Return all of a config that decides over tokens; not how they are scored."""
+    return {
+        "arms": {arm.name: arm.identity for arm in experiment.arms},
+        "seeds": list(experiment.seeds),
+        "dataset": experiment.config.dataset.model_dump(mode="json"),
+    }
+
+
+def _scorers(experiment: Experiment, samples: Samples) -> dict[str, Scorer]:
+    """Build the scorers; every sample must have what they need."""
+    scorers = {}
+    for name, config in experiment.config.metrics.items():
+        origin = nearest_origin(experiment.tree, ("metrics", name))
+        try:
+            scorers[name] = build_scorer(config)
+        except VlmkitError as error:
+            raise VlmkitError(f"{origin}: metrics.{name}: {error}") from error
+    needs = [(name, need) for name, scorer in scorers.items() for need in scorer.needs]
+    for sample in samples.texts() if needs else ():
+        for name, need in needs:
+            has = sample.answers if need == "answers" else need in sample.fields
+            if not has:
+                origin = nearest_origin(experiment.tree, ("metrics", name))
+                there = ", ".join([*(["answers"] if sample.answers else []), *sample.fields])
+                raise VlmkitError(
+                    f"{origin}: metrics.{name}: needs {need!r}, which {sample.where or sample.id} "
+                    f"lacks; it has: {there or 'none'}"
+                )
+    return scorers
+
+
+def read_done(plan: Plan, folder: Path) -> Units:
+    """Return the units, with those marked that a run directory has records of.
+
+    Raises:
+        VlmkitError: the directory is of another experiment or of other data.
+    """
+    units = plan.new_units()
+    if not (folder / FILE).exists():
+        return units
+    old = read_manifest(folder)
+    for name, own in (("config", plan.config_hash), ("data", plan.data_hash)):
+        if old.hashes.get(name) != own:
+            raise VlmkitError(
+                f"{folder}: holds a run of another {name}; choose another folder with --out, or "
+                "begin anew with --force-new"
+            )
+    units.read(folder)
+    return units
+
+
+def most_tokens(plan: Plan, units: Units) -> int | None:
+    """Return how many tokens are generated at most; None where an arm has no limit.
+
+    Only what the arms' own stopping criteria say, times the units that are not done.
+    """
+    total = 0
+    for place, arm in enumerate(plan.experiment.arms):
+        limit = token_limit(arm.config.stopping)
+        left = units.done.shape[0] * units.done.shape[2] - int(units.done[:, place].sum())
+        if limit is None:
+            return None
+        total += limit * left
+    return total
+
+
+def differences(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+    """Return for each arm the settings in which any two arms differ, by dotted path.
+
+    A setting that an arm does not have is left out of its own.
+    """
+    flat = {arm.name: dict(_leaves("", arm.identity)) for arm in arms}
+    keys = dict.fromkeys(key for values in flat.values() for key in values)
+    differing = [
+        key
+        for key in keys
+        if len({repr(values.get(key, ...)) for values in flat.values()}) > 1
+    ]
+    return {
+        name: {key: values[key] for key in differing if key in values}
+        for name, values in flat.items()
+    }
+
+
+def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
+    items = enumerate(value) if isinstance(value, list) else value.items()
+    found: list[tuple[str, Any]] = []
+    for key, item in items:
+        inner = f"{path}.{key}" if path else str(key)
+        if isinstance(item, (dict, list)) and item:
+            found += _leaves(inner, item)
+        else:
+            found.append((inner, item))
+    return found
+
+
+def choose_samples(samples: Samples, wanted: str) -> int:
+    """Return the place of a sample by its id.
+
+    Raises:
+        VlmkitError: there is none.
+    """
+    if wanted not in samples.ids:
+        shown = ", ".join(samples.ids[:5]) + (", …" if len(samples.ids) > 5 else "")
+        raise VlmkitError(f"--sample: no sample {wanted!r}; the ids are {shown}")
+    return samples.ids.index(wanted)
+
