@@ -39,6 +39,7 @@ LAYERS = (
     {"engine", "config"},
     {"api"},
     {"batch", "trace"},
+    {"experiment"},
     {"cli"},
     {"__main__"},
 )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
-from experiments.shapes_model import phrases
-from experiments.shapes_model.drawing import GRID, Item, Scene
-from experiments.shapes_model.question import (
+from vlmkit.experiment.shapes import phrases
+from vlmkit.experiment.shapes.drawing import GRID, Item, Scene
+from vlmkit.experiment.shapes.question import (
     Question,
     cell_name,
     look,
     some,
 )
-from experiments.shapes_model.scenes import scatter
+from vlmkit.experiment.shapes.scenes import scatter
 
 TRIES = 200
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}

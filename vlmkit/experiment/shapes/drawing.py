@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 IMAGE_SIZE = 112
@@ -65,9 +66,9 @@ class Scene(NamedTuple):
     noise_offset: int
 
 
-def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Membership of points in the unit shape, coordinates in [-1, 1] with y pointing down."""
-    radius = np.hypot(x, y)
+    radius: NDArray[np.float64] = np.hypot(x, y)
     if shape == "circle":
         return radius <= 1
     if shape == "ring":
@@ -121,13 +122,13 @@ def item_mask(item: Item) -> Image.Image:
 
 
 @functools.lru_cache(maxsize=16)
-def _noise(amplitude: int) -> np.ndarray:
+def _noise(amplitude: int) -> NDArray[np.int16]:
     """A fixed int16 pool of normal noise of this deviation; a scene reads a window of it."""
     pool = np.random.default_rng(NOISE_SEED).standard_normal(2 * NOISE_LENGTH, dtype=np.float32)
     return np.round(amplitude * pool).astype(np.int16)
 
 
-def render(scene: Scene) -> np.ndarray:
+def render(scene: Scene) -> NDArray[np.uint8]:
     """Draw a scene.
 
     Returns:
@@ -142,4 +143,7 @@ def render(scene: Scene) -> np.ndarray:
     if scene.noise == 0:
         return pixels.copy()
     window = _noise(scene.noise)[scene.noise_offset : scene.noise_offset + NOISE_LENGTH]
-    return np.clip(window.reshape(pixels.shape) + pixels, 0, 255).astype(np.uint8)
+    noisy: NDArray[np.uint8] = np.clip(window.reshape(pixels.shape) + pixels, 0, 255).astype(
+        np.uint8
+    )
+    return noisy

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from experiments.shapes_model.drawing import Item, Scene
-from experiments.shapes_model.scenes import Look, random_look
+from vlmkit.experiment.shapes.drawing import Item, Scene
+from vlmkit.experiment.shapes.scenes import Look, random_look
 
 MAX_OBJECTS = 9
 

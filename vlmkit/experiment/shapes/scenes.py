@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from experiments.shapes_model.drawing import (
+from vlmkit.experiment.shapes.drawing import (
     CELL,
     COLOURS,
     DARK,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from experiments.shapes_model import phrases
-from experiments.shapes_model.drawing import GRID, Scene
-from experiments.shapes_model.question import (
+from vlmkit.experiment.shapes import phrases
+from vlmkit.experiment.shapes.drawing import GRID, Scene
+from vlmkit.experiment.shapes.question import (
     Question,
     cell_name,
 )
-from experiments.shapes_model.scenes import COLOUR_NAMES, number_row, scatter
+from vlmkit.experiment.shapes.scenes import COLOUR_NAMES, number_row, scatter
 
 MAX_SUM = 30
 

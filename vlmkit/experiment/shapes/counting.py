@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from experiments.shapes_model import phrases
-from experiments.shapes_model.drawing import SHAPES, Scene
-from experiments.shapes_model.question import (
+from vlmkit.experiment.shapes import phrases
+from vlmkit.experiment.shapes.drawing import SHAPES, Scene
+from vlmkit.experiment.shapes.question import (
     MAX_OBJECTS,
     Question,
     cell_name,
@@ -17,7 +17,7 @@ from experiments.shapes_model.question import (
     some,
     tally,
 )
-from experiments.shapes_model.scenes import COLOUR_NAMES, Look, random_look, scatter
+from vlmkit.experiment.shapes.scenes import COLOUR_NAMES, Look, random_look, scatter
 
 
 def count_all(rng: Random, scene: Scene | None = None) -> Question | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from experiments.shapes_model.counting import (
+from vlmkit.experiment.shapes.counting import (
     compare,
     count_all,
     count_both,
@@ -12,11 +12,11 @@ from experiments.shapes_model.counting import (
     count_shape,
     same_colour,
 )
-from experiments.shapes_model.digits import add_digits, read_number
-from experiments.shapes_model.drawing import Scene
-from experiments.shapes_model.looking import colour_of, describe, exists, shape_of, unanswerable
-from experiments.shapes_model.question import Kind, Question
-from experiments.shapes_model.relations import beside, chain, order
+from vlmkit.experiment.shapes.digits import add_digits, read_number
+from vlmkit.experiment.shapes.drawing import Scene
+from vlmkit.experiment.shapes.looking import colour_of, describe, exists, shape_of, unanswerable
+from vlmkit.experiment.shapes.question import Kind, Question
+from vlmkit.experiment.shapes.relations import beside, chain, order
 
 Mix = tuple[tuple[Kind, float], ...]
 MIX: Mix = (
