@@ -76,8 +76,7 @@ def read_base(node: Node | None) -> Node:
 def _read_file(entry: Node) -> Node:
     if not isinstance(entry.value, str):
         raise VlmkitError(
-            f"{entry.origin}: base: needs a file such as runs/greedy.yaml, not "
-            f"{to_plain(entry)!r}"
+            f"{entry.origin}: base: needs a file such as runs/greedy.yaml, not {to_plain(entry)!r}"
         )
     if entry.value.startswith("vlmkit:") or not entry.origin.is_file:
         return load_yaml(entry.value)
@@ -144,9 +143,7 @@ def build_arms(base: Node, patches: Mapping[str, Node], axes: Sequence[Axis]) ->
         VlmkitError: an arm that is no valid run, names what the data set gives, or equals another.
     """
     if (number := count_arms(patches, axes)) > MAX_ARMS:
-        raise VlmkitError(
-            f"grid: {number:,} arms; at most {MAX_ARMS:,} are run: give fewer values"
-        )
+        raise VlmkitError(f"grid: {number:,} arms; at most {MAX_ARMS:,} are run: give fewer values")
     arms = [_build_arm(*entry, base) for entry in _combinations(patches, axes)]
     _check_different(arms)
     return arms
@@ -163,9 +160,7 @@ def _combinations(
     for name, patch in (dict(patches) or {"": to_node({}, DEFAULT)}).items():
         for values in itertools.product(*(axis.values for axis in axes)):
             labels = [f"{key}={label}" for key, (label, _) in zip(keys, values, strict=True)]
-            layers = [
-                _at(axis.path, value) for axis, (_, value) in zip(axes, values, strict=True)
-            ]
+            layers = [_at(axis.path, value) for axis, (_, value) in zip(axes, values, strict=True)]
             yield ", ".join([*([name] if name else []), *labels]) or "base", [patch, *layers]
 
 
@@ -186,7 +181,7 @@ def _build_arm(name: str, layers: Sequence[Node], base: Node) -> Arm:
     patch = merge_all(nested)
     _check_patch(name, patch)
     try:
-        # Layer by layer: a patch that edits a list must find the list that an earlier one put there.
+        # Layer by layer: a patch that edits a list must find that of the layer before.
         run = load_run(merge_all([base, *nested]))
     except VlmkitError as error:
         raise VlmkitError(f"{error} (in the arm {name!r})") from error

@@ -16,9 +16,7 @@ _LOGITS_COPIES = 8  # of a row's distribution, through a chain
 _GUESS = 16  # rows, where a config does not say how large they are
 
 
-def rows_in_flight(
-    config: Mapping[str, Any], *, tokens: int, available: int | None = None
-) -> int:
+def rows_in_flight(config: Mapping[str, Any], *, tokens: int, available: int | None = None) -> int:
     """Return how many rows fit into the memory at hand, 64 at most.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vlmkit.config.run import RunConfig
 from vlmkit.config.tree import Node, Origin, find, merge, to_node
 from vlmkit.config.validate import nearest_origin, validate
-from vlmkit.config.yaml import load_yaml, parse_overrides, parse_path, parse_yaml
+from vlmkit.config.yaml import load_yaml, parse_overrides, parse_yaml
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.arms import Arm, Axis, build_arms, count_arms, read_axes, read_base
 from vlmkit.experiment.config import ExperimentConfig, experiment_keys
@@ -147,7 +147,7 @@ def _baseline(tree: Node, config: ExperimentConfig, arms: Sequence[Arm]) -> str:
 def _folder(tree: Node, path: str | os.PathLike[str] | Node) -> Path:
     """The folder of the file that names the data set."""
     node = find(tree, ("dataset",))
-    for origin in (() if node is None else _origins(node)):
+    for origin in () if node is None else _origins(node):
         if origin.is_file:
             return Path(origin.source).parent
     return Path() if isinstance(path, Node) else Path(path).parent

@@ -58,9 +58,7 @@ def group_arms(arms: Sequence[Arm]) -> tuple[Group, ...]:
         config = arm.config
         models.setdefault((config.model, config.revision, config.dtype), []).append(place)
     prompts = tuple(_prompt_key(arm) for arm in arms)
-    return tuple(
-        Group(*model, _batches(arms, places), prompts) for model, places in models.items()
-    )
+    return tuple(Group(*model, _batches(arms, places), prompts) for model, places in models.items())
 
 
 def _batches(arms: Sequence[Arm], places: Sequence[int]) -> tuple[Batch, ...]:

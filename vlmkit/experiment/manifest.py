@@ -61,7 +61,9 @@ def read_manifest(folder: Path) -> Manifest:
             )
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, AttributeError) as error:
-        raise VlmkitError(f"{path}: no manifest of a run ({error}); choose another folder") from None
+        raise VlmkitError(
+            f"{path}: no manifest of a run ({error}); choose another folder"
+        ) from None
 
 
 def write_text(manifest: Manifest) -> bytes:

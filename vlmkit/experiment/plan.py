@@ -147,9 +147,7 @@ def differences(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     flat = {arm.name: dict(_leaves("", arm.identity)) for arm in arms}
     keys = dict.fromkeys(key for values in flat.values() for key in values)
     differing = [
-        key
-        for key in keys
-        if len({repr(values.get(key, ...)) for values in flat.values()}) > 1
+        key for key in keys if len({repr(values.get(key, ...)) for values in flat.values()}) > 1
     ]
     return {
         name: {key: values[key] for key in differing if key in values}
@@ -179,4 +177,3 @@ def choose_samples(samples: Samples, wanted: str) -> int:
         shown = ", ".join(samples.ids[:5]) + (", …" if len(samples.ids) > 5 else "")
         raise VlmkitError(f"--sample: no sample {wanted!r}; the ids are {shown}")
     return samples.ids.index(wanted)
-

@@ -107,7 +107,9 @@ class Lines(Silent):
         speed = self._speed
         if speed is not None and speed.num_done > speed.done:
             total = speed.units.done.size
-            print(f"{speed.num_done:,}/{total:,} units, {speed.text()}", file=self._file, flush=True)
+            print(
+                f"{speed.num_done:,}/{total:,} units, {speed.text()}", file=self._file, flush=True
+            )
         self._shown = time.monotonic()
 
 

@@ -1,4 +1,4 @@
-"""Where results come from: hashes of configs, code and weights, the commit, versions, the device."""
+"""Where results come from: hashes of configs, code and weights, commit, versions, device."""
 
 from __future__ import annotations
 

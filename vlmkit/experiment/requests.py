@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from PIL.Image import Image
+
 from vlmkit.config.locate import located
 from vlmkit.contrast import CfgConfig
 from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
@@ -22,6 +24,7 @@ class Prepared(NamedTuple):
     """One sample under the prompt, template and preprocess of some arms."""
 
     request: Request  # with its images decoded
+    images: tuple[Image, ...]
     inputs: Inputs
 
 
@@ -39,9 +42,7 @@ def format_prompt(processor: Processor, arm: Arm, text: str, num_images: int) ->
     )
 
 
-def prepare_sample(
-    model: Model, processor: Processor, arm: Arm, sample: Sample
-) -> Prepared:
+def prepare_sample(model: Model, processor: Processor, arm: Arm, sample: Sample) -> Prepared:
     """Decode a sample's images and lay its prompt out as token ids.
 
     Raises:
@@ -51,7 +52,7 @@ def prepare_sample(
     text = arm.config.prompt.replace(QUESTION, sample.question)
     images = load_images(Request(text, sample.images), pipeline)
     request = Request(format_prompt(processor, arm, text, len(images)), images)
-    return Prepared(request, prepare_inputs(model, processor, request, pipeline))
+    return Prepared(request, images, prepare_inputs(model, processor, request, pipeline))
 
 
 def resolve_arm(
@@ -63,8 +64,7 @@ def resolve_arm(
         VlmkitError: it cannot run on this model; names the arm.
     """
     pipelines = [
-        PipelineConfig.model_validate({**dict(arm.config.pipeline), "seed": seed})
-        for seed in seeds
+        PipelineConfig.model_validate({**dict(arm.config.pipeline), "seed": seed}) for seed in seeds
     ]
     try:
         with located(arm.tree):

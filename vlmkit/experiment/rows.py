@@ -107,10 +107,10 @@ class Sharing:
         if isinstance(prepared, VlmkitError):
             self._fail(unit, prepared)
             return None
-        resolved = with_negative(
-            loaded.processor, arm, loaded.resolved[unit.arm][unit.seed], len(prepared.request.images)
-        )
-        work = Work(prepared.request, prepared.request.images, resolved, prompt)
+        images = prepared.images
+        own = loaded.resolved[unit.arm][unit.seed]
+        resolved = with_negative(loaded.processor, arm, own, len(images))
+        work = Work(prepared.request, images, resolved, prompt)
         self._next += 1
         try:
             spec = build_spec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import sys
 import time
@@ -20,10 +20,12 @@ from vlmkit.experiment.interrupts import Interrupts
 from vlmkit.experiment.manifest import Manifest
 from vlmkit.experiment.plan import Plan, identity, make_plan, read_done
 from vlmkit.experiment.progress import Progress, Silent
+from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.running import Loaded, Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.rows import Loaded
 from vlmkit.experiment.scores import score
-from vlmkit.experiment.store import Store, read_records
+from vlmkit.experiment.store import RECORDS, Store
 from vlmkit.experiment.units import Units
 
 
@@ -38,7 +40,8 @@ class Run(NamedTuple):
 
     def records(self) -> Iterator[Record]:
         """Read all records, in the order they were written."""
-        return read_records(self.folder)
+        path = self.folder / RECORDS
+        return read_records(path) if path.exists() else iter(())
 
 
 def run_experiment(
@@ -79,7 +82,6 @@ def run_experiment(
     Example:
         >>> import tempfile
         >>> from vlmkit.config.yaml import parse_yaml
-        >>> text = "dataset: {kind: shapes, num_samples: 2}\\nstopping: [{kind: max_tokens}]"
         >>> text = '''
         ... dataset: {kind: shapes, num_samples: 2}
         ... arms: {greedy: {}, warm: {sampling: [{kind: temperature, temperature: 1.5}]}}
@@ -123,7 +125,7 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
     metrics = {name: metric.model_dump(mode="json") for name, metric in config.metrics.items()}
     return Manifest(
         name=experiment.name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         command=list(command),
         hashes={
             "config": plan.config_hash,

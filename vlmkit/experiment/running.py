@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -58,9 +58,7 @@ def load_group(
     """
     first = arms[group.arms[0]]
     with located(first.tree, ("model",)):
-        model, processor = load(
-            group.model, revision=group.revision, dtype=group.dtype, lazy=lazy
-        )
+        model, processor = load(group.model, revision=group.revision, dtype=group.dtype, lazy=lazy)
     resolved = {place: resolve_arm(model, processor, arms[place], seeds) for place in group.arms}
     methods, amateurs = [], []
     for batch in group.batches:
@@ -100,7 +98,7 @@ def run_group(
     settings: Settings,
     *,
     is_over: Callable[[], bool],
-) -> Iterator[Response | None]:
+) -> Generator[Response | None, None, None]:
     """Run what is left of a group.
 
     Args:

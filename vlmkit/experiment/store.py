@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import msgspec
 
@@ -25,8 +25,6 @@ from vlmkit.experiment.records import Record
 
 RECORDS = "records.jsonl"
 LOCK = "lock"
-Line = TypeVar("Line")
-
 _SYNC_S = 0.25
 _MAX_KEPT = 10_000  # old runs beside a new one
 
@@ -107,36 +105,6 @@ class Store:
         self.close()
 
 
-def read_records(folder: Path) -> Iterator[Record]:
-    """Yield the records of a run in the order they were written; a cut-off last line is left out.
-
-    Raises:
-        VlmkitError: a line that is no record, by its number.
-    """
-    yield from read_lines(folder, Record)
-
-
-def read_lines(folder: Path, kind: type[Line]) -> Iterator[Line]:
-    """Yield the records of a run, of each only what ``kind``, a msgspec Struct, has room for."""
-    path, decoder = folder / RECORDS, msgspec.json.Decoder(kind)
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield decoder.decode(line)
-                except msgspec.MsgspecError as error:
-                    raise VlmkitError(
-                        f"{path}:{number}: no record of a run ({error}); remove that line, and the "
-                        "same command runs it again"
-                    ) from None
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def replace_records(folder: Path, records: Iterator[Record]) -> int:
     """Write all records of a run anew; they appear whole or not at all.
 
@@ -148,8 +116,9 @@ def replace_records(folder: Path, records: Iterator[Record]) -> int:
     try:
         try:
             with partial.open("wb") as file:
-                for number, record in enumerate(records, start=1):
+                for record in records:
                     file.write(msgspec.json.encode(record) + b"\n")
+                    number += 1
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)

@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError
+from vlmkit.experiment.reading import ScoreLine, read_scores
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.store import RECORDS, read_lines
-
-
-class _Line(msgspec.Struct):
-    """The part of a record that says which unit it is, and what it took."""
-
-    arm: str
-    sample: str
-    seed: int
-    error: str | None = None
-    generation_tokens: int = 0
-    generation_s: float = 0.0
-    prompt_s: float = 0.0
+from vlmkit.experiment.store import RECORDS
 
 
 class Units:
@@ -64,18 +52,19 @@ class Units:
         Raises:
             VlmkitError: a record of no unit of this experiment.
         """
-        for number, line in enumerate(read_lines(folder, _Line), start=1):
+        path = folder / RECORDS
+        for number, line in enumerate(read_scores(path) if path.exists() else (), start=1):
             if line.sample not in self._samples and line.arm in self._arms:
                 continue  # beyond limits.samples, which may be lower than it was
             try:
                 self.mark(line.arm, line.sample, line.seed)
             except KeyError as error:
                 raise VlmkitError(
-                    f"{folder / RECORDS}:{number}: {error.args[0]!r} is no part of this experiment"
+                    f"{path}:{number}: {error.args[0]!r} is no part of this experiment"
                 ) from None
             self.count(line)
 
-    def count(self, line: _Line | Record) -> None:
+    def count(self, line: ScoreLine | Record) -> None:
         """Add up what a record says of tokens, time and errors."""
         self.num_errors += line.error is not None
         self.num_tokens += line.generation_tokens
