@@ -161,6 +161,14 @@ def test_a_detectable_difference_has_the_power_it_names(num: int) -> None:
     assert stats.binomtest(found, 20_000, 0.6).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("num", [10, 34, 300])
+def test_detectable_differences_are_of_the_noncentral_t(num: int) -> None:
+    shift = detectable_difference(1.0, num) * math.sqrt(num)
+    critical = stats.t.isf(0.025, num - 1)
+    power = stats.nct.sf(critical, num - 1, shift) + stats.nct.cdf(-critical, num - 1, shift)
+    assert_allclose(power, 0.8, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("deviation", "num"), [(0.0, 50), (math.nan, 50), (1.0, 1), (1.0, 0)])
 def test_without_spread_nothing_is_known_to_be_detectable(deviation: float, num: int) -> None:
     assert math.isnan(detectable_difference(deviation, num))
