@@ -135,7 +135,8 @@ class Sharing:
             try:
                 self._prepared[key] = prepare_sample(loaded.model, loaded.processor, arm, sample)
             except VlmkitError as error:
-                self._prepared[key] = error
+                where = f"{sample.where}: " if sample.where else ""
+                self._prepared[key] = VlmkitError(f"{where}{error}")
         found = self._prepared[key]
         if self._uses[key] <= 0:
             del self._prepared[key], self._uses[key]

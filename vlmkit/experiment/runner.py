@@ -22,8 +22,8 @@ from vlmkit.experiment.plan import Plan, identity, make_plan, read_done
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.running import Settings, load_group, run_group
 from vlmkit.experiment.rows import Loaded
+from vlmkit.experiment.running import Settings, load_group, run_group
 from vlmkit.experiment.scores import score
 from vlmkit.experiment.store import RECORDS, Store
 from vlmkit.experiment.units import Units

@@ -217,7 +217,7 @@ def _chunk_size(loaded: Loaded, units: Units, size: int) -> int:
     wanted = math.ceil(4 * size / fewest)
     one = row_bytes(_config(loaded.group), tokens=_PROMPT_TOKENS)
     kept = wanted if one is None else _CACHE_BYTES // (one * loaded.group.num_prefills)
-    return max(1, min(wanted, kept))
+    return max(1, min(int(wanted), kept))
 
 
 def _until(is_over: Callable[[], bool], specs: Iterator[RowSpec]) -> Iterator[RowSpec]:
