@@ -14,7 +14,7 @@ from vlmkit.engine import Amateur, Method, Resolved, RowSpec, Work, build_spec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.groups import Batch, Group, request_key
-from vlmkit.experiment.requests import Prepared, prepare_sample, with_negative
+from vlmkit.experiment.prompting import Prepared, prepare_sample, with_negative
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.units import Units
 from vlmkit.interface import Model

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.config.locate import located
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment import provenance
 from vlmkit.experiment.files import Experiment, load_experiment
@@ -118,10 +119,12 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
     experiment = plan.experiment
     config = experiment.config
     arms = {arm.name: arm.identity for arm in experiment.arms}
-    weights = {
-        f"weights of {group.model}": provenance.weights_hash(group.model, group.revision)
-        for group in plan.groups
-    }
+    weights = {}
+    for group in plan.groups:
+        with located(experiment.arms[group.arms[0]].tree, ("model",)):
+            digest = provenance.weights_hash(group.model, group.revision)
+        revision = "" if group.revision is None else f"@{group.revision}"
+        weights[f"weights of {group.model}{revision}"] = digest
     metrics = {name: metric.model_dump(mode="json") for name, metric in config.metrics.items()}
     return Manifest(
         name=experiment.name,
