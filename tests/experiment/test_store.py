@@ -37,6 +37,7 @@ def manifest(**changes: Any) -> Manifest:
         "folder": ".",
         "metrics": {},
         "limits": {},
+        "num_units": 3,
         "git": {},
         "versions": {},
         "device": "cpu",

@@ -78,6 +78,19 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.models import run_models
 
             run_models(args)
+        case "run" | "plan" | "rescore":
+            from vlmkit.cli import experiment
+
+            commands = {
+                "run": experiment.run_experiment_command,
+                "plan": experiment.run_plan,
+                "rescore": experiment.run_rescore,
+            }
+            commands[args.command](args)
+        case "compare":
+            from vlmkit.cli.compare import run_compare
+
+            run_compare(args)
         case _:
             parser.print_help()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
 from vlmkit.errors import VlmkitError, nearest
 
 _REQUEST_FLAGS = ("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking")
@@ -17,6 +18,7 @@ _OWN_FLAGS = {
     "describe": ("json",),
     "schema": ("out",),
     "models": ("json",),
+    **EXPERIMENT_FLAGS,
 }
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 
@@ -89,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_trace(commands)
     _add_describe(commands)
     _add_schema(commands)
+    add_experiment_commands(commands)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -101,6 +104,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         VlmkitError: an unknown flag, a value of the wrong type, two configs.
     """
     args, rest = parser.parse_known_args(argv)
+    args.argv = list(argv)
     unknown = [item for item in rest if item.startswith("-")]
     if unknown:
         raise VlmkitError(_unknown_flag(unknown[0].partition("=")[0], args.command))

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
 
 FORMAT = 1
@@ -32,6 +33,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     folder: str  # that the data set's paths are relative to
     metrics: dict[str, dict[str, Any]]
     limits: dict[str, Any]
+    num_units: int  # responses of the whole run
     git: dict[str, str]  # commit, and the hash of what is not committed
     versions: dict[str, str]
     device: str
@@ -66,9 +68,9 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
 
 
-def write_text(manifest: Manifest) -> bytes:
-    """Return a manifest as it is written."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a run directory's manifest, whole or not at all."""
+    write_file(folder / FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
 def check_same(old: Manifest, new: Manifest, folder: Path) -> None:
@@ -78,6 +80,11 @@ def check_same(old: Manifest, new: Manifest, folder: Path) -> None:
         VlmkitError: names what changed.
     """
     if old.hashes == new.hashes:
+        if old.metrics != new.metrics:
+            raise VlmkitError(
+                f"{folder}: was scored by other metrics; give 'vlmkit rescore {folder} EXPERIMENT' "
+                "first, or choose another folder with --out"
+            )
         return
     changed = sorted(
         name

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmkit.config.validate import nearest_origin
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.data import Samples, data_hash, load_samples
 from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.groups import Group, group_arms
@@ -139,35 +137,7 @@ def most_tokens(plan: Plan, units: Units) -> int | None:
     return total
 
 
-def differences(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """Return for each arm the settings in which any two arms differ, by dotted path.
-
-    A setting that an arm does not have is left out of its own.
-    """
-    flat = {arm.name: dict(_leaves("", arm.identity)) for arm in arms}
-    keys = dict.fromkeys(key for values in flat.values() for key in values)
-    differing = [
-        key for key in keys if len({repr(values.get(key, ...)) for values in flat.values()}) > 1
-    ]
-    return {
-        name: {key: values[key] for key in differing if key in values}
-        for name, values in flat.items()
-    }
-
-
-def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
-    items = enumerate(value) if isinstance(value, list) else value.items()
-    found: list[tuple[str, Any]] = []
-    for key, item in items:
-        inner = f"{path}.{key}" if path else str(key)
-        if isinstance(item, (dict, list)) and item:
-            found += _leaves(inner, item)
-        else:
-            found.append((inner, item))
-    return found
-
-
-def choose_samples(samples: Samples, wanted: str) -> int:
+def choose_sample(samples: Samples, wanted: str) -> int:
     """Return the place of a sample by its id.
 
     Raises:

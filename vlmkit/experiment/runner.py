@@ -143,6 +143,7 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
         folder=str(experiment.folder.resolve()),
         metrics=metrics,
         limits=config.limits.model_dump(mode="json"),
+        num_units=plan.num_units,
         git=provenance.git_state(experiment.folder),
         versions=provenance.versions(),
         device=provenance.device(),

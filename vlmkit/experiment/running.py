@@ -16,8 +16,8 @@ from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.data import Samples
 from vlmkit.experiment.estimate import row_bytes, rows_in_flight
 from vlmkit.experiment.groups import Group
-from vlmkit.experiment.records import Record
 from vlmkit.experiment.prompting import resolve_arm
+from vlmkit.experiment.records import Record
 from vlmkit.experiment.rows import Loaded, Placed, Sharing, Unit
 from vlmkit.experiment.units import Units
 from vlmkit.loading import read_config, resolve_checkpoint

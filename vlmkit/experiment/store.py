@@ -18,9 +18,8 @@ from typing import Self
 
 import msgspec
 
-from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.manifest import FILE, Manifest, check_same, read_manifest, write_text
+from vlmkit.experiment.manifest import FILE, Manifest, check_same, read_manifest, write_manifest
 from vlmkit.experiment.records import Record
 
 RECORDS = "records.jsonl"
@@ -49,9 +48,12 @@ class Store:
             if force_new and (folder / FILE).exists():
                 self._lock = _set_aside(folder, self._lock)
             if (folder / FILE).exists():
-                check_same(read_manifest(folder), manifest, folder)
-            else:
-                write_file(folder / FILE, write_text(manifest))
+                old = read_manifest(folder)
+                check_same(old, manifest, folder)
+                manifest = msgspec.structs.replace(
+                    manifest, created=old.created, command=old.command
+                )
+            write_manifest(folder, manifest)
             self._file = _open_records(folder / RECORDS)
         except BaseException:
             os.close(self._lock)
