@@ -26,31 +26,31 @@ def study(tmp_path: Path) -> Path:
 def test_a_plan_says_what_would_run_and_writes_nothing(command: Command, study: Path) -> None:
     folder = study.parent / "run"
     reply = command("plan", str(study), "--out", str(folder))
-    assert reply.code == 0, reply.err
-    assert re.search(r"^  greedy +-$", reply.out, re.MULTILINE)
-    assert re.search(r"^  warm +sampling: .*temperature=1\.5", reply.out, re.MULTILINE)
-    assert "2 arms x 3 samples x 2 seeds = 12" in reply.out
-    assert "1 prefill for each sample, decoded in one batch" in reply.out
-    assert f"0 of 12 in {folder}" in reply.out
-    assert "72 at most" in reply.out
+    assert reply.code == 0, reply.stderr
+    assert re.search(r"^  greedy +-$", reply.stdout, re.MULTILINE)
+    assert re.search(r"^  warm +sampling: .*temperature=1\.5", reply.stdout, re.MULTILINE)
+    assert "2 arms x 3 samples x 2 seeds = 12" in reply.stdout
+    assert "1 prefill for each sample, decoded in one batch" in reply.stdout
+    assert f"0 of 12 in {folder}" in reply.stdout
+    assert "72 at most" in reply.stdout
     assert not folder.exists()
 
 
 def test_a_run_is_planned_run_gone_on_with_and_compared(command: Command, study: Path) -> None:
     folder = str(study.parent / "run")
     reply = command("run", str(study), "limits.samples=1", "--out", folder)
-    assert reply.code == 0, reply.err
-    assert f"{folder}: 4 of 4 units are done" in reply.out
-    assert "right" in reply.out
-    assert "4/4 units, " in reply.err
+    assert reply.code == 0, reply.stderr
+    assert f"{folder}: 4 of 4 units are done" in reply.stdout
+    assert "right" in reply.stdout
+    assert "4/4 units, " in reply.stderr
     planned = command("plan", str(study), "--out", folder)
-    assert "4 of 12 in" in planned.out
-    assert "by what is done so far" in planned.out
+    assert "4 of 12 in" in planned.stdout
+    assert "by what is done so far" in planned.stdout
     assert command("run", str(study), "--out", folder, "--batch-size", "2").code == 0
     assert read_manifest(Path(folder)).command[:2] == ["vlmkit", "run"]
     assert len(outcome(read_records(Path(folder, RECORDS)))) == 12
     compared = command("compare", folder, "--format", "json", "--baseline", "warm")
-    document = json.loads(compared.out)
+    document = json.loads(compared.stdout)
     assert document["baseline"] == "warm"
     assert [arm["arm"] for arm in document["arms"]] == ["greedy", "warm"]
     assert [arm["records"] for arm in document["arms"]] == [6, 6]
@@ -61,7 +61,7 @@ def test_a_comparison_goes_to_a_file(command: Command, study: Path, form: str) -
     folder, file = str(study.parent / "run"), study.parent / "table"
     assert command("run", str(study), "--out", folder, "limits.samples=1").code == 0
     reply = command("compare", folder, "--format", form, "--out", str(file))
-    assert (reply.code, reply.out) == (0, f"{file}\n")
+    assert (reply.code, reply.stdout) == (0, f"{file}\n")
     assert "warm" in file.read_text()
 
 
@@ -70,8 +70,8 @@ def test_one_sample_is_shown_and_nothing_kept(command: Command, study: Path) -> 
     reply = command(
         "run", str(study), "--sample", "shapes-1", "--arm", "warm", "--out", str(folder)
     )
-    assert reply.code == 0, reply.err
-    heads = re.findall(r"^(warm), seed (\d), 6 tokens  right [01]$", reply.out, re.MULTILINE)
+    assert reply.code == 0, reply.stderr
+    heads = re.findall(r"^(warm), seed (\d), 6 tokens  right [01]$", reply.stdout, re.MULTILINE)
     assert heads == [("warm", "0"), ("warm", "1")]
     assert not folder.exists()
 
@@ -84,10 +84,12 @@ def test_records_are_scored_again_by_other_metrics(command: Command, study: Path
     other = write_study(study.parent, text, name="other")
     refused = command("run", str(other), "--out", folder)
     assert refused.code == 2
-    assert f"was scored by other metrics; give 'vlmkit rescore {folder} EXPERIMENT'" in refused.err
+    assert (
+        f"was scored by other metrics; give 'vlmkit rescore {folder} EXPERIMENT'" in refused.stderr
+    )
     reply = command("rescore", folder, str(other))
-    assert reply.code == 0, reply.err
-    assert f"{folder}: 12 records scored again" in reply.out
+    assert reply.code == 0, reply.stderr
+    assert f"{folder}: 12 records scored again" in reply.stdout
     after = {record.unit: record for record in read_records(Path(folder, RECORDS))}
     assert all(list(record.scores) == ["other"] for record in after.values())
     assert all(after[unit].token_ids == said[1] for unit, said in before.items())
@@ -140,8 +142,8 @@ def test_mistakes_are_one_line(command: Command, study: Path, case: str) -> None
     before = sorted(ROOT.iterdir()), sorted((ROOT / "configs").iterdir())
     reply = command(*(str(study) if word == "STUDY" else word for word in argv))
     assert reply.code == 2
-    assert reply.out == ""
-    (line,) = reply.err.splitlines()
+    assert reply.stdout == ""
+    (line,) = reply.stderr.splitlines()
     assert line.startswith("vlmkit: error: ")
     assert message in line
     assert before == (sorted(ROOT.iterdir()), sorted((ROOT / "configs").iterdir()))
@@ -151,5 +153,5 @@ def test_an_unknown_baseline_is_refused(command: Command, study: Path) -> None:
     folder = str(study.parent / "run")
     assert command("run", str(study), "--out", folder, "limits.samples=1").code == 0
     reply = command("compare", folder, "--baseline", "gredy")
-    assert (reply.code, reply.out) == (2, "")
-    assert "'gredy' is no arm" in reply.err
+    assert (reply.code, reply.stdout) == (2, "")
+    assert "'gredy' is no arm" in reply.stderr

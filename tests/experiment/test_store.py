@@ -36,6 +36,7 @@ def manifest(**changes: Any) -> Manifest:
         "dataset": {"kind": "shapes"},
         "folder": ".",
         "metrics": {},
+        "metrics_folder": ".",
         "limits": {},
         "num_units": 3,
         "git": {},
@@ -64,7 +65,7 @@ def test_records_come_back_in_order_and_go_on_where_they_stopped(tmp_path: Path)
     folder = tmp_path / "deep" / "run"
     fill(folder, 0, 1)
     fill(folder, 2)
-    assert [one for one in read_records(folder / RECORDS)] == [record(n) for n in range(3)]
+    assert list(read_records(folder / RECORDS)) == [record(n) for n in range(3)]
     assert read_manifest(folder) == manifest()
 
 

@@ -70,7 +70,7 @@ def run_rescore(args: argparse.Namespace) -> None:
     from vlmkit.experiment.files import load_experiment
     from vlmkit.experiment.reopen import rescore
 
-    other = None if args.file is None else load_experiment(args.file).config
+    other = None if args.file is None else load_experiment(args.file)
     number = rescore(args.run_folder, other)
     print(f"{args.run_folder}: {number:,} records scored again")
     print_comparison([args.run_folder])

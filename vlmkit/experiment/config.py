@@ -10,7 +10,7 @@ from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.experiment.data import DatasetConfig
 from vlmkit.experiment.scoring import ScorerConfig
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\r\n\t]+$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Seed = Annotated[Int, Field(ge=0, lt=2**64)]
 
 DEFAULT_UNITS = 1_000_000
@@ -78,6 +78,6 @@ def experiment_keys() -> frozenset[str]:
     return frozenset(ExperimentConfig.model_fields)
 
 
-def identity(config: ExperimentConfig) -> dict[str, Any]:
-    """Return what makes two experiments one: all but how they are scored and where they end."""
-    return config.model_dump(mode="json", include={"dataset", "seeds"})
+def metrics_of(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
+    """Return the metrics as a run directory keeps them."""
+    return {name: metric.model_dump(mode="json") for name, metric in config.metrics.items()}

@@ -26,6 +26,7 @@ class Experiment(NamedTuple):
     baseline: str  # the name of an arm
     name: str  # of its file, without the ending
     folder: Path  # that the data set's paths are relative to
+    metrics_folder: Path  # that paths of scorers are relative to
 
     @property
     def units_per_sample(self) -> int:
@@ -71,7 +72,8 @@ def load_experiment(
         seeds=_seeds(tree, config, start),
         baseline=_baseline(tree, config, arms),
         name="experiment" if isinstance(path, Node) else Path(path).stem,
-        folder=_folder(tree, path),
+        folder=_folder(tree, "dataset", path),
+        metrics_folder=_folder(tree, "metrics", path),
     )
 
 
@@ -144,9 +146,9 @@ def _baseline(tree: Node, config: ExperimentConfig, arms: Sequence[Arm]) -> str:
     return config.baseline
 
 
-def _folder(tree: Node, path: str | os.PathLike[str] | Node) -> Path:
-    """The folder of the file that names the data set."""
-    node = find(tree, ("dataset",))
+def _folder(tree: Node, key: str, path: str | os.PathLike[str] | Node) -> Path:
+    """The folder of the file that has a key."""
+    node = find(tree, (key,))
     for origin in () if node is None else _origins(node):
         if origin.is_file:
             return Path(origin.source).parent

@@ -32,6 +32,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     dataset: dict[str, Any]
     folder: str  # that the data set's paths are relative to
     metrics: dict[str, dict[str, Any]]
+    metrics_folder: str  # that paths of scorers are relative to
     limits: dict[str, Any]
     num_units: int  # responses of the whole run
     git: dict[str, str]  # commit, and the hash of what is not committed

@@ -12,7 +12,7 @@ from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.groups import Group, group_arms
 from vlmkit.experiment.manifest import FILE, read_manifest
 from vlmkit.experiment.provenance import config_hash
-from vlmkit.experiment.scoring import Scorer, build_scorer
+from vlmkit.experiment.scoring import Scorer, check_samples, make_scorer
 from vlmkit.experiment.units import Units
 from vlmkit.stopping import token_limit
 
@@ -80,25 +80,20 @@ def identity(experiment: Experiment) -> dict[str, Any]:
 
 
 def _scorers(experiment: Experiment, samples: Samples) -> dict[str, Scorer]:
-    """Build the scorers; every sample must have what they need."""
+    """Make the scorers; every sample must have what they need."""
     scorers = {}
     for name, config in experiment.config.metrics.items():
         origin = nearest_origin(experiment.tree, ("metrics", name))
+        if config.name is not None:
+            raise VlmkitError(
+                f"{origin}: metrics.{name}.name: {name!r} is its name already; leave this one out"
+            )
         try:
-            scorers[name] = build_scorer(config)
+            scorers[name] = make_scorer(config, experiment.metrics_folder)._replace(name=name)
         except VlmkitError as error:
             raise VlmkitError(f"{origin}: metrics.{name}: {error}") from error
-    needs = [(name, need) for name, scorer in scorers.items() for need in scorer.needs]
-    for sample in samples.texts() if needs else ():
-        for name, need in needs:
-            has = sample.answers if need == "answers" else need in sample.fields
-            if not has:
-                origin = nearest_origin(experiment.tree, ("metrics", name))
-                there = ", ".join([*(["answers"] if sample.answers else []), *sample.fields])
-                raise VlmkitError(
-                    f"{origin}: metrics.{name}: needs {need!r}, which {sample.where or sample.id} "
-                    f"lacks; it has: {there or 'none'}"
-                )
+    if scorers:
+        check_samples(list(scorers.values()), samples.texts())
     return scorers
 
 

@@ -9,13 +9,14 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.config import ExperimentConfig
+from vlmkit.experiment.config import metrics_of
 from vlmkit.experiment.data import DatasetConfig, Samples, data_hash, load_samples
+from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.manifest import FILE, Manifest, read_manifest, write_manifest
 from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.runinfo import RunInfo, sample_info
 from vlmkit.experiment.scores import scored_again
-from vlmkit.experiment.scoring import Scorer, ScorerConfig, build_scorer
+from vlmkit.experiment.scoring import Scorer, ScorerConfig, make_scorer
 from vlmkit.experiment.store import RECORDS, claim, replace_records
 
 Config = TypeVar("Config")
@@ -39,8 +40,9 @@ def run_samples(folder: Path, manifest: Manifest) -> Samples:
 def run_scorers(folder: Path, manifest: Manifest) -> dict[str, Scorer]:
     """Build the scorers of a run again, by metric."""
     adapter: TypeAdapter[ScorerConfig] = TypeAdapter(ScorerConfig)
+    base = Path(manifest.metrics_folder)
     return {
-        name: build_scorer(_read(adapter, config, folder))
+        name: make_scorer(_read(adapter, config, folder), base)._replace(name=name)
         for name, config in manifest.metrics.items()
     }
 
@@ -92,12 +94,12 @@ def run_info(folder: str | os.PathLike[str], *, samples: bool = False) -> RunInf
     )
 
 
-def rescore(folder: str | os.PathLike[str], metrics: ExperimentConfig | None = None) -> int:
+def rescore(folder: str | os.PathLike[str], other: Experiment | None = None) -> int:
     """Score a run's records again, without generating; they change as a whole or not at all.
 
     Args:
         folder: the run directory.
-        metrics: an experiment whose metrics take the place of the run's own; None: the run's own,
+        other: an experiment whose metrics take the place of the run's own; None: the run's own,
             as they are implemented now.
 
     Returns:
@@ -111,10 +113,9 @@ def rescore(folder: str | os.PathLike[str], metrics: ExperimentConfig | None = N
     lock = claim(path)
     try:
         manifest = read_manifest(path)
-        if metrics is not None:
-            manifest.metrics = {
-                name: one.model_dump(mode="json") for name, one in metrics.metrics.items()
-            }
+        if other is not None:
+            manifest.metrics = metrics_of(other.config)
+            manifest.metrics_folder = str(other.metrics_folder.resolve())
         scorers = run_scorers(path, manifest)
         samples = run_samples(path, manifest)
         records = read_records(path / RECORDS)

@@ -16,6 +16,7 @@ import mlx.core as mx
 from vlmkit.config.locate import located
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment import provenance
+from vlmkit.experiment.config import metrics_of
 from vlmkit.experiment.files import Experiment, load_experiment
 from vlmkit.experiment.interrupts import Interrupts
 from vlmkit.experiment.manifest import Manifest
@@ -125,7 +126,6 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
             digest = provenance.weights_hash(group.model, group.revision)
         revision = "" if group.revision is None else f"@{group.revision}"
         weights[f"weights of {group.model}{revision}"] = digest
-    metrics = {name: metric.model_dump(mode="json") for name, metric in config.metrics.items()}
     return Manifest(
         name=experiment.name,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -141,7 +141,8 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
         baseline=experiment.baseline,
         dataset=config.dataset.model_dump(mode="json"),
         folder=str(experiment.folder.resolve()),
-        metrics=metrics,
+        metrics=metrics_of(config),
+        metrics_folder=str(experiment.metrics_folder.resolve()),
         limits=config.limits.model_dump(mode="json"),
         num_units=plan.num_units,
         git=provenance.git_state(experiment.folder),
