@@ -26,7 +26,7 @@ from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.rows import Loaded
 from vlmkit.experiment.running import Settings, load_group, run_group
-from vlmkit.experiment.scores import score
+from vlmkit.experiment.scores import score, text_reader
 from vlmkit.experiment.store import RECORDS, Store
 from vlmkit.experiment.units import Units
 
@@ -173,6 +173,7 @@ class _Runner:
         self._limits = plan.experiment.config.limits
         self._began = time.monotonic()
         self._interrupts = Interrupts()
+        self._read = text_reader(plan.samples)
 
     def run(self, settings: Settings, loaded: Loaded | None) -> str:
         experiment, units = self._plan.experiment, self._units
@@ -211,7 +212,7 @@ class _Runner:
                 f"sample {record.sample!r}, arm {record.arm!r}, seed {record.seed}: {record.error}"
             )
         if record.error is None:
-            score(record, self._plan.scorers, self._plan.samples[place])
+            score(record, self._plan.scorers, self._read(place))
         self._store.append(record)
         self._units.mark(record.arm, record.sample, record.seed)
         self._units.count(record)

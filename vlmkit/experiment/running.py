@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from vlmkit.prompts import PromptCache
 from vlmkit.stopping import token_limit
 
 _PROMPT_TOKENS = 1024  # taken for a prompt's length where rows in flight are chosen
+_FORGET_EVERY = 256  # samples
 _CACHE_BYTES = 1 << 30  # of prompts that wait for arms of another batch
 
 
@@ -124,8 +125,7 @@ def run_group(
     gathered: dict[int, list[Step]] = {}
     for step in steps:
         yield from _drain(failed)
-        earlier = gathered.setdefault(step.row, [])
-        earlier.append(step._replace(logits=None))
+        gathered.setdefault(step.row, []).append(step._replace(logits=None))
         if step.finish is None:
             yield None
             continue
@@ -156,7 +156,7 @@ def _shared_steps(
     chunk = _chunk_size(loaded, units, size)
     while True:
         if len(group.batches) == 1:
-            some: Iterable[Placed] = _announced(sharing, group, placed)
+            some: Iterable[Placed] = _cleared(caches, _announced(sharing, group, placed))
         else:
             some = list(_announced(sharing, group, islice(placed, chunk)))
             if not some:
@@ -174,6 +174,8 @@ def _shared_steps(
             )
         if len(group.batches) == 1 or is_over():
             return
+        for cache in caches.values():
+            cache.clear()
 
 
 def _single_steps(
@@ -200,6 +202,15 @@ def _single_steps(
 def _announced(sharing: Sharing, group: Group, placed: Iterable[Placed]) -> Iterator[Placed]:
     for one in placed:
         sharing.announce(one.place, group.batches)
+        yield one
+
+
+def _cleared(caches: Mapping[str, PromptCache], placed: Iterable[Placed]) -> Iterator[Placed]:
+    """Forget the images of earlier samples now and then; else each look-up takes longer."""
+    for number, one in enumerate(placed, start=1):
+        if number % _FORGET_EVERY == 0:
+            for cache in caches.values():
+                cache.clear()
         yield one
 
 

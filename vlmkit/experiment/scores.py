@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError
@@ -10,6 +11,8 @@ from vlmkit.experiment.data import Samples
 from vlmkit.experiment.records import Record, Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring import Scorer
+
+_KEPT = 256  # samples; rows of as many may end side by side
 
 
 def score(record: Record, scorers: Mapping[str, Scorer], sample: Sample) -> None:
@@ -30,6 +33,16 @@ def score(record: Record, scorers: Mapping[str, Scorer], sample: Sample) -> None
         record.extra = {**record.extra, "unscored": failed}
 
 
+def text_reader(samples: Samples) -> Callable[[int], Sample]:
+    """Return what reads a sample by its place, without its images; the last ones are kept."""
+
+    @lru_cache(maxsize=_KEPT)
+    def read(place: int) -> Sample:
+        return next(samples[place : place + 1].texts())
+
+    return read
+
+
 def scored_again(
     records: Iterator[Record], scorers: Mapping[str, Scorer], samples: Samples, folder: Path
 ) -> Iterator[Record]:
@@ -39,13 +52,11 @@ def scored_again(
         VlmkitError: a record of a sample that the data set no longer has.
     """
     places = {name: place for place, name in enumerate(samples.ids)}
-    last: tuple[int, Sample] | None = None
+    read = text_reader(samples)
     for record in records:
         place = places.get(record.sample)
         if place is None:
             raise VlmkitError(f"{folder}: sample {record.sample!r} is no longer in its data set")
         if record.error is None:
-            if last is None or last[0] != place:
-                last = place, samples[place]
-            score(record, scorers, last[1])
+            score(record, scorers, read(place))
         yield record
