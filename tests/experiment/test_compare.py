@@ -13,10 +13,10 @@ from tests.experiment.made import ARMS, drawn, info, record
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.compare import compare
 from vlmkit.experiment.comparison import Settings
+from vlmkit.experiment.power import detectable_difference
 from vlmkit.experiment.records import Record, Scored
 from vlmkit.experiment.statistics import (
     bootstrap_intervals,
-    detectable_difference,
     exact_interval,
     holm,
     mcnemar_p_value,

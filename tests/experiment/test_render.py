@@ -93,7 +93,7 @@ def test_every_format_writes_runs_without_metrics_or_records(name: str) -> None:
 def test_the_notes_say_what_cannot_be_read(comparison: Comparison) -> None:
     text = to_markdown(comparison)
     limits = [row.detectable for row in comparison.metrics[0].rows if row.detectable]
-    assert f"A true difference below {max(limits):.3f} would be missed" in text
+    assert f"A true difference below {max(limits):.3f} is found in less than 80%" in text
     assert "the 2 seeds of a sample drawn together" in text
     certain = compare([(info(), [record("hot", "a", 1.0), record("greedy", "a", 1.0)])])
     assert "Clopper–Pearson" in to_markdown(certain)

@@ -12,9 +12,9 @@ from scipy import stats
 
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment import statistics
+from vlmkit.experiment.power import detectable_difference
 from vlmkit.experiment.statistics import (
     bootstrap_intervals,
-    detectable_difference,
     exact_interval,
     holm,
     mcnemar_p_value,

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.experiment.comparison import ArmScore, Interval, MetricTable, Settings
+from vlmkit.experiment.power import detectable_difference
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.scoretable import ScoreTable
 from vlmkit.experiment.statistics import (
     bootstrap_intervals,
-    detectable_difference,
     exact_interval,
     holm,
     mcnemar_p_value,

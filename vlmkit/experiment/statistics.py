@@ -1,4 +1,4 @@
-"""How sure a difference between two arms is: intervals, tests, correction, what can be detected.
+"""How sure a difference between two arms is: intervals, tests and their correction.
 
 A sample is the unit that was drawn; several seeds of one sample are no further evidence of other
 samples. So a sample's value is the mean over its seeds, and all resampling is over samples. NaN
@@ -10,19 +10,18 @@ Sources: Efron, Tibshirani, *An Introduction to the Bootstrap* (1993), chapters 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlmkit.errors import VlmkitError
+from vlmkit.experiment.ranges import at_least_one, in_unit_interval
 
 FloatArray = NDArray[np.float64]
 
 RESAMPLES = 9999
 _CHUNK = 4_000_000  # numbers drawn at a time
-_NODES = 128  # of an integral
 _TIE = 1e-9  # sums closer than this, relative to the largest possible, are equal
 
 
@@ -52,8 +51,8 @@ def bootstrap_intervals(
         [[0.25, 1.0]]
     """
     table = _columns(values)
-    _in_unit_interval("confidence", confidence)
-    _at_least_one("resamples", resamples)
+    in_unit_interval("confidence", confidence)
+    at_least_one("resamples", resamples)
     num_samples, num_columns = table.shape
     known = np.isfinite(table)
     if num_samples == 0 or num_columns == 0:
@@ -90,7 +89,7 @@ def exact_interval(num_right: int, num_samples: int, *, confidence: float = 0.95
     """
     from scipy.stats import binomtest
 
-    _in_unit_interval("confidence", confidence)
+    in_unit_interval("confidence", confidence)
     interval = binomtest(num_right, num_samples).proportion_ci(confidence, method="exact")
     return np.array([interval.low, interval.high])
 
@@ -146,7 +145,7 @@ def sign_flip_p_values(
         array([0.125])
     """
     table = _columns(differences)
-    _at_least_one("flips", flips)
+    at_least_one("flips", flips)
     known = np.isfinite(table)
     filled = np.where(known, table, 0.0)
     p_values = np.full(table.shape[1], np.nan)
@@ -187,64 +186,6 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return corrected
 
 
-def detectable_difference(
-    deviation: float,
-    num_samples: int,
-    *,
-    comparisons: int = 1,
-    level: float = 0.05,
-    power: float = 0.8,
-) -> float:
-    """The smallest true difference that a design finds with the given power.
-
-    Of a two-sided paired t-test at ``level / comparisons``, by the noncentral t distribution.
-    A measured difference below it is more likely noise than not worth a larger data set.
-
-    Args:
-        deviation: standard deviation over samples of the paired difference, > 0.
-        num_samples: pairs; with fewer than 2 nothing can be detected.
-        comparisons: tests that share the level.
-        level: chance of a false discovery, in (0, 1).
-        power: chance of finding a difference of the returned size, in (level, 1).
-
-    Returns:
-        A difference in the unit of ``deviation``; NaN where it is not known (no spread was seen).
-
-    Reference:
-        Cohen, *Statistical Power Analysis for the Behavioral Sciences* (1988), chapter 2.
-
-    Example:
-        >>> round(detectable_difference(1.0, 34), 3)  # about 34 pairs find half a deviation
-        0.495
-    """
-    from scipy.optimize import brentq
-    from scipy.special import ndtr
-    from scipy.stats import chi2, t
-
-    _in_unit_interval("level", level)
-    _in_unit_interval("power", power)
-    _at_least_one("comparisons", comparisons)
-    if power <= level:
-        raise VlmkitError(f"power: {power} is not above the level {level}")
-    if num_samples < 2 or not deviation > 0:
-        return math.nan
-    freedom = num_samples - 1
-    critical = float(t.isf(level / comparisons / 2, freedom))
-
-    # scipy's noncentral t is NaN for few pairs: its definition, an integral over deviations seen.
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    bound = critical * np.sqrt(chi2.ppf((nodes + 1) / 2, freedom) / freedom)
-
-    def lacking(shift: float) -> float:
-        found = ndtr(shift - bound) + ndtr(-shift - bound)
-        return float(weights @ found) / 2 - power
-
-    high = critical + 1.0
-    while lacking(high) < 0:
-        high *= 2
-    return float(brentq(lacking, 0.0, high)) * deviation / math.sqrt(num_samples)
-
-
 def _resampled_counts(num: int, resamples: int, seed: int) -> Iterator[tuple[int, FloatArray]]:
     """How often each sample was drawn, [rows, num], for some resamples at a time."""
     generator = np.random.default_rng(seed)
@@ -282,13 +223,3 @@ def _columns(values: ArrayLike) -> FloatArray:
     if table.ndim != 2:
         raise VlmkitError(f"values: {table.ndim} axes; they have two, [samples, columns]")
     return table
-
-
-def _in_unit_interval(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise VlmkitError(f"{name}: {value} is not between 0 and 1")
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise VlmkitError(f"{name}: {value} is not at least 1")

@@ -93,8 +93,8 @@ def design_notes(metric: MetricTable, comparison: Comparison) -> list[str]:
     limits = [row.detectable for row in tested if row.detectable is not None]
     if limits:
         notes.append(
-            f"A true difference below {number(max(limits))} would be missed here more often than "
-            f"in {1 - settings.power:.0%} of such runs: smaller ones say nothing."
+            f"A true difference below {number(max(limits))} is found in less than "
+            f"{settings.power:.0%} of such runs: what is not found here may still be there."
         )
     if len(limits) < len(tested):
         notes.append("Where no difference was seen at all, what could be seen is not known.")
