@@ -16,10 +16,13 @@ KEY := $(BACKEND)-$(firstword $(shell cksum pyproject.toml))
 RUNTIME := $(VENV)/.runtime-$(KEY)
 DEV := $(VENV)/.dev-$(KEY)
 PARITY := $(VENV)/.parity-$(KEY)
+# Tests run in this many processes.
+WORKERS ?= 2
+PYTEST := $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal -p no:benchmark
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all parity bench lint types clean
+.PHONY: help demo test test-quick test-all parity bench lint types clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +31,11 @@ demo: $(RUNTIME)  ## A trained vision-language model answers questions about ima
 	@$(RUN) -m experiments.demo
 
 test: $(DEV)  ## All tests that need neither torch nor mlx-vlm
-	@$(RUN) -m pytest -q
+	@$(PYTEST)
+
+test-quick: $(DEV)  ## What one runs on every save: without whole models, in less than a minute
+	@$(PYTEST) --hypothesis-profile=quick \
+	  -m "not whole and not torch and not mlx_vlm and not llama_cpp and not slow"
 
 test-all: $(PARITY)  ## Everything, also the comparison with transformers and mlx-vlm
 	@$(RUN) -m pytest -q -m ""

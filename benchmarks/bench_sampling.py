@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 
 from tests.sampling.contract import CONTRACT
+from vlmkit.counter_rng import uniforms
 from vlmkit.engine.samplers import RowSampler, draw_tokens, init_sections, update_sections
-from vlmkit.random import uniforms
 from vlmkit.sampling import (
     MinP,
     RepetitionPenalty,

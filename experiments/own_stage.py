@@ -1,6 +1,6 @@
 """A sampler stage of one's own, as the README shows it: ``kind: external`` finds it by name.
 
-Top-a is by BlinkDL, https://github.com/BlinkDL/RWKV-LM.
+To name it is to run it, so a YAML file that does needs ``--trust-code``. Top-a is by BlinkDL, https://github.com/BlinkDL/RWKV-LM.
 """
 
 import mlx.core as mx

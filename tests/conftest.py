@@ -9,7 +9,48 @@ from hypothesis import settings
 
 # The same examples on every run and machine; time limits would fail on a busy one.
 settings.register_profile("vlmkit", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("quick", settings.get_profile("vlmkit"), max_examples=8)
 settings.load_profile("vlmkit")
+
+# What `make test-quick` leaves out, by the beginning of its name: whole models generating, peers
+# and their imports, counted draws, a package installed by pip. What takes seconds belongs here.
+WHOLE = (
+    "api/test_batch.py",
+    "api/test_peers.py",
+    "api/test_text_only.py",
+    "cli/test_commands.py::test_as_a_process",
+    "contrast/test_reference.py::test_large_vocabularies",
+    "engine/",
+    "experiments/",
+    "loading/test_bad_checkpoints.py::test_unknown_model_type",
+    "processors/test_chat_template.py::test_equals_transformers",
+    "processors/test_loading.py::test_a_tokenizer_that_transformers_cannot_read",
+    "processors/test_loading.py::test_image_settings",
+    "processors/test_qwen2_vl.py::test_equals_transformers",
+    "processors/test_qwen2_vl.py::test_smart_resize_equals_transformers",
+    "processors/test_qwen2_vl.py::test_both_backends_agree",
+    "processors/test_token_bytes.py::test_the_transformers_backend",
+    "processors/test_tokenizer.py::test_equals_transformers",
+    "sampling/test_draw.py::test_frequencies",
+    "sampling/test_grammar_mistakes.py::test_llguidance_is_loaded",
+    "sampling/test_keys.py::test_frequencies",
+    "sampling/test_peers.py",
+    "sampling/test_preset_defects.py",
+    "sampling/test_presets.py",
+    "search/test_transformers.py",
+    "test_bad_input.py::test_broken_checkpoint",
+    "test_external.py",
+    "test_prefill_decode.py::test_peak_memory",
+    "test_readme.py",
+    "trace/test_picture.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    left_out = tuple(f"tests/{name}" for name in WHOLE)
+    for item in items:
+        if item.nodeid.startswith(left_out):
+            item.add_marker("whole")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -125,14 +125,15 @@ def test_thinking_budget_without_markers(
     assert "<think>" in message
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that are no usable images."""
+    tmp_path = tmp_path_factory.mktemp("pictures")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not a picture")
     whole = (SHAPES / "samples" / "count_all.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png", compress_level=1)
     Image.new("RGB", (2000, 4)).save(tmp_path / "strip.png")
     (tmp_path / "folder.png").mkdir()
     return tmp_path

@@ -96,7 +96,7 @@ def test_an_installed_package_runs_by_the_names_of_its_entry_points(
         "factory": "fading_penalty",
         "config": {"strength": 1e4, "decay": 0.99},
     }
-    same = load_run(write_run(tmp_path, PENALTY, LINES)).config
+    same = load_run(write_run(tmp_path, PENALTY, LINES), trust_code=True).config
     assert result["token_ids"] == generate([same])[0]
     plain = same.model_copy(update={"sampling": same.sampling[1:]})
     assert result["token_ids"] != generate([plain])[0], "the stage does nothing"
@@ -151,7 +151,7 @@ def generate(configs: Sequence[RunConfig], *, batch_size: int = 1) -> list[list[
 
 
 def test_rows_of_a_batch_are_the_rows_alone(tmp_path: Path) -> None:
-    base = load_run(write_run(tmp_path, PENALTY, LINES)).config
+    base = load_run(write_run(tmp_path, PENALTY, LINES), trust_code=True).config
     weak = External(factory=PENALTY, config={"strength": 0.5})
     long = External(factory=LINES, config={"num_lines": 14, "newline": " "})
     configs = [
@@ -172,7 +172,7 @@ def test_a_mistake_shows_before_a_model_is_loaded(
 ) -> None:
     path = write_run(tmp_path, f"{MODULE}.fading_penalty:fading_penality", LINES)
     for command in ("generate", "describe"):
-        assert main([command, str(path), "model=no/such/model"]) == 2
+        assert main([command, str(path), "model=no/such/model", "--trust-code"]) == 2
         message = capsys.readouterr().err
         assert message.startswith(f"vlmkit: error: {path}:5: sampling.0: external: factory ")
         assert "has no 'fading_penality'; did you mean 'fading_penalty'?" in message

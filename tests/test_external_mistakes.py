@@ -112,13 +112,13 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str, type[Exception] | None]] = {
     "no stage": (
         f"{HERE}:no_stage",
         {},
-        "returned a dict, not a vlmkit.interface.SamplerStage",
+        "returned a dict, not a vlmkit.stages.SamplerStage",
         None,
     ),
     "the other kind": (
         LINES,
         {"num_lines": 1},
-        "returned a StoppingCriterion, not a vlmkit.interface.SamplerStage",
+        "returned a StoppingCriterion, not a vlmkit.stages.SamplerStage",
         None,
     ),
 }
@@ -141,11 +141,45 @@ def test_a_module_that_fails_while_it_is_imported(
 ) -> None:
     (tmp_path / "vlmkit_broken_stage.py").write_text("import no_such_dependency\n")
     (tmp_path / "vlmkit_wrong_stage.py").write_text("1 / 0\n")
+    (tmp_path / "vlmkit_old_stage.py").write_text("import vlmkit\nvlmkit.gone_since\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(VlmkitError, match=r"No module named 'no_such_dependency'$"):
         build_stage(External(factory="vlmkit_broken_stage:stage"))
     with pytest.raises(VlmkitError, match="can't be imported: ZeroDivisionError: division by zero"):
         build_stage(External(factory="vlmkit_wrong_stage:stage"))
+    with pytest.raises(VlmkitError, match=r"can't be imported: AttributeError: .*'gone_since'"):
+        build_stage(External(factory="vlmkit_old_stage:stage"))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (f"{HERE}:make_stage [fast]", ""),  # extras of the package that offers it
+        (f"{HERE} : make_stage", ""),
+        (f"{HERE}:make_stag", f"module '{HERE}' has no 'make_stag'; did you mean 'make_stage'?"),
+        (f"{HERE}:make_stage.fast", f"module '{HERE}' has no 'make_stage.fast'"),
+        (HERE, "is of type module, not a function"),
+        ("no_such_module:stage", "can't be imported: ModuleNotFoundError: No module named"),
+        ("not a target!", "can't be imported: "),
+    ],
+)
+def test_entry_points_are_read_as_python_reads_them(
+    target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "some_stages-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: some-stages\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(f"[vlmkit.sampling]\nmine = {target}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    if not message:
+        assert build_stage(External(factory="mine")).name == "made"
+        return
+    with pytest.raises(VlmkitError) as caught:
+        build_stage(External(factory="mine"))
+    text = str(caught.value)
+    assert text.startswith("external: factory 'mine'")
+    assert message in text
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize("factory", ["", " ", "a:", ":b", "a b:c", "a.:c", "a:b:c", "./a.py:b"])

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from vlmkit.cache import (
     AffineConfig,
@@ -248,7 +247,7 @@ def test_an_empty_prompt_is_refused() -> None:
 def test_step_size_is_at_least_one() -> None:
     assert PrefillConfig().step_size == 2048
     for bad in (0, -1, True, 1.5):
-        with pytest.raises(ValidationError, match="step_size"):
+        with pytest.raises(VlmkitError, match="step_size"):
             PrefillConfig.model_validate({"step_size": bad})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vlmkit
+from tests.conftest import WHOLE
 
 ROOT = Path(vlmkit.__file__).parent.parent
 PACKAGE = ROOT / "vlmkit"
@@ -20,8 +21,20 @@ PACKAGE = ROOT / "vlmkit"
 # packages of one layer never import each other, so no stage knows another.
 LAYERS = (
     {"errors"},
-    {"types", "configbase", "backend", "results", "random"},
-    {"external", "numerics", "sequences", "vocabulary", "checkpoint_json", "text_part"},
+    {"names"},
+    {"mistakes"},
+    {"inputs", "configbase", "backend", "results", "counter_rng", "checkpoint_json"},
+    {
+        "interface",
+        "external",
+        "numerics",
+        "packaged",
+        "section",
+        "sequences",
+        "text_part",
+        "token_ids",
+    },
+    {"vocabulary", "stages", "embed", "token_lookup"},
     {
         "cache",
         "contrast",
@@ -34,11 +47,11 @@ LAYERS = (
         "prefill",
         "decode",
     },
-    {"preprocess", "loading", "prompt_utils"},
+    {"preprocess", "loading", "prompt_utils", "prompts"},
     {"pipeline"},
     {"engine", "config"},
     {"api"},
-    {"batch", "trace"},
+    {"batch", "branching", "tracing"},
     {"experiment"},
     {"cli"},
     {"__main__"},
@@ -100,6 +113,23 @@ def test_no_heavy_import_at_module_level(path: Path) -> None:
     assert not names & set(HEAVY)
 
 
+def test_no_module_is_named_as_one_of_python_or_of_a_library() -> None:
+    libraries = {
+        name.split(".")[0]
+        for path in modules()
+        for name in imports(ast.parse(path.read_text()).body, inside=True)
+    }
+    taken = (libraries | sys.stdlib_module_names) - {"vlmkit", "__future__"}
+    assert {"random", "trace", "yaml", "mlx", "httpx2"} <= taken
+    names = [path.parent if path.stem == "__init__" else path.with_suffix("") for path in modules()]
+    found = {
+        str(path.relative_to(ROOT).with_suffix(".py"))
+        for path in names
+        if path.name.lstrip("_") in taken and path.name != "__main__"
+    }
+    assert not found
+
+
 def test_scripts_use_public_names_only() -> None:
     for folder in ("experiments", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -116,7 +146,7 @@ def test_importing_vlmkit_and_its_command_line_loads_nothing_heavy() -> None:
         "    try: vlmkit.cli.main.main([command, '--help'])\n"
         "    except SystemExit: pass\n"
         "heavy = {'mlx', 'numpy', 'PIL', 'pydantic', 'yaml', 'rich', 'transformers', 'torch',\n"
-        "    'msgspec', 'matplotlib'}\n"
+        "    'msgspec', 'matplotlib', 'httpx2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     command = [sys.executable, "-W", "error", "-c", script]
@@ -136,12 +166,21 @@ def test_a_missing_backend_names_the_extra_to_install(monkeypatch: pytest.Monkey
 
 def test_packaging() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "dev"}
+    assert set(project["optional-dependencies"]) >= {"cpu", "cuda", "parity", "plot", "dev"}
+    assert not any("matplotlib" in item for item in project["dependencies"])
     assert not any("torch" in item for item in project["dependencies"])
     command, target = next(iter(project["scripts"].items()))
     assert (command, target) == ("vlmkit", "vlmkit.cli.main:main")
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert f"## {vlmkit.__version__}" in changes
+
+
+def test_what_the_quick_tests_leave_out_is_there() -> None:
+    for name in WHOLE:
+        file, _, function = name.partition("::")
+        path = ROOT / "tests" / file
+        assert path.exists(), name
+        assert path.is_dir() or f"def {function}" in path.read_text(), name
 
 
 def test_files_stay_readable() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlmkit.batch import batch_generate
     from vlmkit.branching import Prompt, branch, load_prompts, save_prompts, start, stream_branch
     from vlmkit.engine import Request
-    from vlmkit.errors import VlmkitError
+    from vlmkit.errors import VlmkitError, VlmkitWarning
     from vlmkit.pipeline import PipelineConfig
     from vlmkit.prompt_utils import apply_chat_template
     from vlmkit.prompts import PromptCache
@@ -30,6 +30,7 @@ __all__ = [
     "PromptCache",
     "Request",
     "VlmkitError",
+    "VlmkitWarning",
     "apply_chat_template",
     "batch_generate",
     "branch",
@@ -51,6 +52,7 @@ _HOMES = {
     "PromptCache": "vlmkit.prompts",
     "Request": "vlmkit.engine",
     "VlmkitError": "vlmkit.errors",
+    "VlmkitWarning": "vlmkit.errors",
     "apply_chat_template": "vlmkit.prompt_utils",
     "batch_generate": "vlmkit.batch",
     "branch": "vlmkit.branching",

@@ -8,6 +8,7 @@ from typing import Any, List, Union
 import mlx.core as mx
 
 from vlmkit.config.params import pipeline_from_params
+from vlmkit.config.recommended import check_sampling_choice, checkpoint_sampling
 from vlmkit.engine import (
     Amateur,
     Request,
@@ -63,6 +64,9 @@ def load(
     Raises:
         VlmkitError: the folder, a file in it, or the architecture cannot be used; says why.
 
+    Warns:
+        VlmkitWarning: the checkpoint takes images, but is of a family whose text part alone runs.
+
     Example:
         >>> model, processor = load("shapes")
         >>> model.config.model_type
@@ -102,11 +106,14 @@ def generate(
         verbose: print the prompt, the text as it comes, and the timing to stdout.
         **kwargs: ``max_tokens=256``, ``temperature=0.0``, ``top_p=1.0``, ``top_k=0``,
             ``min_p=0.0``, ``repetition_penalty``, ``repetition_context_size=20``,
-            ``presence_penalty``, ``frequency_penalty``, ``logit_bias``, ``seed=0``, ``sample=0``,
+            ``presence_penalty``, ``frequency_penalty``, ``logit_bias`` (a number by token, which is
+            an id, the text of one token, or ``eos``), ``seed=0``, ``sample=0``,
             ``resize_shape`` (height, width), ``kv_bits``, ``kv_group_size=64``, ``max_kv_size``,
             ``prefill_step_size=2048``, ``eos_tokens``, ``stop``, ``skip_special_tokens=False``,
             ``enable_thinking=False``, ``thinking_budget``, ``prompt_cache`` (a
-            :class:`vlmkit.PromptCache`). An unknown name is an error.
+            :class:`vlmkit.PromptCache`). ``sampling="checkpoint"`` takes the stages that the
+            checkpoint's generation_config.json recommends in place of those that the sampling
+            parameters make. An unknown name is an error.
 
     Returns:
         The whole response with its statistics.
@@ -185,7 +192,12 @@ def read_params(
     rest = dict(params)
     enable_thinking = rest.pop("enable_thinking", False)
     sample = rest.pop("sample", 0)
+    own = rest.pop("sampling", None)
     pipeline = pipeline_from_params(**rest)
+    if own is not None:
+        check_sampling_choice(own, rest)
+        stages = checkpoint_sampling(processor)
+        pipeline = pipeline.model_copy(update={"sampling": stages})
     if not isinstance(enable_thinking, bool):
         raise VlmkitError(f"enable_thinking must be True or False, got {enable_thinking!r}")
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
@@ -229,14 +241,13 @@ def stream_pipeline(
     mx.reset_peak_memory()
     work = check_requests(model, processor, [(request, pipeline)], trace=trace)
     options = RunOptions(trace=trace, prompt_cache=prompt_cache)
-    steps, effective = run_request(model, processor, work[0], options, amateur=amateur)
-    return _results(steps, effective)
+    return _results(run_request(model, processor, work[0], options, amateur=amateur))
 
 
 def _results(
-    steps: Iterator[Step], effective: dict[str, Any]
+    steps: Iterator[tuple[Step, dict[str, Any]]],
 ) -> Generator[GenerationResult, None, None]:
-    for step in steps:
+    for step, effective in steps:
         if step.finish is not None and step.finish.error is not None:
             raise step.finish.error
         yield to_result(step, effective)

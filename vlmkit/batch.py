@@ -10,7 +10,14 @@ from typing import Any, List, NamedTuple, Union
 import mlx.core as mx
 
 from vlmkit.api import check_request, read_params, read_prompt_cache
-from vlmkit.engine import Request, RunOptions, check_requests, collect_rows, run_requests
+from vlmkit.engine import (
+    Request,
+    RunOptions,
+    check_requests,
+    check_searches,
+    collect_rows,
+    run_requests,
+)
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
@@ -166,7 +173,9 @@ def _run_batch(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     rows = [_check_row(number, entry) for number, entry in enumerate(entries)]
-    work = check_requests(model, processor, rows)
+    work = check_requests(model, processor, rows, is_batch=True)
+    checked = [(one.request, one.resolved.pipeline) for one in work]
+    check_searches(model, processor, checked, batch_size=batch_size)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     options = RunOptions(batch_size, group_by_shape, prompt_cache=prompt_cache)
     results: dict[int, GenerationResult] = {}

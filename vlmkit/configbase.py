@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from vlmkit.errors import VlmkitError
+from vlmkit.mistakes.explain import explain, one_line
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's config."""
+    """Base of every stage's config. What does not fit is one line, as it is in a YAML file.
+
+    Raises:
+        VlmkitError: names the class, the key and what would work.
+
+    Example:
+        >>> class Cut(StageConfig):
+        ...     share: float
+        >>> Cut(share=0.5, shar=1)
+        Traceback (most recent call last):
+        vlmkit.errors.VlmkitError: Cut: shar: unknown key; did you mean 'share'? (known here: share)
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def __init__(self, /, *unnamed: Any, **values: Any) -> None:
+        if unnamed:
+            name, fields = type(self).__name__, [k for k in type(self).model_fields if k != "kind"]
+            example = f", as in {name}({fields[0]}=…)" if fields else ""
+            raise VlmkitError(f"{name}: values are given by name{example}")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _as_one_line(type(self), error) from None
+
+    # As BaseModel's own: a config inside another is validated as a part of it, not made by a call.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Validate a mapping, with errors as above."""
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise _as_one_line(cls, error) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Validate JSON, with errors as above."""
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as error:
+            raise _as_one_line(cls, error) from None
+
+
+def _as_one_line(model: type[BaseModel], error: ValidationError) -> VlmkitError:
+    return VlmkitError(f"{model.__name__}: {one_line(explain(model, error))}")
 
 
 def _no_boolean(value: Any) -> Any:

@@ -1,13 +1,16 @@
-"""A third party's stage, found by name: an installed entry point, or a function of a module."""
+"""A third party's stage, found by name: an installed entry point, or a function of a module.
+
+To find a function of a module is to run code, so what only describes a run never comes here:
+`vlmkit.config.external` asks first whether its files may.
+"""
 
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
+import sys
 from collections.abc import Callable, Hashable
-from importlib.metadata import entry_points
-from operator import attrgetter
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, JsonValue
@@ -35,12 +38,21 @@ class External(StageConfig):
     )
     config: dict[str, JsonValue] = Field(default={}, description="keyword arguments of the factory")
 
+    @property
+    def is_code(self) -> bool:
+        """Whether the factory is a function of any module, not an installed entry point.
+
+        >>> External(factory="os:system").is_code, External(factory="fading_penalty").is_code
+        (True, False)
+        """
+        return ":" in self.factory
+
     def __hash__(self) -> int:
         return hash((self.kind, self.factory, _freeze(self.config)))
 
 
 def make_external(
-    config: External, *, group: str, result: type[Stage], home: str = "vlmkit.interface"
+    config: External, *, group: str, result: type[Stage], home: str | None = None
 ) -> Stage:
     """Find a factory and call it with the config's arguments.
 
@@ -50,11 +62,11 @@ def make_external(
         config: what to make.
         group: the entry-point group, as ``"vlmkit.sampling"``.
         result: what the factory must return.
-        home: the public module that offers it, for messages.
+        home: the public module that offers it, for messages; None: where it is defined.
 
     Raises:
         VlmkitError: no such entry point, module or function; arguments that it does not take; an
-            exception inside it (chained); a result of another type.
+            exception inside it, ``SystemExit`` too (chained); a result of another type.
 
     Example:
         >>> delta = External(factory="datetime:timedelta", config={"hours": 2})
@@ -63,25 +75,28 @@ def make_external(
         7200
     """
     where = f"external: factory {config.factory!r}"
-    target = config.factory if ":" in config.factory else _entry_point(config.factory, where, group)
-    factory = _load(target, where)
+    if config.is_code:
+        entry = EntryPoint(name=config.factory, value=config.factory, group=group)
+    else:
+        entry = _installed(config.factory, where, group)
+    factory = _load(entry, where)
     _check_arguments(factory, config.config, where)
     try:
         made = factory(**copy.deepcopy(config.config))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise VlmkitError(f"{where} failed: {_one_line(error)}") from error
     if not isinstance(made, result):
         got = "None" if made is None else f"a {type(made).__name__}"
-        raise VlmkitError(f"{where} returned {got}, not a {home}.{result.__name__}")
+        place = result.__module__ if home is None else home
+        raise VlmkitError(f"{where} returned {got}, not a {place}.{result.__name__}")
     return made
 
 
-def _entry_point(name: str, where: str, group: str) -> str:
-    """Return the ``module:function`` that an entry point stands for."""
+def _installed(name: str, where: str, group: str) -> EntryPoint:
     installed = entry_points(group=group)
-    targets = {entry.value for entry in installed if entry.name == name}
+    targets = {entry.value: entry for entry in installed if entry.name == name}
     if len(targets) == 1:
-        return targets.pop()
+        return next(iter(targets.values()))
     if targets:
         raise VlmkitError(
             f"{where}: several packages offer it; write one of {', '.join(sorted(targets))}"
@@ -94,22 +109,23 @@ def _entry_point(name: str, where: str, group: str) -> str:
     )
 
 
-def _load(target: str, where: str) -> Callable[..., Any]:
-    module_name, _, path = (part.strip() for part in target.partition(":"))
+def _load(entry: EntryPoint, where: str) -> Callable[..., Any]:
+    module_name = entry.value.partition(":")[0].strip()
     try:
-        module = importlib.import_module(module_name)
+        found = entry.load()
     except ModuleNotFoundError as error:
         hint = ""
         if error.name == module_name.partition(".")[0]:
             hint = "; install its package, or run `python -m vlmkit` in the folder it lies in"
         raise VlmkitError(f"{where} can't be imported: {_one_line(error)}{hint}") from error
-    except Exception as error:
-        raise VlmkitError(f"{where} can't be imported: {_one_line(error)}") from error
-    try:
-        found = attrgetter(path)(module)
-    except AttributeError as error:
-        near = nearest(path, [name for name in vars(module) if not name.startswith("_")])
-        raise VlmkitError(f"{where}: module {module_name!r} has no {path!r}{near}") from error
+    except (Exception, SystemExit) as error:
+        module = sys.modules.get(module_name)
+        if module is None:
+            raise VlmkitError(f"{where} can't be imported: {_one_line(error)}") from error
+        if not isinstance(error, AttributeError):
+            raise VlmkitError(f"{where} can't be read: {_one_line(error)}") from error
+        near = nearest(entry.attr, [name for name in vars(module) if not name.startswith("_")])
+        raise VlmkitError(f"{where}: module {module_name!r} has no {entry.attr!r}{near}") from error
     if not callable(found):
         raise VlmkitError(f"{where} is of type {type(found).__name__}, not a function")
     factory: Callable[..., Any] = found
@@ -131,7 +147,7 @@ def _check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], whe
         raise VlmkitError(f"{where}: config: {error}{near} (it takes: {takes})") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, VlmkitError):
         return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vlmkit.cache import CacheConfig, DenseConfig
 from vlmkit.configbase import Int, StageConfig
@@ -39,7 +39,9 @@ class PipelineConfig(StageConfig):
         description="what the model's logits are contrasted with before they are sampled from",
     )
     sampling: tuple[SamplerConfig, ...] = Field(
-        default=(Greedy(),), description="stages that turn logits into a token, in this order"
+        default=(Greedy(),),
+        description="stages that turn logits into a token, in this order; a run may say "
+        "'checkpoint' for those that the model's own generation_config.json recommends",
     )
     search: SearchConfig | None = Field(
         default=None,
@@ -62,10 +64,23 @@ class PipelineConfig(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _search_without_greedy(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("sampling") == "checkpoint":
+            raise ValueError(
+                "sampling: 'checkpoint' needs the checkpoint: give "
+                "vlmkit.config.recommended.checkpoint_sampling(processor)"
+            )
         # The default chain keeps one token, which would leave a search nothing to choose from.
         if isinstance(values, dict) and values.get("search") and "sampling" not in values:
             return {**values, "sampling": ()}
         return values
+
+    @field_validator("sampling", "stopping", mode="before")
+    @classmethod
+    def _no_lone_stage(cls, value: Any) -> Any:
+        # pydantic would take a config for the list of its own fields
+        if isinstance(value, StageConfig):
+            raise ValueError(f"must be a list: put {type(value).__name__} in brackets")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

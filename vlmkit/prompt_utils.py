@@ -20,8 +20,8 @@ KEYWORDS = (
     "tools",
     "chat_template",
     "template_kwargs",
+    "continue_final_message",
 )
-OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 # Templates call the switch differently.
 THINKING_ON: Mapping[str, object] = {
     "enable_thinking": True,
@@ -44,6 +44,7 @@ def apply_chat_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
     **unknown: object,
 ) -> str: ...
 
@@ -62,6 +63,7 @@ def apply_chat_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
     **unknown: object,
 ) -> list[dict[str, Any]]: ...
 
@@ -79,6 +81,7 @@ def apply_chat_template(
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    continue_final_message: bool = False,
     **unknown: object,
 ) -> str | list[dict[str, Any]]:
     """Format a prompt for a model with its checkpoint's chat template.
@@ -102,11 +105,15 @@ def apply_chat_template(
             checkpoint's template for tools is used where it has one.
         chat_template: Jinja source in place of the checkpoint's.
         template_kwargs: further variables that the template reads.
+        continue_final_message: the last message is the assistant's, and generation goes on from it:
+            the prompt ends where its text ends (or its reasoning, where it has no content), and
+            ``add_generation_prompt`` does not count. A thinking block in it stays as written, and
+            may be left open.
 
     Raises:
         VlmkitError: no template, an unknown keyword or variable, a prompt of the wrong type, images
-            that cannot be placed, or tools, tool calls, roles of tools or keys of a message that
-            the template would drop.
+            that cannot be placed, a last message that cannot go on, or tools, tool calls, roles of
+            tools or keys of a message that the template would drop.
 
     Example:
         >>> from importlib.resources import files
@@ -124,6 +131,7 @@ def apply_chat_template(
         return_messages=return_messages,
         enable_thinking=enable_thinking,
     )
+    _check_continuing(continue_final_message, return_messages)
     messages = build_messages(processor, prompt, num_images)
     for_template = {
         "enable_thinking": enable_thinking,
@@ -139,10 +147,11 @@ def apply_chat_template(
     variables = _template_variables(processor, source, enable_thinking, template_kwargs or {})
     text = processor.apply_chat_template(
         messages if source is None else mark_texts(processor, messages, source),
-        add_generation_prompt=add_generation_prompt,
+        add_generation_prompt=add_generation_prompt and not continue_final_message,
         tools=tools,
         chat_template=source,
         template_kwargs=variables,
+        continue_final_message=continue_final_message,
     )
     _check_images(processor, text, count_images(messages))
     return text
@@ -219,12 +228,18 @@ def _check_variables(source: object, given: object) -> None:
     for name, value in (given or {}).items():
         if not isinstance(name, str):
             raise VlmkitError(f"template_kwargs: names are text, got {name!r}")
-        if name in OWN_VARIABLES:
-            raise VlmkitError(
-                f"template_kwargs: {name!r} has an argument of its own; give it there"
-            )
         if THINKING_ON.get(name) is True:
             check_switches(**{name: value})
+
+
+def _check_continuing(value: object, return_messages: bool) -> None:
+    if not isinstance(value, bool):
+        raise VlmkitError(
+            f"continue_final_message must be True or False, got {value!r}; it goes on from the"
+            " content of the last message, or from its reasoning where there is no content"
+        )
+    if value and return_messages:
+        raise VlmkitError("continue_final_message: return_messages gives no text; leave one out")
 
 
 def _template_variables(
@@ -233,7 +248,7 @@ def _template_variables(
     """The template's variables with its thinking switch; refuses what it does not read."""
     if source is None or not (enable_thinking or given):
         return {"enable_thinking": False}
-    known = template_variables(source)
+    known = template_variables(source, place=processor.template_place(source))
     for name in given:
         if name not in known:
             raise VlmkitError(

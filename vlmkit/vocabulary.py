@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher
+    from llguidance import LLMatcher, LLTokenizer
 
 NUM_KEPT_GRAMMARS = 16
 
@@ -106,6 +106,37 @@ class _Tokens:
 
     def __call__(self, text: bytes) -> list[int]:
         return list(self._encode(text.decode(errors="replace")))
+
+
+@lru_cache(maxsize=1)
+def _byte_tokenizer() -> LLTokenizer:
+    tokenizer: LLTokenizer = require_llguidance().LLTokenizer("byte")
+    return tokenizer
+
+
+def byte_matcher(grammar: str) -> LLMatcher:
+    """Compile a grammar for single bytes as tokens; an error is kept in the matcher."""
+    matcher: LLMatcher = require_llguidance().LLMatcher(_byte_tokenizer(), grammar, log_level=0)
+    return matcher
+
+
+def is_dead_end(matcher: LLMatcher, text: bytes) -> bool:
+    """Tell whether no match begins with these bytes.
+
+    Args:
+        matcher: of `byte_matcher`; it is not changed.
+        text: the bytes.
+
+    Example:
+        >>> matcher = byte_matcher("start: /ab*/")
+        >>> is_dead_end(matcher, b"abb"), is_dead_end(matcher, b"ba")
+        (False, True)
+    """
+    after = matcher.deep_copy()
+    if not after.consume_tokens(list(text)):
+        return True
+    after.compute_bitmask()
+    return bool(after.is_error())
 
 
 def first_message(report: str) -> str:

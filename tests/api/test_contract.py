@@ -69,7 +69,9 @@ def test_every_documented_default_changes_nothing_when_given() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTED_DEFAULTS)
 def test_every_documented_parameter_is_known(name: str) -> None:
-    pipeline_from_params(**{name: DOCUMENTED_DEFAULTS[name]})
+    assert pipeline_from_params(**{name: DOCUMENTED_DEFAULTS[name]}) == pipeline_from_params()
+    with pytest.raises(VlmkitError, match=f"did you mean '{name}'"):
+        pipeline_from_params(**{f"{name}_": DOCUMENTED_DEFAULTS[name]})
 
 
 @pytest.mark.parametrize(

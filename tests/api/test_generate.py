@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlmkit import VlmkitError, generate, stream_generate
+from tests.api.conftest import ASSETS
+from vlmkit import VlmkitError, generate, load, stream_generate
 
 Ask = Callable[..., str]
 Loaded = tuple[Any, Any]
@@ -205,16 +208,20 @@ def test_max_tokens_zero_gives_nothing(shapes: Loaded) -> None:
     assert (result.text, result.token_ids, result.finish_reason) == ("", [], "length")
 
 
-def test_generation_ends_at_the_context(shapes: Loaded) -> None:
-    model, processor = shapes
-    context = model.config.max_position_embeddings
-    ids = processor.tokenizer.encode("Hi")
-    prompt = (ids * context)[: context - 3]
-    result = generate(*shapes, prompt, max_tokens=50, temperature=1e6)
+def test_generation_ends_at_the_context(tmp_path: Path) -> None:
+    context = 120
+    shutil.copytree(ASSETS, tmp_path, dirs_exist_ok=True)
+    config = json.loads((ASSETS / "config.json").read_text())
+    assert "max_position_embeddings" in config
+    config["max_position_embeddings"] = context
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model, processor = load(str(tmp_path))
+    prompt = processor.tokenizer.encode("Hi") * context
+    result = generate(model, processor, prompt[: context - 3], max_tokens=50, temperature=1e6)
     assert len(result.token_ids) == 3
     assert (result.finish_reason, result.finish_kind) == ("length", "context")
     with pytest.raises(VlmkitError, match=str(context)):
-        generate(*shapes, (ids * context)[: context + 1])
+        generate(model, processor, prompt[: context + 1])
 
 
 def test_verbose_prints_prompt_text_and_timing(

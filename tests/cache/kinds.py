@@ -44,10 +44,10 @@ def kind_of(name: str) -> CacheKind:
     return build_cache(CONFIGS[name], [SHAPE], 0, mx.float32).kinds[0]
 
 
-def random_tokens(count: int, seed: int) -> Tokens:
-    rng = np.random.default_rng(seed)
-    shapes = [(heads, count, SHAPE.key_dim) for heads in (NUM_HEADS, 2, 2)]
-    return Tokens(*(rng.standard_normal(shape, np.float32) for shape in shapes))
+def random_tokens(count: int, seed: int, spec: KVSpec = SHAPE) -> Tokens:
+    rng, heads = np.random.default_rng(seed), spec.num_kv_heads
+    sizes = [(NUM_HEADS, spec.key_dim), (heads, spec.key_dim), (heads, spec.value_dim)]
+    return Tokens(*(rng.standard_normal((n, count, dim), np.float32) for n, dim in sizes))
 
 
 def feed(
@@ -92,15 +92,21 @@ def _pad(x: NDArray[np.float32], width: int, padding: float) -> NDArray[np.float
 
 def expected(name: str, tokens: Tokens) -> NDArray[np.float64]:
     """What every query of a row must get, in float64."""
-    config = CONFIGS[name]
+    return expected_of(CONFIGS[name], SHAPE, tokens)
+
+
+def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64]:
+    """The same for a layer of this spec under a config."""
     count = tokens.keys.shape[1]
     i, j = np.arange(count)[:, None], np.arange(count)[None]
     visible = j <= i
     max_size = None if isinstance(config, DenseConfig) else config.max_size
-    if max_size is not None:
+    if spec.window is not None:  # a window has no first tokens that stay
+        visible &= i - j < min(spec.window, max_size - config.keep if max_size else spec.window)
+    elif max_size is not None:
         visible &= (j < config.keep) | (i - j < max_size - config.keep)
     keys, values = stored_keys(config, tokens.keys), stored_values(config, tokens.values)
-    group = NUM_HEADS // SHAPE.num_kv_heads
+    group = NUM_HEADS // spec.num_kv_heads
     keys, values = (np.repeat(x.astype(np.float64), group, axis=0) for x in (keys, values))
     scores = SCALE * tokens.queries.astype(np.float64) @ keys.swapaxes(1, 2)
     scores = np.where(visible, scores, -np.inf)

@@ -29,8 +29,8 @@ def test_generate_prints_the_answer_as_text_and_as_json(command: Command) -> Non
     assert (reply.code, reply.stderr) == (0, "")
     result = json.loads(reply.stdout)
     assert text.stdout.startswith(result["text"])
-    assert result["generation_tokens"] == len(result["token_ids"]) <= 3
-    assert result["finish_reason"] in ("stop", "length")
+    assert result["generation_tokens"] == len(result["token_ids"]) == 2
+    assert (result["finish_reason"], result["finish_kind"]) == ("stop", "eos")
     assert result["effective"]["pipeline"]["seed"] == 5
     assert "logprobs" not in result
     with_logprobs = json.loads(command(*ask, "--json", "--logprobs").stdout)
@@ -51,6 +51,9 @@ def test_the_prompt_can_come_from_standard_input(
     piped = command("generate", "--prompt", "-", "--max-tokens", "4", "--image", str(PICTURE))
     given = command("generate", "configs/runs/shapes_answer.yaml", "--max-tokens", "4")
     assert (piped.code, piped.stdout) == (0, given.stdout)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    message = "vlmkit: error: --prompt: prompt: standard input is empty; write what to ask\n"
+    assert command("generate", "--prompt", "-") == (2, "", message)
 
 
 def test_describe_says_where_values_come_from(command: Command) -> None:
@@ -67,7 +70,8 @@ def test_schema_and_models(command: Command, tmp_path: Path) -> None:
     assert command("schema", "--out", str(tmp_path)).code == 0
     written = (tmp_path / "schema.json").read_text()
     assert written == (ROOT / "configs" / "schema.json").read_text()
-    assert command("schema", "--out", "-").stdout == written
+    for words in ([], ["--out", "-"]):
+        assert command("schema", *words).stdout == written
     assert "qwen2_vl" in json.loads(command("models", "--json").stdout)["families"]
     assert "qwen2_vl" in command("models").stdout
 
@@ -80,6 +84,9 @@ def test_no_command_prints_help(command: Command) -> None:
     ("argv", "message"),
     [
         (["generate"], "no prompt: give --prompt TEXT"),
+        (["generate", "--prompt", ""], "--prompt: prompt: the text is empty; write what to ask"),
+        (["trace", "prompt="], "prompt=: prompt: must be text, got None"),
+        (["trace", "prompt=''"], "prompt='': prompt: the text is empty"),
         (
             ["generate", "--prompt", "x", "--temperature", "-1"],
             "--temperature: temperature must be at",
@@ -87,9 +94,18 @@ def test_no_command_prints_help(command: Command) -> None:
         (["generate", "--prompt", "x", "--model", "no/such/folder"], "no/such/folder"),
         (["generate", "--prompt", "x", "--image", "none.png"], "--image: images.0: image none.png"),
         (["generate", "--prompt", "x", "--audio", "none.wav"], "audio"),
+        (["generate", "--prompt", "x", "--logprobs"], "--logprobs prints with --json only"),
+        (["generate", "--prompt", "x", "--logprobs", "--no-stream"], "--logprobs prints with"),
+        (["describe", "--kv-group-size", "32"], "--kv-group-size: the cache is quantized with --"),
+        (["describe", "--kv-group-size", "32", "--max-kv-size", "9"], "with --kv-bits only"),
+        (["describe", "--repetition-context-size", "9"], "no penalty looks back: add --repetition"),
         (["generate", "include=a.yaml"], "include=a.yaml: include: is for files"),
         (["generate", "absent.yaml"], "absent.yaml: no such config file"),
         (["describe", "seed=x"], "seed=x: seed: must be a whole number"),
+        (
+            ["generate", "--prompt", "x", "sampling=[{kind: grammar, json_schema: false}]"],
+            "sampling.0: grammar: json_schema false: no value fits it",
+        ),
         (["describe", "--tempature", "1"], "did you mean '--temperature'?"),
         (["schema", "--out", "README.md"], "README.md/schema.json: cannot be written"),
     ],
@@ -167,7 +183,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         ),
         (
             "sampling:\n  - kind: greedy\n  - kind: logit_bias\n    bias: {99999: 1}\n",
-            "run.yaml:4: sampling.1: logit_bias: token id 99999",
+            "run.yaml:5: sampling.1.bias: logit_bias: token id 99999",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.cli.reply import ROOT, Command
 from vlmkit.cli.main import main
-from vlmkit.trace import most_cut_step, read_trace
+from vlmkit.tracing import most_cut_step, read_trace
 
 CONFIG = "configs/runs/shapes_sampling.yaml"
 THINKING = "configs/runs/shapes_budget.yaml"
@@ -130,6 +130,23 @@ def test_mistakes_are_one_line(
     assert reply.stderr.startswith("vlmkit: error: ")
     assert message.replace("SAVED", str(saved)) in reply.stderr
     assert reply.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("source", [[CONFIG, "--out", "OUT/run.jsonl"], ["--from", "SAVED"]])
+def test_a_picture_asks_for_matplotlib_before_anything_runs(
+    command: Command,
+    saved: Path,
+    source: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what a missing package looks like
+    words = [word.replace("OUT", str(tmp_path)).replace("SAVED", str(saved)) for word in source]
+    reply = command("trace", *words, "--picture", str(tmp_path / "a.png"))
+    message = "a.png: a picture needs matplotlib: pip install 'vlmkit[plot]'\n"
+    assert (reply.code, reply.stdout) == (2, "")
+    assert reply.stderr == f"vlmkit: error: {tmp_path / message}"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

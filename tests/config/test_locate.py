@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from vlmkit.config.document import parse_yaml
 from vlmkit.config.locate import located
 from vlmkit.config.tree import DEFAULT, KeyPath, merge, to_node
-from vlmkit.config.yaml import parse_yaml
 from vlmkit.errors import VlmkitError
 
 WRITTEN = """

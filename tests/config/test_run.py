@@ -214,7 +214,10 @@ def test_several_mistakes_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_dump_is_plain_json() -> None:
-    json.dumps(load_run(flags={"kv_bits": 8}).config.model_dump(mode="json"))
+    config = load_run(flags={"kv_bits": 8}).config
+    dump = config.model_dump(mode="json")
+    assert json.loads(json.dumps(dump)) == dump
+    assert RunConfig.model_validate(dump) == config
 
 
 def test_models_with_a_relative_path_lie_beside_their_file(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 import vlmkit
 from vlmkit.config.run import RunConfig, load_run
 from vlmkit.config.schema import run_schema, schema_text
-from vlmkit.config.yaml import INCLUDE
+from vlmkit.config.yaml_tree import INCLUDE
+from vlmkit.preprocess import load_image
 
 ROOT = Path(vlmkit.__file__).parent.parent
 GOLDEN = ROOT / "configs" / "schema.json"
@@ -60,9 +61,9 @@ def test_bounds_are_spelled_as_the_standard_does() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_loads(path: Path) -> None:
-    run = load_run(path)
+    run = load_run(path, trust_code=True)
     for name in run.config.images:
-        assert Path(name).is_file(), f"{path} names an image that is not there: {name}"
+        load_image(name)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

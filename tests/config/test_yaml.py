@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from vlmkit.cli.main import main
+from vlmkit.config.document import parse_yaml
 from vlmkit.config.tree import find, to_plain
-from vlmkit.config.yaml import load_yaml, parse_overrides, parse_yaml
+from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.errors import VlmkitError
 
 
@@ -99,10 +101,13 @@ def test_mistakes_in_a_path(tmp_path: Path) -> None:
     write(tmp_path, **{f"a{number}": "a: 1" for number in range(9)})
     with pytest.raises(VlmkitError, match=r"no such config file; .* has present\.yaml, "):
         load_yaml(tmp_path / "presence.yaml")  # the likeliest first
-    with pytest.raises(VlmkitError, match="is a folder"):
+    with pytest.raises(VlmkitError, match=r"is a folder; a config is a YAML file$"):
+        load_yaml(tmp_path)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(VlmkitError, match=r"a checkpoint is given as model, or --model$"):
         load_yaml(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(VlmkitError, match="cannot be read"):
+    with pytest.raises(VlmkitError, match=r"cannot be read as a config: it is no text in UTF-8$"):
         load_yaml(tmp_path / "binary.yaml")
 
 
@@ -123,6 +128,29 @@ def test_override_values_are_yaml() -> None:
 
 def test_the_last_override_wins() -> None:
     assert to_plain(parse_overrides(["a.b=1", "a.b=2", "a.c=3"])) == {"a": {"b": 2, "c": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "stopping.-1.budget=4",
+            "stopping.-1.budget: entries of a list count from 0, and there a",
+        ),
+        ("sampling+=x", "sampling+: an override only sets values: write key=value; a list is giv"),
+        ("++seed=3", "++seed: an override only sets values"),
+        ("~seed=3", "~seed: an override only sets values"),
+        ("sampling[0].p=1", "sampling[0].p: write sampling.0.p=…"),
+    ],
+)
+def test_overrides_in_the_spelling_of_other_tools(
+    text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(VlmkitError) as caught:
+        parse_overrides([text])
+    assert str(caught.value).startswith(f"{text}: {message}")
+    assert main(["describe", text]) == 2
+    assert capsys.readouterr().err == f"vlmkit: error: {caught.value}\n"
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", "a..b=1", ".a=1"])

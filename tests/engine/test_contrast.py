@@ -191,8 +191,9 @@ def test_vcd_without_contrast_is_min_p(shapes, amateur):
     assert found.token_ids == expected.token_ids
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 16])
-def test_rows_with_other_methods_do_not_matter(shapes, amateur, batch_size):
+@pytest.fixture(scope="module")
+def rows_alone(shapes, amateur):
+    """Rows of every method, and what each gives by itself."""
     asked = [("describe.png", "Describe this image."), ("count_all.png", "Count the objects.")]
     methods = [None, *METHODS.values(), None, *reversed(METHODS.values())]
     rows = []
@@ -201,9 +202,14 @@ def test_rows_with_other_methods_do_not_matter(shapes, amateur, batch_size):
         more = {"sampling": SAMPLING if index % 3 else [], "seed": index}
         max_tokens = 8 + 3 * (index % 5)
         rows.append((request, pipeline_of(method, amateur, max_tokens=max_tokens, **more)))
+    return rows, [generate(shapes, *row) for row in rows]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_rows_with_other_methods_do_not_matter(shapes, rows_alone, batch_size):
+    rows, results = rows_alone
     together = batch_pipeline(*shapes, rows, batch_size=batch_size).results
-    for (request, pipeline), found in zip(rows, together, strict=True):
-        alone = generate(shapes, request, pipeline)
+    for (_, pipeline), found, alone in zip(rows, together, results, strict=True):
         assert found.token_ids == alone.token_ids, pipeline.contrast
         assert found.finish_reason == alone.finish_reason
 

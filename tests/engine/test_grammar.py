@@ -137,6 +137,82 @@ def test_a_bad_grammar_is_found_before_anything_is_computed(shapes: tuple[Any, A
         stream_pipeline(*shapes, ask(shapes), pipeline({"kind": "grammar", "regex": "["}))
 
 
+@pytest.mark.parametrize(
+    ("grammar", "message"),
+    [
+        ({"regex": "["}, r'^row 1: grammar: regex "\[": unclosed character class'),
+        ({"json_schema": False}, r"^row 1: grammar: json_schema false: no value fits it$"),
+        ({"lark": "start: <|im_foo|>"}, r"^row 1: grammar: lark .*unknown special token"),
+    ],
+    ids=str,
+)
+def test_a_bad_grammar_of_a_batch_names_its_row_before_any_row_runs(
+    shapes: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, grammar: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("vlmkit.batch.run_requests", lambda *_, **__: pytest.fail("a row ran"))
+    rows = [
+        (ask(shapes), pipeline(GREEDY)),
+        (ask(shapes), pipeline({"kind": "grammar", **grammar}, GREEDY)),
+    ]
+    with pytest.raises(VlmkitError, match=message):
+        batch_pipeline(*shapes, rows, batch_size=1)
+
+
+def test_a_forced_token_that_a_grammar_refuses_names_its_row(shapes: tuple[Any, Any]) -> None:
+    budget = {"kind": "thinking_budget", "budget": 3, "transition": "Now.\n</think>n!"}
+    held = pipeline({"kind": "grammar", "regex": "no"}, GREEDY, stopping=[budget])
+    rows = [(ask(shapes), pipeline(GREEDY)), (ask(shapes, think=True), held)]
+    message = r'grammar: regex "no": token \d+ .* cannot come there'
+    free, refused = batch_pipeline(*shapes, rows).results
+    assert refused.finish_reason == "error"
+    assert re.match(f"row 1: {message}", refused.error or "")
+    assert free.error is None
+    with pytest.raises(VlmkitError, match=f"^{message}"):
+        generate(shapes, *rows[1])
+
+
+@pytest.mark.parametrize(
+    ("stages", "promise"),
+    [
+        ([], None),
+        ([JSON], {"guaranteed": True, "doubts": []}),
+        ([DIGITS], {"guaranteed": True, "doubts": []}),
+        (
+            [{"kind": "grammar", "json_schema": {"type": "object", "minProperties": 2}}],
+            {
+                "guaranteed": False,
+                "doubts": ["minProperties: 2 also counts a key that comes twice"],
+            },
+        ),
+    ],
+    ids=["none", "json", "regex", "counted keys"],
+)
+def test_a_result_says_whether_its_grammar_is_guaranteed(
+    shapes: tuple[Any, Any], stages: list[dict[str, Any]], promise: dict[str, Any] | None
+) -> None:
+    result = generate(shapes, ask(shapes), pipeline(*stages, GREEDY))
+    assert result.effective is not None
+    assert result.effective["grammar"] == promise
+
+
+@pytest.mark.parametrize("patterns", [{}, {"^score$": {"type": "integer"}}], ids=["plain", "both"])
+def test_a_greedy_answer_is_not_blanks_without_end(
+    shapes: tuple[Any, Any], patterns: dict[str, Any]
+) -> None:
+    score = {"type": "integer", "multipleOf": 5}
+    schema = {"type": "object", "properties": {"score": score}, "required": ["score"]}
+    schema |= {"additionalProperties": False, "patternProperties": patterns}
+    request = Request(apply_chat_template(shapes[1], shapes[0].config, "How many circles?"))
+    stops = [{"kind": "max_tokens", "max_tokens": 150}]
+    config = PipelineConfig(
+        sampling=[{"kind": "grammar", "json_schema": schema}, GREEDY],
+        stopping=[*stops, {"kind": "eos"}],
+    )
+    result = generate(shapes, request, config)
+    assert result.finish_kind == "eos"
+    assert json.loads(result.text)["score"] % 5 == 0
+
+
 METHODS: list[dict[str, Any]] = [
     {"kind": "dola", "relative_top": 0.9},
     {"kind": "contrastive_decoding", "amateur": "shapes", "alpha": 0.9},

@@ -38,6 +38,11 @@ KINDS: dict[str, list[dict[str, Any]]] = {
             ],
         }
     ],
+    "min_tokens": [
+        {"kind": "eos", "min_tokens": 9},
+        {"kind": "stop_sequences", "sequences": [" ", "c"], "min_tokens": 4},
+        {"kind": "stop_token_ids", "sequences": ["\n", [318]], "min_tokens": 6},
+    ],
     "any_of": [
         {
             "kind": "any_of",

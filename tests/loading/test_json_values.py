@@ -57,7 +57,10 @@ def changed(path: Path, field: Field, value: Any) -> Iterator[None]:
 
 
 def check(folder: Path, file: str, field: Field) -> None:
-    """Load and generate; all that may fail is ours, and names the file and a key."""
+    """Load and generate; all that may fail is ours, and names the file and a key.
+
+    A size that is possible but not the weights' is named by the weights that do not fit.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VlmkitWarning)
@@ -66,7 +69,8 @@ def check(folder: Path, file: str, field: Field) -> None:
         message = str(error)
         known = {key for path in folder.glob("*.json") for names in _fields(path) for key in names}
         assert file in message, message
-        assert any(key in message for key in {*known, *field}), message
+        named = {*known, *field, "do not fit its config.json: "}
+        assert any(name in message for name in named), message
         _check_line(message)
         return
     assert all(0 <= token < processor.num_embeddings for token in processor.eos_token_ids)

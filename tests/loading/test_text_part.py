@@ -18,8 +18,9 @@ from tests.loading.test_text import CONFIG
 from tests.loading.three_ways import TEMPLATE, complete, edit, refusal, runs
 from vlmkit import batch_generate, generate, load
 from vlmkit.cli.main import main
+from vlmkit.embed import embed_prompts
 from vlmkit.errors import VlmkitError, VlmkitWarning
-from vlmkit.inputs import ImageGrid, Inputs
+from vlmkit.inputs import Inputs, Media
 from vlmkit.loading import load_model
 from vlmkit.models.lm_build import build_lm
 from vlmkit.processors import load_processor
@@ -77,9 +78,9 @@ def test_it_is_said_at_load_and_wherever_an_image_comes(folder: Path) -> None:
             attempt()
         assert "\n" not in str(caught.value), name
         assert "text-only" not in str(caught.value), name
-    grid = Inputs(np.array([1], np.int32), np.zeros((4, 3), np.float32), (ImageGrid(1, 2, 2),))
+    medium = Media.of("image", np.zeros((4, 3), np.float32), (1, 2, 2), (0, 1))
     with pytest.raises(VlmkitError, match=NOTE):
-        model.embed([grid])
+        embed_prompts(model, [Inputs.of(np.array([1], np.int32), [medium])])
 
 
 def test_the_command_line_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +119,7 @@ def test_the_text_part_gives_the_logits_of_its_text_model(tmp_path: Path) -> Non
     }
     mx.save_safetensors(str(text / "model.safetensors"), weights)
     (text / "config.json").write_text(json.dumps({**TEXT, "model_type": "qwen3"}))
-    inputs = Inputs(np.array([3, 1, 4], np.int32))
+    inputs = Inputs.of(np.array([3, 1, 4], np.int32))
     expected = logits_of(load_model(text, dtype="float32"), inputs)
     assert np.array_equal(logits_of(model, inputs), expected)
 

@@ -184,7 +184,9 @@ def test_model_type_is_needed_and_unique() -> None:
 )  # fmt: skip
 def test_activations_equal_those_of_mlx(name: str, peer: str) -> None:
     x = mx.concatenate([mx.linspace(-8, 8, 999), mx.array([-1000.0, 1000.0])])
+    mx.disable_compile()  # a second of a C++ compiler
     expected = vars(nn)[peer](x)
+    mx.enable_compile()
     assert float(mx.abs(ACTIVATIONS[name](x) - expected).max()) < 2e-6
 
 

@@ -58,6 +58,24 @@ def drip(stop: threading.Event) -> Answer:
     return answer
 
 
+def drip_headers(stop: threading.Event) -> Answer:
+    """Never come to the end of the headers, and never pause for long."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+            while not stop.wait(0.05):
+                handler.wfile.write(b".")
+                handler.wfile.flush()
+
+    return answer
+
+
+def nonsense(handler: BaseHTTPRequestHandler) -> None:
+    """Answer with what is no HTTP."""
+    handler.wfile.write(b"\x00\x01 what?\r\n\r\n")
+
+
 def silent(stop: threading.Event) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         stop.wait(20)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import struct
 import zlib
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from pydantic import ValidationError
 
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess import PreprocessConfig, load_image, resize_image
@@ -162,15 +160,15 @@ def bad_sources(folder: Path) -> dict[str, tuple[Any, str]]:
         "bomb": (folder / "bomb.png", "more than 178,956,970 pixels, the limit is 5,000,000"),
         "too large": (folder / "big.png", "13000×13000 = 169,000,000 pixels, the limit is"),
         "too large in memory": (Image.new("1", (3000, 3000)), r"PIL image \(1, height 3000"),
-        "no height": (folder / "flat.png", "known format|no pixels|corrupt"),
+        "no height": (folder / "flat.png", "not an image in a known format"),
         "no pixels": (Image.new("RGB", (0, 4)), "has no pixels"),
         "data without comma": ("data:image/png;base64", "needs a comma"),
         "bad base64": ("data:image/png;base64,$$$$", "not valid base64"),
         "no data": ("data:image/png;base64,", "empty"),
-        "null byte": ("a\0b.png", "not a path|no such file"),
+        "null byte": ("a\0b.png", "no such file in "),
         "long name": ("x" * 5000, r"image x+… \(5000 characters\): cannot be read \(File name"),
         "other scheme": ("s3://bucket/a.png", "s3: addresses are not read"),
-        "empty string": ("", "folder|no such file"),
+        "empty string": ("", "a folder; give the path of an image file in it"),
         "array": (np.zeros((2, 2, 3), np.uint8), "type ndarray cannot be read; .*fromarray"),
         "number": (3, "type int cannot be read"),
         "none": (None, "type NoneType cannot be read"),
@@ -200,9 +198,14 @@ def test_broken_files_give_an_image_or_the_one_error(
 ) -> None:
     data = bytearray(encode(Image.linear_gradient("L").resize((20, 20)), form))
     data[min(int(place * len(data)), len(data) - 1)] = byte
-    with contextlib.suppress(VlmkitError):
+    image, message = Image.new("RGB", (1, 1)), "image in memory ("
+    try:
         image = load_image(bytes(data[: int(cut * len(data))]), config=SMALL)
-        assert image.mode == "RGB"
+    except VlmkitError as error:
+        message = str(error)
+    assert np.array(image).shape == (image.height, image.width, 3)
+    assert message.startswith("image in memory (")
+    assert "\n" not in message
 
 
 @given(height=st.integers(1, 50), width=st.integers(1, 50))
@@ -225,5 +228,5 @@ def test_resize_is_exactly_height_then_width(height: int, width: int) -> None:
     ],
 )
 def test_config_limits(values: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(VlmkitError):
         PreprocessConfig(**values)

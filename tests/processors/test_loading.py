@@ -64,6 +64,29 @@ def test_a_tokenizer_that_transformers_cannot_read(tmp_path: Path) -> None:
         load_processor(folder, backend="transformers")
 
 
+def test_a_panic_of_the_tokenizers_library_is_one_line(tmp_path: Path) -> None:
+    folder = copy_shapes(tmp_path / "c")
+    values = json.loads((folder / "tokenizer.json").read_text())
+    values["model"]["continuing_subword_prefix"] = "w5"
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(VlmkitError, match=r"tokenizer\.json: not a readable .*Panic") as caught:
+        load_processor(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_the_tokenizer_cannot_encode(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    folder = copy_shapes(tmp_path / "c")
+    words = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    words.save(str(folder / "tokenizer.json"))
+    change_json(folder / "tokenizer_config.json", added_tokens_decoder=None)
+    change_json(folder / "config.json", eos_token_id=0)
+    change_json(folder / "generation_config.json", eos_token_id=None)
+    with pytest.raises(VlmkitError, match=r"tokenizer\.json: it cannot encode 'b' \(.*UNK"):
+        load_processor(folder).encode("b")
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(VlmkitError, match="no such folder"):
         load_processor(tmp_path / "nothing")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.processors.tiny import SHAPES
-from vlmkit.checkpoint_json import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.processors import load_processor
 from vlmkit.processors.qwen2_vl import (
@@ -20,6 +19,7 @@ from vlmkit.processors.qwen2_vl import (
     read_qwen2_vl_images,
     smart_resize,
 )
+from vlmkit.section import Section
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "old": {"min_pixels": 3136, "max_pixels": 50_176},

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.sampling.presets import HISTORY_KINDS, Case
+from vlmkit.sampling import Dry
 
 _INT, _FLOAT, _SIZE, _POINTER = ctypes.c_int32, ctypes.c_float, ctypes.c_size_t, ctypes.c_void_p
 _ARGUMENTS: dict[str, list[Any]] = {
@@ -31,6 +32,10 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "xtc": [_FLOAT, _FLOAT, _SIZE, ctypes.c_uint32],
     "temp": [_FLOAT],
 }
+# llama_sampler_init_dry_testing(multiplier, base, allowed_length, penalty_last_n, breakers), where
+# breakers is a const std::vector<std::vector<llama_token>> &: the one way to give them as ids.
+_DRY_WITH_IDS = "_Z30llama_sampler_init_dry_testingffiiRKSt6vectorIS_IiSaIiEESaIS1_EE"
+LONG = 4096  # tokens: longer than every history here
 ENTRY = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """``llama_token_data``."""
 
@@ -44,6 +49,12 @@ class _Array(ctypes.Structure):
         ("selected", ctypes.c_int64),
         ("sorted", ctypes.c_bool),
     )
+
+
+class _Vector(ctypes.Structure):
+    """``std::vector`` as libstdc++ lays it out."""
+
+    _fields_ = (("begin", _POINTER), ("end", _POINTER), ("capacity_end", _POINTER))
 
 
 class _Bias(ctypes.Structure):
@@ -62,6 +73,8 @@ def library() -> ctypes.CDLL:
     for name, arguments in _ARGUMENTS.items():
         function = getattr(found, f"llama_sampler_init_{name}")
         function.argtypes, function.restype = arguments, _POINTER
+    function = getattr(found, _DRY_WITH_IDS)
+    function.argtypes, function.restype = [_FLOAT, _FLOAT, _INT, _INT, _POINTER], _POINTER
     found.llama_sampler_apply.argtypes = [_POINTER, ctypes.POINTER(_Array)]
     found.llama_sampler_accept.argtypes = [_POINTER, _INT]
     found.llama_sampler_free.argtypes = [_POINTER]
@@ -72,8 +85,31 @@ def apply(
     name: str, arguments: list[Any], history: list[int], entries: NDArray[Any]
 ) -> NDArray[Any]:
     """Make a sampler, tell it the history, and run it on entries: what it leaves of them."""
+    sampler = getattr(library(), f"llama_sampler_init_{name}")(*arguments)
+    return _apply(sampler, history, entries)
+
+
+def apply_dry(config: Dry, history: list[int], entries: NDArray[Any]) -> NDArray[Any]:
+    """Run DRY with these breakers, of one token each, on entries. Its multiplier is not 0."""
+    size = LONG if config.context_size is None else config.context_size
+    numbers = [config.multiplier, config.base, config.allowed_length, size]
+    breakers = [(_INT * 1)(token_id) for token_id in config.breaker_ids]
+    if not breakers:
+        return apply("dry", [None, *numbers, None, 0], history, entries)
+    inner = (_Vector * len(breakers))(*map(_vector, breakers))
+    outer = _vector(inner)
+    sampler = getattr(library(), _DRY_WITH_IDS)(*numbers, ctypes.byref(outer))
+    return _apply(sampler, history, entries)
+
+
+def _vector(array: Any) -> _Vector:
+    begin = ctypes.addressof(array)
+    end = begin + ctypes.sizeof(array)
+    return _Vector(begin, end, end)
+
+
+def _apply(sampler: int, history: list[int], entries: NDArray[Any]) -> NDArray[Any]:
     found = library()
-    sampler = getattr(found, f"llama_sampler_init_{name}")(*arguments)
     for token_id in history:
         found.llama_sampler_accept(sampler, token_id)
     entries = entries.copy()
@@ -101,7 +137,10 @@ def run_llama_cpp(case: Case) -> NDArray[np.float32]:
         for name, arguments in samplers:
             if name not in ("logit_bias", "penalties", "dry") and len(entries):
                 entries["logit"] -= entries["logit"].max()
-            entries = apply(name, arguments, history, entries)
+            if name == "dry":
+                entries = apply_dry(arguments[0], history, entries)
+            else:
+                entries = apply(name, arguments, history, entries)
             entries = entries[np.isfinite(entries["logit"])]
         out[row, entries["id"]] = entries["logit"]
     return out
@@ -122,8 +161,7 @@ def _samplers(case: Case) -> list[tuple[str, list[Any]]]:
         ]
         found.append(("penalties", [case.logits.shape[1], 64, *values]))
     if dry := case.get("dry"):
-        arguments = [None, dry.multiplier, dry.base, dry.allowed_length, 4096, None, 0]
-        found.append(("dry", arguments))
+        found.append(("dry", [dry]))
     arguments_of: dict[str, tuple[str, Callable[[Any], list[Any]]]] = {
         "top_n_sigma": ("top_n_sigma", lambda stage: [stage.n]),
         "top_k": ("top_k", lambda stage: [stage.k]),

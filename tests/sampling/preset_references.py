@@ -75,8 +75,8 @@ def _llama_row(case: Case, z: NDArray[np.float32]) -> Row:
     history = case.prompt + case.answer  # shorter than every window
     _penalise(case, z, history, Counter(history), Counter(history))
     if config := case.get("dry"):
-        for token_id in set(history):
-            length = _repeated_length(history, token_id)
+        for token_id in set(history) - set(config.breaker_ids):
+            length = _repeated_length(history, token_id, config.breaker_ids)
             if length >= config.allowed_length:
                 excess = length - config.allowed_length
                 z[token_id] -= np.float32(config.multiplier * config.base**excess)
@@ -109,15 +109,15 @@ def _llama_row(case: Case, z: NDArray[np.float32]) -> Row:
     return out
 
 
-def _repeated_length(history: list[int], token_id: int) -> int:
-    """Return how many of the last tokens stood before the token somewhere earlier."""
+def _repeated_length(history: list[int], token_id: int, breaker_ids: tuple[int, ...]) -> int:
+    """Return how many of the last tokens, breakers excepted, stood before the token earlier."""
     longest = 0
     for place, other in enumerate(history):
         length = 0
         while (
             other == token_id
             and length < place
-            and history[place - 1 - length] == history[-1 - length]
+            and history[place - 1 - length] == history[-1 - length] not in breaker_ids
         ):
             length += 1
         longest = max(longest, length)

@@ -33,6 +33,7 @@ FILLED: dict[str, dict[str, Any]] = {
     "logit_bias": {"bias": {1: -2.0, 5: 3.0}},
     "suppress_tokens": {"token_ids": (0, 7)},
     "min_new_tokens": {"num_tokens": 3, "token_ids": (2,)},
+    "dry": {"breaker_ids": (3, 8)},
 }
 
 

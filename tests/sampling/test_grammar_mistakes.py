@@ -7,6 +7,8 @@ import sys
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.sampling.languages import (
     BYTES,
@@ -71,13 +73,60 @@ def test_a_run_file_says_where(tmp_path):
     path = tmp_path / "run.yaml"
     for written, message in (
         ('regex: "[a"', r'run\.yaml:3: sampling\.0: grammar: regex "\[a": unclosed'),
-        ("json_schema: 3", r"run\.yaml:3: sampling\.0\.json_schema: needs a mapping, got 3$"),
+        ("json_schema: 3", r"run\.yaml:3: sampling\.0\.json_schema: must be a mapping, .* got 3$"),
+        ("json_schema: false", r"run\.yaml:3: sampling\.0: grammar: json_schema false: no value"),
+        ("json_schema: {$ref: '#'}", r"run\.yaml:3: sampling\.0: grammar: .*would never end"),
         ("thinking: on", r"thinking: needs a mapping with keys such as start, end, got True"),
         ("regexp: a", r"unknown key; did you mean 'regex'\?"),
     ):
         path.write_text(f"sampling:\n  - kind: grammar\n    {written}\n")
         with pytest.raises(VlmkitError, match=message):
             load_run(path)
+
+
+_KEYWORDS = ("type", "properties", "patternProperties", "additionalProperties", "required", "$ref")
+_KEYWORDS += (
+    "items",
+    "prefixItems",
+    "minItems",
+    "minProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "$defs",
+)
+_KEYWORDS += ("const", "enum", "pattern", "x-guidance", "json_allowed_escapes", "a")
+_any_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 3) | st.sampled_from(["#", "a", "object", "array"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYWORDS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(schema=st.dictionaries(st.sampled_from(_KEYWORDS), _any_json, max_size=4))
+def test_whatever_a_schema_holds_it_works_or_is_refused_in_one_line(schema):
+    config = Grammar(json_schema=schema)
+    try:
+        check_grammar(config)
+    except VlmkitError as error:
+        refusal = str(error)
+    else:
+        host = host_of(BYTES, json_schema=schema)
+        assert host.value(host.init([])).any()
+        return
+    assert refusal.startswith("grammar: json_schema {")
+    assert "\n" not in refusal
+
+
+def test_a_run_may_allow_any_json_value(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("sampling:\n  - kind: grammar\n    json_schema: true\n")
+    assert load_run(path).config.sampling == (Grammar(json_schema=True),)
+    by_override = load_run(overrides=["sampling=[{kind: grammar, json_schema: true}]"])
+    assert by_override.config.sampling[0].form == "json_schema"
 
 
 def test_without_llguidance(monkeypatch):
@@ -92,5 +141,6 @@ def test_without_llguidance(monkeypatch):
 
 def test_llguidance_is_loaded_only_for_a_grammar():
     modules = "sys, vlmkit, vlmkit.sampling, vlmkit.config.run"
-    script = f"import {modules}; assert 'llguidance' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    script = f"import {modules}; print('llguidance' in sys.modules)"
+    reply = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert reply.stdout == b"False\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -24,6 +25,16 @@ from vlmkit.sampling import (
 )
 
 LAW = settings(max_examples=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncompiled() -> Iterator[None]:
+    """mlx-lm's functions would be compiled, by a C++ compiler, for every k that is drawn."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
 TAME = ("normal", "nearly flat", "ties", "flat", "one finite")  # some compute exp of raw logits
 
 

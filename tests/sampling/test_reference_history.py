@@ -80,7 +80,7 @@ def test_dry(data, allowed_length, size, breaker_ids, excluded_ids):
         longest[ids[place + 1]] = max(longest.get(ids[place + 1], 0), length)
     expected = np.zeros(VOCAB_SIZE)
     for token_id, length in longest.items():
-        if length >= allowed_length:
+        if length >= allowed_length and token_id not in breaker_ids:
             expected[token_id] = -0.7 * 1.5 ** (length - allowed_length)
     config = Dry(
         multiplier=0.7,

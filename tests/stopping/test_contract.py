@@ -39,14 +39,20 @@ ADAPTER: TypeAdapter[StoppingConfig] = TypeAdapter(StoppingConfig)
 
 CONTRACT: dict[str, tuple[StoppingConfig, ...]] = {
     "max_tokens": (MaxTokensConfig(max_tokens=0), MaxTokensConfig(max_tokens=5)),
-    "eos": (EosConfig(), EosConfig(tokens=("abab", "c"), token_ids=(3,))),
+    "eos": (
+        EosConfig(),
+        EosConfig(tokens=("abab", "c"), token_ids=(3,)),
+        EosConfig(tokens=("abab", "ba"), min_tokens=3),
+    ),
     "stop_sequences": (
         StopSequencesConfig(sequences=("bb", "abc")),
         StopSequencesConfig(sequences=("a<think>",), include=True),
+        StopSequencesConfig(sequences=("ab", "bcab"), min_tokens=4),
     ),
     "stop_token_ids": (
         StopTokenIdsConfig(sequences=((1, 1), (0, 1, 7))),
         StopTokenIdsConfig(sequences=((0, 4), (3,)), include=True),
+        StopTokenIdsConfig(sequences=((0, 1, 0, 1), (1, 0)), min_tokens=3),
     ),
     "repetition_loop": (
         RepetitionLoopConfig(max_period=2, num_repeats=2, min_tokens=1),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from vlmkit.errors import VlmkitError
 from vlmkit.sequences import advance, token_sequence
 from vlmkit.stopping import (
     AllOfConfig,
@@ -55,5 +55,5 @@ def test_all_of_refuses_only_what_never_ends() -> None:
         AnyOfConfig(criteria=(budget,)),
         EntropyStop(below=0.5, action="close_thinking"),
     ):
-        with pytest.raises(ValidationError, match="never ends a row"):
+        with pytest.raises(VlmkitError, match="never ends a row"):
             AllOfConfig(criteria=(never, EosConfig()))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
@@ -94,15 +93,15 @@ def test_confidence_is_the_same_rule_on_the_largest_probability() -> None:
         ({"above": 0.2, "below": 0.1}, "exactly one of above and below"),
         ({"below": 0.0}, "greater than 0"),
         ({"above": True}, "needs a number"),
-        ({"above": 0.5, "window": 0}, "greater than or equal to 1"),
-        ({"above": 0.5, "patience": 0}, "greater than or equal to 1"),
+        ({"above": 0.5, "window": 0}, "at least 1"),
+        ({"above": 0.5, "patience": 0}, "at least 1"),
         ({"above": 0.5, "end": "</t>"}, "end needs action: close_thinking"),
     ],
 )
 def test_what_can_not_work_is_refused(kind: Any, values: dict[str, Any], match: str) -> None:
-    with pytest.raises(ValidationError, match=match):
+    with pytest.raises(VlmkitError, match=match):
         kind.model_validate(values)
-    with pytest.raises(ValidationError, match="less than"):
+    with pytest.raises(VlmkitError, match="less than"):
         ConfidenceStop(above=1.0)
 
 
@@ -166,7 +165,7 @@ def test_the_clock_ends_a_row_at_the_token_that_passes_the_limit() -> None:
     assert run.finish == Finish("length", "time_limit")
     assert len(simulate(time_limit(TimeLimitConfig(seconds=1.5)), [0] * 9).token_ids) == 3
     for seconds in (0, -1.0, True, float("inf")):
-        with pytest.raises(ValidationError):
+        with pytest.raises(VlmkitError):
             TimeLimitConfig(seconds=seconds)
 
 

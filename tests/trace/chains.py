@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from vlmkit.sampling import SamplerConfig, build_chain
 from vlmkit.stages import StepTrace
-from vlmkit.trace import Trace, TraceEnd, TraceHeader, TraceStep
-from vlmkit.trace.measure import measure_step
+from vlmkit.tracing import Trace, TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.measure import measure_step
 
 WORDS = (" the", "a", "\n", " ", "$x$", "円", "\ufffd", "", "\x1b[31m", "e\u0301", "🙂", "<b>&")
 

@@ -16,7 +16,7 @@ from tests.trace.chains import decode, measure, run_chain
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Temperature, TopK, TopP
 from vlmkit.stages import StepTrace
-from vlmkit.trace import TraceStep
+from vlmkit.tracing import TraceStep
 
 CHAINS = st.lists(st.sampled_from(cases()), max_size=4)
 
@@ -38,7 +38,7 @@ def close(value: float | None, wanted: float | None) -> bool:
     return math.isclose(value, wanted, rel_tol=1e-12, abs_tol=1e-12)
 
 
-def check(step: TraceStep, trace: StepTrace, top_n: int) -> None:
+def assert_as_defined(step: TraceStep, trace: StepTrace, top_n: int) -> None:
     tables = [np.array(values, np.float64) for values in trace.logits]
     before: list[float] = distribution(tables[0])[0]
     kept_before = np.isfinite(tables[0])
@@ -89,8 +89,8 @@ def test_against_the_definition(
 ) -> None:
     trace = run_chain(configs, values[0], uniform=uniform)
     assume(trace.sampled_id >= 0)  # a chain may forbid every token: then nothing is drawn
-    check(measure(trace, top_n=top_n), trace, top_n)
-    check(measure(trace, top_n=top_n, token_id=taken, forced=True), trace, top_n)
+    assert_as_defined(measure(trace, top_n=top_n), trace, top_n)
+    assert_as_defined(measure(trace, top_n=top_n, token_id=taken, forced=True), trace, top_n)
 
 
 def test_a_large_vocabulary_sums_to_one() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -14,8 +16,8 @@ from PIL import Image
 from tests.trace.chains import header, measure, run_chain, small_trace
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Greedy, NoRepeatNgram, SamplerConfig, Temperature, TopK, TopP, Xtc
-from vlmkit.trace import Trace
-from vlmkit.trace.picture import DPI, draw_step, save_picture
+from vlmkit.tracing import Trace
+from vlmkit.tracing.picture import DPI, draw_step, save_picture
 
 CHAIN: tuple[SamplerConfig, ...] = (Temperature(temperature=1.5), TopK(k=6), TopP(p=0.7))
 SVG = "{http://www.w3.org/2000/svg}"
@@ -96,10 +98,20 @@ def test_a_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_certain_and_flat_distributions() -> None:
-    for values in (np.zeros(64), np.where(np.arange(64) == 3, 0.0, -np.inf)):
-        step = measure(run_chain([Greedy()], values.astype(np.float32)), top_n=40)
-        draw_step(Trace(header=header(top_n=40), steps=[step]), 0).canvas.draw()
+@pytest.mark.parametrize(
+    ("values", "longest"),
+    [(np.zeros(64), 48 / 64), (np.where(np.arange(64) == 3, 0.0, -np.inf), 1.0)],
+    ids=["flat", "certain"],
+)
+def test_certain_and_flat_distributions(values: np.ndarray[Any, Any], longest: float) -> None:
+    step = measure(run_chain([Greedy()], values.astype(np.float32)), top_n=40)
+    figure = draw_step(Trace(header=header(top_n=40), steps=[step]), 0)
+    figure.canvas.draw()
+    own, greedy = (
+        [bar.get_width() for bar in axes.patches if bar.get_fill()] for axes in figure.axes
+    )
+    assert (max(own), sum(own)) == (longest, 1.0)  # 16 tokens have a row, 48 are "others"
+    assert (max(greedy), sum(greedy)) == (1.0, 1.0)
 
 
 def test_names_and_places_that_do_not_work(tmp_path: Path) -> None:
@@ -109,6 +121,15 @@ def test_names_and_places_that_do_not_work(tmp_path: Path) -> None:
             save_picture(trace, 0, tmp_path / name)
     with pytest.raises(VlmkitError, match=r"chain\.png: cannot be written: No such file"):
         save_picture(trace, 0, tmp_path / "none" / "chain.png")
+
+
+def test_without_matplotlib_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what a missing package looks like
+    with pytest.raises(VlmkitError, match=r"a\.png: a picture needs matplotlib: pip install 'vlm"):
+        save_picture(small_trace(CHAIN), 0, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_the_old_picture(

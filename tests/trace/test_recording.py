@@ -12,9 +12,9 @@ from vlmkit import __version__
 from vlmkit.errors import VlmkitError
 from vlmkit.results import GenerationResult
 from vlmkit.sampling import TopK
-from vlmkit.trace import TraceEnd, TraceHeader, TraceStep
-from vlmkit.trace.recording import trace_records
-from vlmkit.trace.records import Record
+from vlmkit.tracing import TraceEnd, TraceHeader, TraceStep
+from vlmkit.tracing.recording import trace_records
+from vlmkit.tracing.records import Record
 
 
 def results(num_tokens: int) -> list[GenerationResult]:

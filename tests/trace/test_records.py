@@ -14,8 +14,8 @@ import pytest
 from tests.trace.chains import header, small_trace
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import MinP, Temperature, TopK
-from vlmkit.trace import Trace, TraceEnd, most_cut_step, open_trace, read_trace, removed_share
-from vlmkit.trace.summary import shown_tokens, strictest_stage
+from vlmkit.tracing import Trace, TraceEnd, most_cut_step, open_trace, read_trace, removed_share
+from vlmkit.tracing.summary import shown_tokens, strictest_stage
 
 CHAIN = (Temperature(temperature=1.5), TopK(k=6), MinP(p=0.2))
 
@@ -167,7 +167,7 @@ def test_which_tokens_are_shown(trace: Trace) -> None:
 
 def test_records_need_neither_mlx_nor_numpy() -> None:
     script = (
-        "import sys, vlmkit.trace, vlmkit.trace.table, vlmkit.trace.picture\n"
+        "import sys, vlmkit.tracing, vlmkit.tracing.table, vlmkit.tracing.picture\n"
         "heavy = {'mlx', 'numpy', 'matplotlib', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -79,20 +79,25 @@ def check_layers(config: CacheConfig, layer_specs: Sequence[LayerSpec]) -> None:
 
 
 def _kind(config: CacheConfig, window: int | None) -> CacheKind:
+    window = _held(config, window)
     match config:
         case DenseConfig():
             return dense(config) if window is None else windowed(config.kind, window)
         case RotatingConfig():
-            if window is None:
-                return rotating(config)
-            return windowed(config.kind, min(window, config.max_size - config.keep))
+            return rotating(config) if window is None else windowed(config.kind, window)
         case AffineConfig():
             if window is not None:
-                held = config.max_size - config.keep if config.max_size else window
-                config = config.model_copy(update={"max_size": min(window, held), "keep": 0})
+                config = config.model_copy(update={"max_size": window, "keep": 0})
             return affine(config)
         case _:
             assert_never(config)
+
+
+def _held(config: CacheConfig, window: int | None) -> int | None:
+    """Return the window that a layer with one really has; a config may hold less."""
+    if window is None or isinstance(config, DenseConfig) or config.max_size is None:
+        return window
+    return min(window, config.max_size - config.keep)
 
 
 def describe_cache(
@@ -104,8 +109,9 @@ def describe_cache(
         The config's fields, ``num_layers``, ``key_bits_per_element`` and
         ``value_bits_per_element`` (scales and biases included), and ``bytes_per_token`` over all
         attention layers. Buffers are allocated in steps of 256 slots. Where the model has them,
-        also ``sliding_windows`` (by size, the layers that hold no more than that) and
-        ``recurrent_layers``, which the config does not change, with their ``bytes_per_row``.
+        also ``sliding_windows`` (by size, the layers that hold no more than that; a config that
+        holds less narrows them) and ``recurrent_layers``, which the config does not change, with
+        their ``bytes_per_row``.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -138,8 +144,9 @@ def describe_cache(
     }
     windows: dict[int, list[int]] = {}
     for index, spec in enumerate(layer_specs):
-        if isinstance(spec, KVSpec) and spec.window is not None:
-            windows.setdefault(spec.window, []).append(index)
+        window = _held(config, spec.window) if isinstance(spec, KVSpec) else None
+        if window is not None:
+            windows.setdefault(window, []).append(index)
     if windows:
         facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
     states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]
@@ -150,6 +157,25 @@ def describe_cache(
         ]
         facts["bytes_per_row"] = sum(kind.num_bytes(kind.init(1, spec, dtype)) for spec in states)
     return facts
+
+
+def num_dropped(config: CacheConfig, num_prompt_tokens: int, num_tokens: int) -> int:
+    """Count the tokens of a prompt that a cache of a limited size no longer holds.
+
+    Args:
+        config: the cache's config.
+        num_prompt_tokens: length of the prompt.
+        num_tokens: prompt and generated tokens that went through the model.
+
+    Example:
+        >>> config = RotatingConfig(max_size=8, keep=2)
+        >>> [num_dropped(config, 10, num_tokens) for num_tokens in (8, 10, 12, 99)]
+        [0, 2, 4, 8]
+    """
+    if isinstance(config, DenseConfig) or config.max_size is None:
+        return 0
+    window_start = num_tokens - (config.max_size - config.keep)
+    return max(min(num_prompt_tokens, window_start) - config.keep, 0)
 
 
 def _token_bytes(codec: Codec, num_heads: int, dim: int, dtype: mx.Dtype) -> int:

@@ -15,16 +15,28 @@ _MAX_VALUE_WIDTH = 44
 def run_describe(args: argparse.Namespace) -> None:
     """Print one line per effective value."""
     require_mlx()
-    from vlmkit.config.describe import describe_checkpoint, describe_run
+    from vlmkit.config.describe import (
+        describe_checkpoint,
+        describe_run,
+        recommended_sampling,
+        with_token_ids,
+    )
     from vlmkit.config.run import load_run
     from vlmkit.config.tree import format_path
 
-    run = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
-    settings = describe_run(run)
+    run = load_run(
+        args.config,
+        overrides=args.overrides,
+        flags=given_flags(args),
+        trust_code=args.trust_code,
+    )
+    run = with_token_ids(run)
+    settings, advice = describe_run(run), recommended_sampling(run)
     notes = describe_checkpoint(run.config.model)
     if args.json:
         origins = {format_path(item.path): str(item.origin) for item in settings}
         values = run.config.model_dump(mode="json")
+        notes = [*notes, *([] if advice is None else [advice])]
         document = {"config": values, "origins": origins, "notes": notes}
         json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
         print()
@@ -38,7 +50,8 @@ def run_describe(args: argparse.Namespace) -> None:
     stage = None
     for item, (key, value, origin) in zip(settings, rows, strict=True):
         if item.stage != stage:
-            print(item.stage)
+            told = f"  ({advice})" if item.stage == "sampling" and advice else ""
+            print(f"{item.stage}{told}")
             stage = item.stage
         print(f"  {key:<{key_width}}  {value:<{value_width}}  {origin}")
     for note in notes:

@@ -81,7 +81,7 @@ def _load(args: argparse.Namespace) -> Experiment:
 
     if args.config is None:
         raise VlmkitError(f"no experiment: give its YAML file, as in vlmkit {args.command} a.yaml")
-    return load_experiment(args.config, overrides=args.overrides)
+    return load_experiment(args.config, overrides=args.overrides, trust_code=args.trust_code)
 
 
 def _folder(args: argparse.Namespace, experiment: Experiment) -> str:

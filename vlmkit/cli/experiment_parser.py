@@ -6,8 +6,17 @@ from typing import Any
 
 FORMATS = ("terminal", "markdown", "csv", "json", "latex")
 EXPERIMENT_FLAGS = {
-    "plan": ("out",),
-    "run": ("out", "batch_size", "force_new", "fail_fast", "no_sharing", "sample", "arm"),
+    "plan": ("out", "trust_code"),
+    "run": (
+        "out",
+        "trust_code",
+        "batch_size",
+        "force_new",
+        "fail_fast",
+        "no_sharing",
+        "sample",
+        "arm",
+    ),
     "rescore": (),
     "compare": ("format", "baseline", "out"),
     "report": ("out",),
@@ -95,3 +104,8 @@ def _add_experiment(command: Any) -> None:
         "cache.kind=affine of its base run, sampling.0.temperature=0.5,1.0 as more arms",
     )  # fmt: skip
     command.add_argument("--out", metavar="DIR", help="the run directory (runs/NAME)")
+    command.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run code that the experiment names (kind: external as package.module:function)",
+    )

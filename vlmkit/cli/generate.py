@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 
 def run_generate(args: argparse.Namespace) -> None:
     """Check the config, load the model, and write the answer to stdout."""
+    if args.logprobs and not args.json:
+        raise VlmkitError("--logprobs prints with --json only: add --json")
     require_mlx()
     from vlmkit.config.run import load_run
 
-    resolved = load_run(args.config, overrides=args.overrides, flags=given_flags(args))
-    question = read_question(resolved.config)
+    resolved = load_run(
+        args.config,
+        overrides=args.overrides,
+        flags=given_flags(args),
+        trust_code=args.trust_code,
+    )
+    question = read_question(resolved)
 
     from vlmkit.engine import collect
 

@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser()
         args = parse(parser, sys.argv[1:] if argv is None else argv)
-        with _warnings_on_one_line():
-            _run(args, parser)
+        try:
+            with _warnings_on_one_line():
+                _run(args, parser)
+        except SystemExit as error:  # a stage's own code; nothing here leaves that way
+            raise VlmkitError(f"code of a stage ended the run: SystemExit: {error}") from error
         sys.stdout.flush()
     except VlmkitError as error:
         print(f"vlmkit: error: {_one_line(str(error))}", file=sys.stderr)
@@ -63,7 +66,7 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
             run_generate(args)
         case "trace":
-            from vlmkit.cli.trace import run_trace
+            from vlmkit.cli.tracing import run_trace
 
             run_trace(args)
         case "describe":
@@ -78,6 +81,18 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.models import run_models
 
             run_models(args)
+        case "configs":
+            from vlmkit.cli.configs import run_configs
+
+            run_configs(args)
+        case "stages":
+            from vlmkit.cli.stages import run_stages
+
+            run_stages(args)
+        case "completion":
+            from vlmkit.cli.completion import run_completion
+
+            run_completion(args, parser)
         case "run" | "plan" | "rescore":
             from vlmkit.cli import experiment
 

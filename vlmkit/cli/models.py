@@ -24,7 +24,8 @@ def run_models(args: argparse.Namespace) -> None:
     print("family, and the model_type of its config.json:")
     for name, model_types in families.items():
         print(f"  {name:<{width}}  {', '.join(model_types)}")
-    print(f"  {'text only':<{width}}  mlx-lm architectures with plain KV caches; of other families")
-    print(f"  {'':<{width}}  that take images (qwen3_vl, gemma3, …) only the text part runs")
+    print(f"  {'text only':<{width}}  mlx-lm architectures with keys and values, windows or")
+    print(f"  {'':<{width}}  recurrent state; of other families that take images (qwen3_vl,")
+    print(f"  {'':<{width}}  gemma3, …) only the text part runs")
     print("embedded model:")
     print(f"  {'shapes':<{width}}  a few megabytes, Qwen2-VL layout; the default of every command")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
 from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
+from vlmkit.cli.lookup import add_lookup_commands
+from vlmkit.cli.words import sort_words
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.names.words import flag_words
 
-_REQUEST_FLAGS = ("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking")
+_REQUEST_FLAGS = (
+    *("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking"),
+    *("continue_final_message", "prefill_response"),
+)
 _OWN_FLAGS = {
     "generate": ("json", "logprobs", "no_stream"),
     "trace": ("top", "step", "picture", "out", "from"),
@@ -19,8 +24,10 @@ _OWN_FLAGS = {
     "schema": ("out",),
     "models": ("json",),
     **EXPERIMENT_FLAGS,
+    "configs": (),
+    "stages": ("names",),
+    "completion": (),
 }
-_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 
 
 class ParamFlag(NamedTuple):
@@ -94,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_experiment_commands(commands)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
+    add_lookup_commands(commands)
     return parser
 
 
@@ -113,14 +121,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
             raise VlmkitError(f"unexpected argument {rest[0]!r}")
         return args
     words = [*args.words, *rest]
-    args.overrides = [word for word in words if _OVERRIDE.match(word)]
-    configs = [word for word in words if not _OVERRIDE.match(word)]
-    if len(configs) > 1:
-        raise VlmkitError(
-            f"two configs given, {configs[0]!r} and {configs[1]!r}; one config can include others, "
-            f"and an override is written key=value"
-        )
-    args.config = configs[0] if configs else None
+    args.config, args.overrides = sort_words(words, argv)
     return args
 
 
@@ -178,18 +179,22 @@ def _add_describe(commands: Any) -> None:
 
 def _add_schema(commands: Any) -> None:
     command = commands.add_parser(
-        "schema", help="write the JSON Schema of a run for editors", allow_abbrev=False
+        "schema", help="print the JSON Schema of a run for editors", allow_abbrev=False
     )
-    command.add_argument(
-        "--out", metavar="DIR", default="configs", help="folder of schema.json (configs); - prints"
-    )
+    command.add_argument("--out", metavar="DIR", help="write schema.json into this folder instead")
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "words", nargs="*", metavar="CONFIG key=value",
-        help="a YAML config, and overrides such as sampling.0.temperature=0.5",
+        help="a YAML config (vlmkit:PATH: one that 'vlmkit configs' lists), and overrides such as "
+        "sampling.0.temperature=0.5",
     )  # fmt: skip
+    command.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run code that the config names (external stages as package.module:function)",
+    )
     request = command.add_argument_group("model and request")
     request.add_argument("--model", metavar="PATH", help="folder or hub id (the embedded 'shapes')")
     request.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
@@ -203,6 +208,13 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         default=None,
         help="let the model think before it answers",
     )
+    request.add_argument(
+        "--prefill-response", metavar="TEXT", help="the beginning of the answer: go on from it"
+    )
+    request.add_argument(
+        "--continue-final-message", action="store_true", default=None,
+        help="go on from the last of the config's messages, which is the assistant's",
+    )  # fmt: skip
     params = command.add_argument_group("generation", "defaults in parentheses")
     for flag in PARAM_FLAGS:
         params.add_argument(
@@ -215,14 +227,16 @@ def _unknown_flag(flag: str, command: str | None) -> str:
     if takers and command is not None:
         where = " and ".join(f"'vlmkit {name}'" for name in takers)
         return f"{flag} is an option of {where}, not of 'vlmkit {command}'"
-    known = _OWN_FLAGS if command is None else (command,)
-    return f"unknown option {flag}{nearest(flag, {f for name in known for f in _flags_of(name)})}"
+    commands = _OWN_FLAGS if command is None else (command,)
+    known = {name for one in commands for name in _flags_of(one)}
+    words = flag_words(flag, known) if "--prompt" in known else None
+    return f"unknown option {flag}" + (f": {words}" if words else nearest(flag, known))
 
 
 def _flags_of(command: str) -> list[str]:
     names = [*_OWN_FLAGS[command], "help"]
     if command in ("generate", "trace", "describe"):
-        names += [*_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
+        names += ["trust_code", *_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
     return ["--" + name.replace("_", "-") for name in names]
 
 

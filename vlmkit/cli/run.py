@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vlmkit.errors import VlmkitError
 
@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     from vlmkit.results import GenerationResult
 
 
-def read_question(config: RunConfig) -> str:
-    """The prompt as it was given; ``-`` reads standard input.
+def read_question(run: ResolvedRun) -> str:
+    """The prompt as it was given; ``-`` reads standard input. Empty where messages are given.
 
     Raises:
-        VlmkitError: there is none.
+        VlmkitError: there is none, or it is empty.
     """
-    question = _read_stdin() if config.prompt == "-" else config.prompt
-    if not question:
+    from vlmkit.config.tree import DEFAULT
+    from vlmkit.config.validate import nearest_origin
+
+    prompt = run.config.prompt
+    question = _read_stdin() if prompt == "-" else prompt
+    if question or run.config.messages:
+        return question
+    origin = nearest_origin(run.tree, ("prompt",))
+    if origin == DEFAULT:
         raise VlmkitError("no prompt: give --prompt TEXT, or 'prompt: …' in the config")
-    return question
+    what = "standard input" if prompt == "-" else "the text"
+    raise VlmkitError(f"{origin}: prompt: {what} is empty; write what to ask")
 
 
 def _read_stdin() -> str:
@@ -62,39 +70,71 @@ def start_run(
 
     def checked() -> Iterator[GenerationResult]:
         with located(run.tree):
-            yield from results
+            yield from _with_warning(results)
 
     return loaded, checked()
+
+
+def _with_warning(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
+    """Warn once of dropped prompt tokens: before the text, or after it if the text did it."""
+    first = last = None
+    for last in results:
+        if first is None:
+            first = last
+            _warn_dropped(first)
+        yield last
+    if first is not None and last is not None and not _num_dropped(first):
+        if _num_dropped(last) and sys.stdout.isatty() and sys.stderr.isatty():
+            print(file=sys.stderr)  # the text has not ended its line
+        _warn_dropped(last)
+
+
+def _num_dropped(result: GenerationResult) -> int:
+    cache = (result.effective or {}).get("cache", {})
+    num: int = cache.get("dropped_prompt_tokens", 0)
+    return num
+
+
+def _warn_dropped(result: GenerationResult) -> None:
+    if num := _num_dropped(result):
+        print(
+            f"vlmkit: warning: the KV cache dropped {num} of {result.prompt_tokens} prompt tokens; "
+            "a larger cache.max_size (--max-kv-size) keeps them",
+            file=sys.stderr,
+        )
 
 
 def load_request(config: RunConfig, question: str) -> LoadedRun:
     """Load the model and format the prompt, and a negative prompt likewise."""
     from vlmkit.api import load
+    from vlmkit.config.conversation import begun_answer, conversation
     from vlmkit.contrast import CfgConfig
     from vlmkit.engine import Request
     from vlmkit.prompt_utils import apply_chat_template
 
     model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
-    pipeline = config.pipeline
+    pipeline, answer = config.pipeline, begun_answer(config)
 
-    def formatted(text: str, num_images: int) -> str:
+    def formatted(messages: list[dict[str, Any]], num_images: int) -> str:
         if not config.template.apply:
-            return text
+            return str(messages[0]["content"])
         return apply_chat_template(
             processor,
             model.config,
-            text,
+            [*messages, *answer],
             num_images=num_images,
             num_audios=len(config.audio),
             enable_thinking=config.template.enable_thinking,
+            continue_final_message=bool(answer),
         )
 
     contrast, num_images = pipeline.contrast, len(config.images)
     if isinstance(contrast, CfgConfig) and contrast.negative_prompt is not None:
         negative = formatted(
-            contrast.negative_prompt, num_images if contrast.negative_images else 0
+            [{"role": "user", "content": contrast.negative_prompt}],
+            num_images if contrast.negative_images else 0,
         )
         contrast = contrast.model_copy(update={"negative_prompt": negative})
         pipeline = pipeline.model_copy(update={"contrast": contrast})
-    prompt = formatted(question, num_images)
+    prompt = formatted(conversation(config, question), num_images)
     return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)

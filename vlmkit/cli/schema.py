@@ -11,12 +11,12 @@ from vlmkit.errors import VlmkitError
 
 
 def run_schema(args: argparse.Namespace) -> None:
-    """Write ``schema.json`` into a folder, or print it."""
+    """Print the schema, or write it into a folder as ``schema.json``."""
     require_mlx()
     from vlmkit.config.files import write_file
     from vlmkit.config.schema import schema_text
 
-    if args.out == "-":
+    if args.out is None or args.out == "-":
         sys.stdout.write(schema_text())
         return
     path = Path(args.out) / "schema.json"

@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.config.locate import located
+from vlmkit.config.recommended import FILE, describe_recommendation
 from vlmkit.config.run import ResolvedRun
-from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find
+from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find, replace_at, to_node
+from vlmkit.config.validate import nearest_origin
 from vlmkit.errors import VlmkitError
+from vlmkit.loading import resolve_checkpoint
 from vlmkit.loading.resolve import EMBEDDED_MODEL
+from vlmkit.processors import load_processor
+from vlmkit.processors.lookup import token_lookup
 from vlmkit.text_part import has_senses, text_part_note
+from vlmkit.token_lookup import has_text, resolve_tokens, token_fields
 
 STAGES = (
     ("model", ("model", "revision", "dtype")),
-    ("request", ("prompt", "images", "audio", "template")),
+    ("request", ("prompt", "messages", "images", "audio", "template")),
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
     ("cache", ("cache",)),
@@ -77,6 +84,48 @@ def describe_checkpoint(name: str) -> list[str]:
     return [text_part_note(str(config["model_type"]))]
 
 
+def with_token_ids(run: ResolvedRun) -> ResolvedRun:
+    """Replace tokens that are written as text by their ids, where the model's folder is local.
+
+    Nothing is fetched for it: with a hub id the text stays. The weights are not read.
+
+    Raises:
+        VlmkitError: text that is no token of the model; a tokenizer that cannot be read.
+
+    Example:
+        >>> from vlmkit.config.run import load_run
+        >>> run = load_run(overrides=["sampling=[{kind: suppress_tokens, token_ids: [eos]}]"])
+        >>> with_token_ids(run).config.sampling[0].token_ids
+        (625, 627)
+    """
+    texts = [path for path, value in token_fields(run.config) if has_text(value)]
+    name = run.config.model
+    if not texts or not (name == EMBEDDED_MODEL or Path(name).expanduser().is_dir()):
+        return run
+    with located(run.tree, ("model",)):
+        lookup = token_lookup(load_processor(resolve_checkpoint(name)))
+    with located(run.tree):
+        config = resolve_tokens(run.config, lookup)
+    values, tree = dict(token_fields(config)), run.tree
+    for path in texts:
+        tree = replace_at(tree, path, to_node(values[path], nearest_origin(tree, path)))
+    return ResolvedRun(config, tree)
+
+
+def recommended_sampling(run: ResolvedRun) -> str | None:
+    """Say what sampling the run's checkpoint recommends, where the run does not take it.
+
+    Example:
+        >>> from vlmkit.config.run import load_run
+        >>> recommended_sampling(load_run()) is None  # the embedded model asks for greedy
+        True
+    """
+    sampling = find(run.tree, ("sampling",))
+    if sampling is not None and sampling.origin.source.endswith(FILE):
+        return None
+    return describe_recommendation(run.config.model, run.config.revision)
+
+
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(value, dict) and value:
         for key, item in sorted(value.items(), key=lambda pair: pair[0] != "kind"):
@@ -90,4 +139,6 @@ def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
 
 def _origin(tree: Node, path: KeyPath) -> Origin:
     node = find(tree, path)
+    if node is None and path and str(path[-1]).isdecimal():  # JSON has no keys that are numbers
+        node = find(tree, (*path[:-1], int(path[-1])))
     return DEFAULT if node is None else node.origin

@@ -7,50 +7,15 @@ the flag changes the one stage it belongs to; where the file has none, the flags
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from vlmkit.config.params import GenerationParams, pipeline_from_params
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, merge, merge_all, replace_at, to_node
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.names.places import RUN_FIELDS, STAGE_FIELDS
 
-
-class Place(NamedTuple):
-    """Where a parameter lives: a field of the stage of some kind, in a list of stages."""
-
-    section: str
-    kind: str
-    field: str
-
-
-RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "model": ("model",),
-    "revision": ("revision",),
-    "dtype": ("dtype",),
-    "prompt": ("prompt",),
-    "image": ("images",),
-    "audio": ("audio",),
-    "enable_thinking": ("template", "enable_thinking"),
-    "seed": ("seed",),
-    "skip_special_tokens": ("skip_special_tokens",),
-    "resize_shape": ("preprocess", "resize_shape"),
-    "prefill_step_size": ("prefill", "step_size"),
-}
 CACHE_FLAGS = frozenset({"kv_bits", "kv_group_size", "max_kv_size"})
-STAGE_FIELDS: Mapping[str, Place] = {
-    "temperature": Place("sampling", "temperature", "temperature"),
-    "top_p": Place("sampling", "top_p", "p"),
-    "top_k": Place("sampling", "top_k", "k"),
-    "min_p": Place("sampling", "min_p", "p"),
-    "repetition_penalty": Place("sampling", "repetition_penalty", "penalty"),
-    "repetition_context_size": Place("sampling", "repetition_penalty", "context_size"),
-    "presence_penalty": Place("sampling", "presence_penalty", "penalty"),
-    "frequency_penalty": Place("sampling", "frequency_penalty", "penalty"),
-    "max_tokens": Place("stopping", "max_tokens", "max_tokens"),
-    "eos_tokens": Place("stopping", "eos", "tokens"),
-    "stop": Place("stopping", "stop_sequences", "sequences"),
-    "thinking_budget": Place("stopping", "thinking_budget", "budget"),
-}
 
 
 def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
@@ -62,7 +27,8 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
         defaults: every default of a run.
 
     Raises:
-        VlmkitError: a value out of range; a sampling flag whose stage the file's chain lacks.
+        VlmkitError: a value out of range; a sampling flag whose stage the file's chain lacks; a
+            flag that would do nothing without another.
     """
     params = {name: value for name, value in given.items() if name in GenerationParams.model_fields}
     try:
@@ -74,6 +40,11 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
         raise VlmkitError(f"{_flag(name)}: {error}") from None
     tree = merge_all([defaults, to_node(pipeline, DEFAULT), file])
     cache_flags = sorted(CACHE_FLAGS & params.keys())
+    if "kv_group_size" in cache_flags and "kv_bits" not in cache_flags:
+        raise VlmkitError(
+            "--kv-group-size: the cache is quantized with --kv-bits only: add it, or override "
+            f"cache.group_size={params['kv_group_size']}"
+        )
     if cache_flags:
         origin = Origin(" ".join(_flag(name) for name in cache_flags))
         tree = replace_at(tree, ("cache",), to_node(pipeline["cache"], origin))
@@ -115,6 +86,8 @@ def _set_in_stage(tree: Node, name: str, value: Any, *, is_own: bool) -> Node:
         path = (place.section, found[0])
         field = Node({place.field: to_node(value, origin)}, stages[found[0]].origin)
         return replace_at(tree, path, merge(stages[found[0]], field))
+    if not found and not is_own and name == "repetition_context_size":
+        raise VlmkitError(f"{_flag(name)}: no penalty looks back: add --repetition-penalty R")
     if not found and not is_own:
         return tree  # the parameter's value means "off": no stage was made for it
     if not found and place.section == "stopping":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, find, format_path
 from vlmkit.config.validate import nearest_origin
-from vlmkit.config.yaml import parse_path
+from vlmkit.config.yaml_tree import parse_path
 from vlmkit.errors import VlmkitError
 
 
@@ -20,7 +20,7 @@ def located(tree: Node, otherwise: KeyPath = ()) -> Iterator[None]:
         otherwise: the key of every other error; none by default.
 
     Example:
-        >>> from vlmkit.config.yaml import parse_yaml
+        >>> from vlmkit.config.document import parse_yaml
         >>> tree = parse_yaml("seed: 1\\ncontrast: {kind: dola}", "run.yaml")
         >>> with located(tree):
         ...     raise VlmkitError("dola: there is no layer 99")

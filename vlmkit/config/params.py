@@ -12,12 +12,14 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from vlmkit.cache import AffineConfig, CacheConfig, DenseConfig, RotatingConfig
-from vlmkit.config.validate import explain
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.mistakes.explain import explain
+from vlmkit.mistakes.jsonschema import json_schema, kind_sections
+from vlmkit.names.words import PIPELINE, keyword_words, off_param_words
 from vlmkit.pipeline import DEFAULT_MAX_TOKENS, PipelineConfig
 from vlmkit.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
@@ -40,6 +42,7 @@ from vlmkit.stopping import (
     StopSequencesConfig,
     ThinkingBudgetConfig,
 )
+from vlmkit.token_ids import TokenKey
 
 DEFAULT_KEEP = RotatingConfig.model_fields["keep"].default
 
@@ -85,7 +88,7 @@ class GenerationParams(StageConfig):
     repetition_context_size: Count = Field(default=20, ge=1)
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
-    logit_bias: dict[Annotated[Count, Field(ge=0)], Number] | None = None
+    logit_bias: dict[TokenKey, Number] | None = None
     seed: Count | None = Field(default=None, ge=0, lt=2**64)
     resize_shape: Annotated[tuple[Side, Side] | None, BeforeValidator(_height_and_width)] = None
     kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None
@@ -100,41 +103,7 @@ class GenerationParams(StageConfig):
     thinking_end_token: str | None = Field(default=None, min_length=1)
 
 
-_PIPELINE = "in a PipelineConfig to vlmkit.api.stream_pipeline"
-# What other toolkits call it, or why it is not here.
-_FOREIGN: Mapping[str, str] = {
-    "temp": "use temperature",
-    "max_new_tokens": "use max_tokens",
-    "max_length": "use max_tokens",
-    "num_predict": "use max_tokens",
-    "images": "use image (batch_generate has images)",
-    "audios": "use audio (batch_generate has audios)",
-    "do_sample": "temperature=0 is greedy, above 0 samples",
-    "num_beams": f"give search: {{kind: beam}} {_PIPELINE}",
-    "typical_p": f"give the stage typical_p {_PIPELINE}",
-    "guidance_scale": f"give contrast: {{kind: cfg}} {_PIPELINE}",
-    "penalty_alpha": f"give search: {{kind: contrastive_search}} {_PIPELINE}",
-    "top_n": "use top_k",
-    "p": "use top_p",
-    "k": "use top_k",
-    "stop_strings": "use stop",
-    "stop_sequences": "use stop",
-    "stop_words": "use stop",
-    "eos_token_id": "use eos_tokens, a list of token strings",
-    "stop_token_ids": "use eos_tokens, a list of token strings",
-    "repeat_penalty": "use repetition_penalty",
-    "repetition_window": "use repetition_context_size",
-    "cache_size": "use max_kv_size",
-    "quantized_kv_start": "the KV cache is quantized from the first token on",
-    "sampler": f"give parameters here, or sampling {_PIPELINE}",
-    "logits_processors": f"give parameters here, or sampling {_PIPELINE}",
-    "prompt_cache": "states are values here: branch one instead of passing a cache",
-    "random_seed": "use seed",
-    "thinking": "use enable_thinking",
-    "max_thinking_tokens": "use thinking_budget",
-    "image_size": "use resize_shape=(height, width)",
-}
-_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "prompt")
+_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "sampling", "prompt")
 
 
 def pipeline_from_params(**given: Any) -> PipelineConfig:
@@ -177,15 +146,24 @@ def parse_params(given: Mapping[str, Any]) -> GenerationParams:
         if name not in GenerationParams.model_fields:
             raise VlmkitError(_unknown(name))
     try:
-        return GenerationParams.model_validate(dict(given))
+        return TypeAdapter(GenerationParams).validate_python(dict(given))
     except ValidationError as error:
         mistake = explain(GenerationParams, error)[0]
-        raise VlmkitError(".".join(map(str, mistake.path)) + " " + mistake.message) from None
+    path = ".".join(map(str, mistake.path))
+    off = off_param_words(path, given.get(path))
+    raise VlmkitError(f"{path} {mistake.message}{'' if off is None else f'; {off}'}")
 
 
 def _unknown(name: str) -> str:
-    if name in _FOREIGN:
-        return f"unknown parameter {name!r}: {_FOREIGN[name]}"
+    if name in ("prompt", "image", "audio"):  # generate takes these by name
+        return f"unknown parameter {name!r}: batch_generate has {name}s"
+    words = keyword_words(name)
+    if words is None and (section := kind_sections(json_schema(PipelineConfig)).get(name)):
+        words = f"give it as a kind of {section} {PIPELINE}"
+    if words is None and name in PipelineConfig.model_fields:
+        words = f"give it {PIPELINE}"
+    if words is not None:
+        return f"unknown parameter {name!r}: {words}"
     known = [*GenerationParams.model_fields, *_REQUEST_NAMES]
     hint = nearest(name, known) or f"; known: {', '.join(known)}"
     return f"unknown parameter {name!r}{hint}"

@@ -9,13 +9,17 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from vlmkit.config.conversation import MessageConfig, check_conversation
 from vlmkit.config.external import check_external
 from vlmkit.config.flags import apply_flags, written
 from vlmkit.config.locate import located
+from vlmkit.config.recommended import expand_checkpoint
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
-from vlmkit.config.yaml import load_yaml, parse_overrides
+from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.configbase import StageConfig
+from vlmkit.errors import VlmkitError
+from vlmkit.packaged import PREFIX
 from vlmkit.pipeline import PipelineConfig, check_clock
 
 
@@ -27,6 +31,15 @@ class TemplateConfig(StageConfig):
     )
     enable_thinking: bool = Field(
         default=False, description="let the model think before it answers"
+    )
+    continue_final_message: bool = Field(
+        default=False,
+        description="the last of the messages is the assistant's, and generation goes on from it",
+    )
+    prefill_response: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the beginning of the answer, from which generation goes on; null: none",
     )
 
 
@@ -49,6 +62,9 @@ class RunConfig(PipelineConfig):
         description="null: float32 on the CPU, the checkpoint's own on a GPU",
     )
     prompt: str = Field(default="", description="what to ask")
+    messages: tuple[MessageConfig, ...] = Field(
+        default=(), description="a conversation in place of the prompt, the oldest message first"
+    )
     images: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
     audio: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
     template: TemplateConfig = Field(
@@ -73,34 +89,46 @@ def load_run(
     *,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    trust_code: bool = False,
 ) -> ResolvedRun:
     """Merge defaults, a YAML file, flags and overrides, later ones winning, and validate.
 
     Args:
-        path: a YAML file, or the tree of one; ``None`` starts from the defaults.
+        path: a YAML file, its tree, or ``vlmkit:sampling/nucleus.yaml`` and its like for one that
+            comes with the package; ``None`` starts from the defaults.
         overrides: ``a.b=c`` strings; values are YAML, numbers in a key are list indices.
         flags: fields of :class:`RunConfig` or generation parameters by name, as given on the
             command line; ``None`` values count as not given.
+        trust_code: let ``kind: external`` name any ``module:function``, which is imported and
+            called. Off by default: files are passed around, and to open one runs no code. Entry
+            points of installed packages need no trust.
 
     Raises:
         VlmkitError: names the file and line, the key, and what would work; also for an external
-            stage whose factory can't be found or refuses its arguments, and for a criterion that
-            looks at the clock in a run that is to be reproducible.
+            stage that is code without trust, or whose factory can't be found or refuses its
+            arguments, for a criterion that looks at the clock in a run that is to be reproducible,
+            and for messages that cannot be continued.
 
     Example:
         >>> run = load_run(overrides=["seed=3", "sampling=[{kind: temperature, temperature: 0.7}]"])
         >>> run.config.seed, run.config.sampling[0].temperature
         (3, 0.7)
     """
+    if not isinstance(trust_code, bool):
+        raise VlmkitError(f"trust_code must be True or False, got {trust_code!r}")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     file = to_node({}, DEFAULT) if path is None else _read(path)
-    tree = apply_flags(_resolve_paths(file), given, default_tree())
-    tree = merge_all([tree, parse_overrides(overrides)])
+    file, over = _resolve_paths(file), parse_overrides(overrides)
+    sources = [over, to_node(given, DEFAULT), file, default_tree()]
+    file = _expand_sampling(file, sources)
+    tree = merge_all([apply_flags(file, given, default_tree()), over])
+    tree = _expand_sampling(tree, [tree])
     tree = _free_chain_for_search(tree)
     config = validate(RunConfig, tree)
-    check_external(config, tree)
+    check_external(config, tree, trust_code=trust_code)
     with located(tree):
         check_clock(config)
+        check_conversation(config)
     return ResolvedRun(config, tree)
 
 
@@ -111,6 +139,16 @@ def _read(path: str | os.PathLike[str] | Node) -> Node:
 def default_tree() -> Node:
     """Every default of a run as a tree."""
     return to_node(written(RunConfig()), DEFAULT)
+
+
+def _expand_sampling(tree: Node, sources: Sequence[Node]) -> Node:
+    """Put the checkpoint's stages in place of ``sampling: checkpoint``; earlier sources win."""
+
+    def value(name: str) -> Any:
+        return next((node.value for source in sources if (node := find(source, (name,)))), None)
+
+    is_search = value("search") is not None
+    return expand_checkpoint(tree, value("model"), value("revision"), search=is_search)
 
 
 def _free_chain_for_search(tree: Node) -> Node:
@@ -141,7 +179,7 @@ def _resolve_path(node: Node, *, always: bool) -> Node:
     text = node.value
     if not isinstance(text, str) or not node.origin.is_file:
         return node
-    is_remote = "://" in text or text.startswith("data:")
+    is_remote = "://" in text or text.startswith(("data:", PREFIX))
     if is_remote or not (always or text.startswith(("./", "../"))):
         return node
     return node._replace(value=os.path.normpath(Path(node.origin.source).parent / text))

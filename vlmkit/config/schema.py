@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vlmkit.config.jsonschema import json_schema
+from vlmkit.config.recommended import CHECKPOINT
 from vlmkit.config.run import RunConfig
-from vlmkit.config.yaml import INCLUDE
+from vlmkit.config.yaml_tree import INCLUDE
+from vlmkit.mistakes.jsonschema import json_schema
 
 
 def run_schema() -> dict[str, Any]:
@@ -26,9 +27,13 @@ def run_schema() -> dict[str, Any]:
     schema["description"] = "A run, or a fragment of one that runs include."
     path = {"type": "string"}
     schema["properties"][INCLUDE] = {
-        "description": "files to start from, relative to this one; later ones win",
+        "description": "files to start from, relative to this one, or vlmkit:PATH for one that "
+        "comes with the package; later ones win",
         "anyOf": [path, {"type": "array", "items": path}],
     }
+    # ``items`` is for a list and ``pattern`` for text, so both forms stand side by side.
+    sampling = {"type": ["array", "string"], "pattern": f"^{CHECKPOINT}$"}
+    schema["properties"]["sampling"] |= sampling
     return schema
 
 

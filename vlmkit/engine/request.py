@@ -54,3 +54,11 @@ def prepare_inputs(
         config=pipeline.preprocess,
         context_length=model.config.max_position_embeddings,
     )
+
+
+def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
+    """How many tokens can follow all of these prompts; None where nothing limits them."""
+    length: int | None = model.config.max_position_embeddings
+    if length is None or not streams:
+        return None
+    return max(length - max(len(inputs.token_ids) for inputs in streams), 0)

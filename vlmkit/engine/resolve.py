@@ -5,33 +5,40 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
-import mlx.core as mx
-import mlx.nn as nn
-
-from vlmkit.cache import build_cache, describe_cache
+from vlmkit.cache import build_cache
+from vlmkit.engine.effective import effective_config
 from vlmkit.engine.samplers import RowSampler
 from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
-from vlmkit.sampling import build_row_chain, exclude_ids, row_chain_key
+from vlmkit.processors.lookup import token_lookup
+from vlmkit.sampling import (
+    MinNewTokens,
+    build_row_chain,
+    exclude_ids,
+    row_chain_key,
+)
 from vlmkit.search import Search, build_search
 from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping import (
     EosConfig,
     build_stopping,
-    clock_kinds,
     each_config,
-    stop_markers,
+    held_ids,
     token_limit,
 )
+from vlmkit.token_ids import ids_of
+from vlmkit.token_lookup import TokenLookup, known_tokens, resolve_tokens
 
 
 class Resolved(NamedTuple):
     """A pipeline's stages, built once for all rows that run it."""
 
-    pipeline: PipelineConfig  # with what the model adds: image placeholders that no penalty counts
+    # Tokens are ids here, and what the model and the stops add to the chain is in it.
+    pipeline: PipelineConfig
+    key: str  # equal for pipelines that ask for the same
     sampler: RowSampler  # of sample 0
     stopping: StoppingCriterion
     search: Search | None
@@ -48,7 +55,8 @@ def resolve(
 
     Raises:
         VlmkitError: a cache policy that does not fit the layers, a clock in a reproducible run, a
-            search that is to be traced, markers that the tokenizer does not know.
+            search that is to be traced, tokens or markers that the tokenizer does not know, a
+            grammar that cannot be compiled.
     """
     build_cache(pipeline.cache, model.layer_specs, 0, model.dtype)
     check_clock(pipeline)
@@ -59,13 +67,22 @@ def resolve(
         )
     tokenizer = processor.tokenizer
     decode = partial(tokenizer.decode, skip_special_tokens=False)
-    sampling = exclude_ids(pipeline.sampling, sorted(processor.placeholder_ids))
+    lookup = token_lookup(processor, model.config.vocab_size)
+    encode = partial(known_tokens, lookup)
+    pipeline = resolve_tokens(pipeline, lookup)
+    key = pipeline.model_dump_json()
+    placeholder_ids = sorted(i for i in processor.placeholder_ids if i < lookup.num_ids)
+    sampling = (
+        *_hold_back(pipeline, lookup),
+        *exclude_ids(pipeline.sampling, placeholder_ids),
+    )
     pipeline = pipeline.model_copy(update={"sampling": sampling})
     search = None if pipeline.search is None else build_search(pipeline.search)
     # Rows that a search gives their tokens stand apart from those that draw them.
     kind = None if search is None else (search.name, search.from_logprobs)
     return Resolved(
         pipeline=pipeline,
+        key=key,
         sampler=RowSampler(
             chain=build_row_chain(sampling, vocabulary=processor.vocabulary),
             key=(kind, row_chain_key(sampling)),
@@ -74,7 +91,7 @@ def resolve(
         ),
         stopping=build_stopping(
             pipeline.stopping,
-            encode=tokenizer.encode,
+            encode=encode,
             decode=decode,
             eos_token_ids=processor.eos_token_ids,
         ),
@@ -86,8 +103,17 @@ def resolve(
         ),
         max_tokens=token_limit(pipeline.stopping),
         num_eos=_num_eos(processor, pipeline),
-        effective=_effective(model, processor, pipeline),
+        effective=effective_config(model, processor, pipeline, encode),
     )
+
+
+def _hold_back(pipeline: PipelineConfig, lookup: TokenLookup) -> list[MinNewTokens]:
+    """Stages that keep the tokens that end a row from being drawn before its stops let them."""
+    held = held_ids(pipeline.stopping, partial(known_tokens, lookup), lookup.eos_ids)
+    return [
+        MinNewTokens(num_tokens=count, token_ids=tuple(i for i in ids if i < lookup.num_ids))
+        for count, ids in held.items()
+    ]
 
 
 def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
@@ -95,36 +121,6 @@ def _num_eos(processor: Processor, pipeline: PipelineConfig) -> int:
         token_id
         for _, config in each_config(pipeline.stopping)
         if isinstance(config, EosConfig)
-        for token_id in config.token_ids
+        for token_id in ids_of(config.kind, config.token_ids)
     }
     return len(processor.eos_token_ids | own)
-
-
-def _effective(model: Model, processor: Processor, pipeline: PipelineConfig) -> dict[str, Any]:
-    """What runs: the pipeline with all defaults, the cache per layer, backends, dtype."""
-    tokenizer = processor.tokenizer
-    return {
-        "pipeline": pipeline.model_dump(mode="json"),
-        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
-        "model_type": model.config.model_type,
-        "dtype": str(model.dtype).removeprefix("mlx.core."),
-        "packed_modules": _num_packed(model),
-        "processor_backend": processor.backend,
-        "eos_token_ids": sorted(processor.eos_token_ids),
-        "stop_markers": stop_markers(
-            pipeline.stopping,
-            encode=tokenizer.encode,
-            decode=partial(tokenizer.decode, skip_special_tokens=False),
-            eos_token_ids=processor.eos_token_ids,
-        ),
-        "device": str(mx.default_device()),
-        "reproducible": not clock_kinds(pipeline.stopping),
-    }
-
-
-def _num_packed(model: Model) -> int:
-    """How many weight matrices are held quantized."""
-    if not isinstance(model, nn.Module):
-        return 0
-    modules = model.modules()  # type: ignore[no-untyped-call]
-    return sum(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in modules)

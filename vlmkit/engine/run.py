@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
 from vlmkit.contrast import ContrastiveDecodingConfig
+from vlmkit.engine.checking import named_row
 from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
+from vlmkit.engine.effective import describe_run, with_dropped
 from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.request import Request, content_key, load_images, prepare_inputs
+from vlmkit.engine.request import (
+    Request,
+    content_key,
+    context_left,
+    load_images,
+    prepare_inputs,
+)
 from vlmkit.engine.resolve import Resolved, resolve
 from vlmkit.engine.rows import RowSpec, Step
+from vlmkit.engine.search_plan import check_search_plan, plan_search
 from vlmkit.engine.starting import prefill_options, prompt_store
 from vlmkit.engine.streams import Method
 from vlmkit.inputs import Inputs
@@ -23,6 +32,7 @@ from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
+from vlmkit.sampling import numbered_hosts
 
 
 class Work(NamedTuple):
@@ -51,10 +61,18 @@ def check_requests(
     rows: Sequence[tuple[Request, PipelineConfig]],
     *,
     trace: bool = False,
+    is_batch: bool = False,
 ) -> list[Work]:
     """Build each pipeline and load each image once, before anything is computed.
 
     Requests that are equal in all are numbered as samples 0, 1, 2, … after their own number.
+
+    Args:
+        model: the model's functions.
+        processor: its processor.
+        rows: what to generate from, and how.
+        trace: the logits after each stage will be asked for.
+        is_batch: errors name their row.
 
     Raises:
         VlmkitError: an image that cannot be read, or a pipeline that cannot run on this model.
@@ -62,14 +80,15 @@ def check_requests(
     resolved: dict[str, Resolved] = {}
     seen: Counter[Hashable] = Counter()
     work = []
-    for request, pipeline in rows:
+    for place, (request, pipeline) in enumerate(rows):
         key = pipeline.model_dump_json()
-        if key not in resolved:
-            resolved[key] = resolve(model, processor, pipeline, trace=trace)
-        images = load_images(request, pipeline)
+        with named_row(place) if is_batch else nullcontext():
+            if key not in resolved:
+                resolved[key] = resolve(model, processor, pipeline, trace=trace)
+            images = load_images(request, pipeline)
         request = request._replace(images=images)
         content = content_key(request, images, pipeline)
-        same = (content, key, request.sample)
+        same = (content, resolved[key].key, request.sample)
         numbered = request._replace(sample=request.sample + seen[same])
         seen[same] += 1
         work.append(Work(numbered, images, resolved[key], content))
@@ -110,7 +129,11 @@ def run_requests(
         times = [] if prepared_s is None else prepared_s
         specs = _specs(method, processor, work, places, second, options, effective, times)
         for step in run_specs(method, specs, pipeline, options, prompt_cache):
-            yield step, effective.pop(step.row) if step.finish is not None else None
+            if step.finish is None:
+                yield step, None
+            else:
+                cache = work[step.row].resolved.pipeline.cache
+                yield step, with_dropped(effective.pop(step.row), cache, step)
 
 
 def run_request(
@@ -120,8 +143,8 @@ def run_request(
     options: RunOptions,
     *,
     amateur: Amateur | None = None,
-) -> tuple[Iterator[Step], dict[str, Any]]:
-    """Prepare one request at once; return its steps, of which none is computed yet, and what runs.
+) -> Iterator[tuple[Step, dict[str, Any]]]:
+    """Prepare one request at once; return its steps, of which none is computed yet.
 
     Args:
         model: the model's functions.
@@ -129,15 +152,22 @@ def run_request(
         work: from :func:`check_requests`.
         options: ``batch_size`` and ``group_by_shape`` have no effect.
         amateur: the second model of contrastive decoding; None: loaded from its path.
+
+    Returns:
+        Each step, with what really runs.
     """
     pipeline = work.resolved.pipeline
     inputs = prepare_inputs(model, processor, work.request, pipeline)
+    plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
+    check_search_plan(plan, pipeline)
     second = _amateur(processor, pipeline, {}, amateur)
     method = build_method(model, processor, pipeline, second)
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
+    spec = spec._replace(clock=options.clock)
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     steps = run_specs(method, [spec], pipeline, options, cache)
-    return steps, describe_run(work.resolved, spec)
+    effective = describe_run(work.resolved.effective, spec)
+    return ((step, with_dropped(effective, pipeline.cache, step)) for step in steps)
 
 
 def _amateur(
@@ -195,8 +225,9 @@ def _specs(
         spec = build_spec(
             method, processor, one, own, amateur=amateur, trace=options.trace, number=place
         )
-        spec = spec._replace(reused=left[one.content] > 0, clock=options.clock)
-        effective[place] = describe_run(one.resolved, spec)
+        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
+        spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
+        effective[place] = describe_run(one.resolved.effective, spec)
         prepared_s.append(time.perf_counter() - started)
         yield spec
 
@@ -241,19 +272,6 @@ def build_spec(
         trace=trace,
         number=number,
     )
-
-
-def context_left(model: Model, streams: Sequence[Inputs]) -> int | None:
-    """How many tokens can follow all of these prompts; None where nothing limits them."""
-    length: int | None = model.config.max_position_embeddings
-    if length is None or not streams:
-        return None
-    return max(length - max(len(inputs.token_ids) for inputs in streams), 0)
-
-
-def describe_run(resolved: Resolved, spec: RowSpec) -> dict[str, Any]:
-    """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
-    return {**copy.deepcopy(resolved.effective), "token_limit": spec.token_limit}
 
 
 def run_specs(

@@ -11,8 +11,8 @@ import numpy as np
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
+from vlmkit.counter_rng import uniforms
 from vlmkit.interface import Pytree
-from vlmkit.random import uniforms
 from vlmkit.sampling import SamplerChain, join_states
 
 

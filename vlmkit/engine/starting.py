@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from functools import partial
 
 import mlx.core as mx
@@ -24,10 +23,22 @@ def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
     return build_cache(config, model.layer_specs, batch, model.dtype)
 
 
+class Held:
+    """A model as a key: itself alone, and kept alive, so that no other can come in its place."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held) and other.model is self.model
+
+    def __hash__(self) -> int:
+        return id(self.model)
+
+
 def prompt_store(cache: PromptCache, model: Model, pipeline: PipelineConfig) -> PromptStore:
     """Return a cache's prompts that this model under this pipeline can continue."""
-    owner: Hashable = (id(model), pipeline.cache.model_dump_json())
-    return PromptStore(cache, owner)
+    return PromptStore(cache, (Held(model), pipeline.cache.model_dump_json()))
 
 
 def start_request(

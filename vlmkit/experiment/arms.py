@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.config.run import RunConfig, load_run
+from vlmkit.config.run import ResolvedRun, RunConfig, load_run
 from vlmkit.config.tree import (
     DEFAULT,
     KeyPath,
@@ -23,7 +23,8 @@ from vlmkit.config.tree import (
     to_node,
     to_plain,
 )
-from vlmkit.config.yaml import INCLUDE, load_yaml, parse_path
+from vlmkit.config.validate import nearest_origin
+from vlmkit.config.yaml_tree import INCLUDE, load_yaml, parse_path
 from vlmkit.errors import VlmkitError
 
 QUESTION = "{question}"
@@ -131,20 +132,27 @@ def count_arms(patches: Mapping[str, Node], axes: Sequence[Axis]) -> int:
     return max(len(patches), 1) * math.prod(len(axis.values) for axis in axes)
 
 
-def build_arms(base: Node, patches: Mapping[str, Node], axes: Sequence[Axis]) -> list[Arm]:
+def build_arms(
+    base: Node,
+    patches: Mapping[str, Node],
+    axes: Sequence[Axis],
+    *,
+    trust_code: bool = False,
+) -> list[Arm]:
     """Resolve and validate every arm.
 
     Args:
         base: from :func:`read_base`.
         patches: what each arm changes, by its name; none: the base is the only arm.
         axes: the grid that multiplies them.
+        trust_code: let ``kind: external`` name any ``module:function``.
 
     Raises:
         VlmkitError: an arm that is no valid run, names what the data set gives, or equals another.
     """
     if (number := count_arms(patches, axes)) > MAX_ARMS:
         raise VlmkitError(f"grid: {number:,} arms; at most {MAX_ARMS:,} are run: give fewer values")
-    arms = [_build_arm(*entry, base) for entry in _combinations(patches, axes)]
+    arms = [_build_arm(*entry, base, trust_code) for entry in _combinations(patches, axes)]
     _check_different(arms)
     return arms
 
@@ -176,18 +184,30 @@ def _nested(patch: Node) -> Node:
     return merge_all([Node({}, patch.origin), *layers])
 
 
-def _build_arm(name: str, layers: Sequence[Node], base: Node) -> Arm:
+def _build_arm(name: str, layers: Sequence[Node], base: Node, trust_code: bool) -> Arm:
     nested = [_nested(layer) for layer in layers]
     patch = merge_all(nested)
     _check_patch(name, patch)
     try:
         # Layer by layer: a patch that edits a list must find that of the layer before.
-        run = load_run(merge_all([base, *nested]))
+        run = load_run(merge_all([base, *nested]), trust_code=trust_code)
     except VlmkitError as error:
         raise VlmkitError(f"{error} (in the arm {name!r})") from error
-    asked = run.config.prompt if QUESTION in run.config.prompt else QUESTION
-    config = run.config.model_copy(update={"prompt": asked, "images": (), "audio": ()})
+    config = run.config.model_copy(update={"prompt": _asked(name, run), "images": (), "audio": ()})
     return Arm(name, config, run.tree, patch.origin)
+
+
+def _asked(name: str, run: ResolvedRun) -> str:
+    """The prompt with the place of the question; empty where messages have it."""
+    config = run.config
+    if not config.messages:
+        return config.prompt if QUESTION in config.prompt else QUESTION
+    if not any(QUESTION in message.content for message in config.messages):
+        raise VlmkitError(
+            f"{nearest_origin(run.tree, ('messages',))}: messages: the arm {name!r} asks every "
+            f"sample the same; write {QUESTION} where the sample's question goes"
+        )
+    return ""
 
 
 def _check_patch(name: str, patch: Node) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.config.document import parse_yaml
 from vlmkit.config.run import RunConfig
 from vlmkit.config.tree import Node, Origin, find, merge, to_node
 from vlmkit.config.validate import nearest_origin, validate
-from vlmkit.config.yaml import load_yaml, parse_overrides, parse_yaml
+from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.arms import Arm, Axis, build_arms, count_arms, read_axes, read_base
 from vlmkit.experiment.config import ExperimentConfig, experiment_keys
+from vlmkit.external import External
 
 
 class Experiment(NamedTuple):
@@ -35,7 +37,10 @@ class Experiment(NamedTuple):
 
 
 def load_experiment(
-    path: str | os.PathLike[str] | Node, *, overrides: Sequence[str] = ()
+    path: str | os.PathLike[str] | Node,
+    *,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
 ) -> Experiment:
     """Read an experiment and resolve its arms; nothing is loaded or computed yet.
 
@@ -44,12 +49,14 @@ def load_experiment(
         overrides: ``a.b=c`` strings. A key of the experiment (``limits.samples=10``) changes it,
             another one its base run (``cache.kind=affine``); several values, as in
             ``sampling.0.temperature=0.5,1.0``, are another dimension of the grid.
+        trust_code: let ``kind: external`` name any ``module:function``, which is imported and
+            called. Off by default, as in :func:`vlmkit.config.run.load_run`.
 
     Raises:
         VlmkitError: names file, line and key, and what would work.
 
     Example:
-        >>> from vlmkit.config.yaml import parse_yaml
+        >>> from vlmkit.config.document import parse_yaml
         >>> text = "dataset: {kind: shapes}\\narms: {greedy: {}, cold: {sampling: []}}"
         >>> tree = parse_yaml(text, "study.yaml")
         >>> [arm.name for arm in load_experiment(tree, overrides=["prefill.step_size=1,2"]).arms]
@@ -59,12 +66,14 @@ def load_experiment(
     own, base, sweeps = split_overrides(overrides)
     tree = merge(file, own)
     config = validate(ExperimentConfig, tree)
+    if not trust_code:
+        _refuse_code(tree, config)
     axes = [*read_axes(find(tree, ("grid",))), *sweeps]
     patches = find(tree, ("arms",))
     named: dict[str, Node] = {} if patches is None else patches.value
     _check_size(tree, config, count_arms(named, axes))
     start = merge(read_base(find(tree, ("base",))), base)
-    arms = build_arms(start, named, axes)
+    arms = build_arms(start, named, axes, trust_code=trust_code)
     return Experiment(
         config=config,
         tree=tree,
@@ -120,6 +129,17 @@ def _check_size(tree: Node, config: ExperimentConfig, num_arms: int) -> None:
             f"{origin}: grid: {number:,} responses to each sample are more than "
             f"limits.units={config.limits.units:,}; give fewer values, or raise the limit"
         )
+
+
+def _refuse_code(tree: Node, config: ExperimentConfig) -> None:
+    for name, metric in config.metrics.items():
+        if isinstance(metric, External) and metric.is_code:
+            origin = nearest_origin(tree, ("metrics", name, "factory"))
+            raise VlmkitError(
+                f"{origin}: metrics.{name}.factory: {metric.factory!r} names code to run; if you "
+                "trust it, add --trust-code (in Python: trust_code=True), or name an installed "
+                "entry point"
+            )
 
 
 def _seeds(tree: Node, config: ExperimentConfig, base: Node) -> tuple[int, ...]:

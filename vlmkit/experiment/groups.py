@@ -79,8 +79,10 @@ def prefill_key(arm: Arm) -> str:
 def request_key(arm: Arm) -> str:
     """Return what has to be equal for two arms to have the same prompt and pixels."""
     config = arm.config
-    parts = (config.prompt, config.template.model_dump_json(), config.preprocess.model_dump_json())
-    return json.dumps(parts)
+    shared = config.model_dump(
+        mode="json", include={"prompt", "messages", "template", "preprocess"}
+    )
+    return json.dumps(shared)
 
 
 def _prompt_key(arm: Arm) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
+from vlmkit.config.conversation import begun_answer, conversation
 from vlmkit.config.locate import located
 from vlmkit.contrast import CfgConfig
 from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
@@ -28,18 +29,29 @@ class Prepared(NamedTuple):
     inputs: Inputs
 
 
-def format_prompt(processor: Processor, arm: Arm, text: str, num_images: int) -> str:
-    """Put a user's text into the chat template, as the arm says."""
-    template = arm.config.template
+def format_prompt(
+    processor: Processor, arm: Arm, messages: list[dict[str, Any]], num_images: int
+) -> str:
+    """Put messages into the chat template, as the arm says."""
+    template, answer = arm.config.template, begun_answer(arm.config)
     if not template.apply:
-        return text
+        return str(messages[0]["content"])
     return apply_chat_template(
         processor,
         None,
-        text,
+        [*messages, *answer],
         num_images=num_images,
         enable_thinking=template.enable_thinking,
+        continue_final_message=bool(answer),
     )
+
+
+def _asked(arm: Arm, sample: Sample) -> list[dict[str, Any]]:
+    """The arm's messages about a sample."""
+    return [
+        {**message, "content": message["content"].replace(QUESTION, sample.question)}
+        for message in conversation(arm.config, arm.config.prompt)
+    ]
 
 
 def prepare_sample(model: Model, processor: Processor, arm: Arm, sample: Sample) -> Prepared:
@@ -49,9 +61,9 @@ def prepare_sample(model: Model, processor: Processor, arm: Arm, sample: Sample)
         VlmkitError: an image that cannot be read, or a prompt that does not fit the model.
     """
     pipeline = arm.config.pipeline
-    text = arm.config.prompt.replace(QUESTION, sample.question)
-    images = load_images(Request(text, sample.images), pipeline)
-    request = Request(format_prompt(processor, arm, text, len(images)), images)
+    images = load_images(Request("", sample.images), pipeline)
+    text = format_prompt(processor, arm, _asked(arm, sample), len(images))
+    request = Request(text, images)
     return Prepared(request, images, prepare_inputs(model, processor, request, pipeline))
 
 
@@ -79,7 +91,8 @@ def with_negative(processor: Processor, arm: Arm, resolved: Resolved, num_images
     if not isinstance(contrast, CfgConfig) or contrast.negative_prompt is None:
         return resolved
     shown = num_images if contrast.negative_images else 0
-    negative = format_prompt(processor, arm, contrast.negative_prompt, shown)
+    messages = [{"role": "user", "content": contrast.negative_prompt}]
+    negative = format_prompt(processor, arm, messages, shown)
     contrast = contrast.model_copy(update={"negative_prompt": negative})
     pipeline = resolved.pipeline.model_copy(update={"contrast": contrast})
     return resolved._replace(pipeline=pipeline)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from vlmkit.experiment.comparison import ArmCost, ArmScore, Comparison
 from vlmkit.experiment.tables import TextTable, narrow, text_tables
-from vlmkit.trace.labels import plain
+from vlmkit.tracing.labels import plain
 
 _WIDE = 130  # columns; with fewer, what arms differ in stands above the numbers
 _MARKDOWN = re.compile(r"([\\`*<>\[\]|]|(?<!\w)_|_(?!\w))")

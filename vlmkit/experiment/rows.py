@@ -19,6 +19,7 @@ from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.units import Units
 from vlmkit.interface import Model
 from vlmkit.processors import Processor
+from vlmkit.sampling import numbered_hosts
 
 
 class Unit(NamedTuple):
@@ -125,7 +126,8 @@ class Sharing:
             self._fail(unit, error)
             return None
         self.numbers[spec.number] = unit
-        return spec._replace(reused=self._left[prompt] > 0)
+        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, spec.number))
+        return spec._replace(sampler=sampler, reused=self._left[prompt] > 0)
 
     def _prepare(self, unit: Unit, arm: Arm, sample: Sample) -> Prepared | VlmkitError:
         key = unit.sample, self._requests[unit.arm]

@@ -55,6 +55,7 @@ def run_experiment(
     share: bool = True,
     force_new: bool = False,
     fail_fast: bool = False,
+    trust_code: bool = False,
     progress: Progress | None = None,
     command: Sequence[str] | None = None,
 ) -> Run:
@@ -71,6 +72,7 @@ def run_experiment(
         share: False: every unit by itself with a prefill of its own; the tokens are the same.
         force_new: keep what another experiment left in the folder beside it, and begin anew.
         fail_fast: stop at the first unit that cannot run, in place of a record of its error.
+        trust_code: let the file name code to run, where ``experiment`` is a file.
         progress: told of every record; None: silent.
         command: the command line, for the manifest; None: that of this process.
 
@@ -83,7 +85,7 @@ def run_experiment(
 
     Example:
         >>> import tempfile
-        >>> from vlmkit.config.yaml import parse_yaml
+        >>> from vlmkit.config.document import parse_yaml
         >>> text = '''
         ... dataset: {kind: shapes, num_samples: 2}
         ... arms: {greedy: {}, warm: {sampling: [{kind: temperature, temperature: 1.5}]}}
@@ -97,7 +99,7 @@ def run_experiment(
     if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     if not isinstance(experiment, Experiment):
-        experiment = load_experiment(experiment, overrides=overrides)
+        experiment = load_experiment(experiment, overrides=overrides, trust_code=trust_code)
     plan = make_plan(experiment)
     target = Path("runs", experiment.name) if folder is None else Path(folder)
     manifest = make_manifest(plan, sys.argv if command is None else command)

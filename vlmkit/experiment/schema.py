@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vlmkit.config.jsonschema import json_schema
-from vlmkit.config.yaml import INCLUDE
+from vlmkit.config.yaml_tree import INCLUDE
 from vlmkit.experiment.config import ExperimentConfig
+from vlmkit.mistakes.jsonschema import json_schema
 
 
 def experiment_schema() -> dict[str, Any]:

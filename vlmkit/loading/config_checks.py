@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmkit.checkpoint_json import Section, is_integer, names_tokens
+from vlmkit.section import Section, is_integer, names_tokens
 
 _DEPTH = re.compile(r"(num_)?(hidden_|decoder_)?layers|n_layers?|num_layers|depth|n_blocks?")
 

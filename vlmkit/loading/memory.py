@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import mlx.core as mx
+import psutil
 
 COMFORTABLE = 0.6  # of the available memory; the rest is for activations, caches and the others
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def fits_comfortably(num_bytes: int, available: int | None) -> bool:
@@ -20,12 +21,12 @@ def fits_comfortably(num_bytes: int, available: int | None) -> bool:
     return available is None or num_bytes <= COMFORTABLE * available
 
 
-def available_bytes() -> int | None:
+def available_bytes(group: Path = CONTROL_GROUP) -> int | None:
     """Return the memory that a new allocation on the CPU can use, or None if unknown.
 
     The smaller of what the system and the process's control group (a container) have left.
     """
-    candidates = [_system_bytes(), _group_bytes(Path("/sys/fs/cgroup"))]
+    candidates = [_system_bytes(), group_bytes(group)]
     return min((c for c in candidates if c is not None), default=None)
 
 
@@ -36,19 +37,13 @@ def on_cpu() -> bool:
 
 def _system_bytes() -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
+        return int(psutil.virtual_memory().available)
+    except OSError:  # a sandbox that hides the system's numbers
         return None
 
 
-def _group_bytes(folder: Path) -> int | None:
+def group_bytes(folder: Path) -> int | None:
+    """Return what a control group (version 2) has left, or None where it sets no limit."""
     try:
         limit = int((folder / "memory.max").read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

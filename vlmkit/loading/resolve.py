@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError, nearest
@@ -53,7 +54,45 @@ def resolve_checkpoint(
             f"no checkpoint folder {name!r}; give an existing folder, a hub id 'owner/name', "
             f"or {EMBEDDED_MODEL!r}{hint}"
         )
-    return _checked(_download(name, revision, trust_remote_code))
+    patterns = [*ALLOW_PATTERNS, *(["*.py"] if trust_remote_code else [])]
+    return _checked(_download(name, revision, patterns))
+
+
+def find_small_file(
+    path_or_id: str, name: str, revision: str | None = None, *, fetch: bool
+) -> Path | None:
+    """Return a file of a checkpoint without fetching the checkpoint; None where it has none.
+
+    Args:
+        path_or_id: as in :func:`resolve_checkpoint`.
+        name: the file's name.
+        revision: branch, tag or commit of a hub id.
+        fetch: ask the hub; false looks at what is on this machine.
+
+    Raises:
+        VlmkitError: with ``fetch``, as in :func:`resolve_checkpoint`.
+
+    Example:
+        >>> find_small_file("shapes", "config.json", fetch=False).name
+        'config.json'
+    """
+    is_hub_id = path_or_id != EMBEDDED_MODEL and _HUB_ID.fullmatch(path_or_id) is not None
+    if not is_hub_id or Path(path_or_id).exists():
+        path = resolve_checkpoint(path_or_id, revision) / name
+    elif fetch:
+        path = _download(path_or_id, revision, [name]) / name
+    else:
+        return _cached(path_or_id, name, revision)
+    return path if path.is_file() else None
+
+
+def _cached(hub_id: str, name: str, revision: str | None) -> Path | None:
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(hub_id, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _checked(folder: Path) -> Path:
@@ -71,17 +110,16 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _download(hub_id: str, revision: str | None, trust_remote_code: bool) -> Path:
+def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     try:
         from huggingface_hub import errors, snapshot_download
     except ImportError as error:
         raise VlmkitError(
             f"no folder {hub_id!r}, and the hub needs 'pip install huggingface_hub'"
         ) from error
-    patterns = [*ALLOW_PATTERNS, *(["*.py"] if trust_remote_code else [])]
     where = f"{hub_id!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)))
     except errors.GatedRepoError as error:
         reason = f"is gated: accept its terms at https://huggingface.co/{hub_id}, then log in"
         cause: Exception = error

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import Section, reason, shown
+from vlmkit.checkpoint_json import reason
 from vlmkit.errors import VlmkitError
 from vlmkit.models.lm_build import build_lm
+from vlmkit.section import Section, shown
 
 
 class TextArchitecture(NamedTuple):
@@ -46,8 +47,8 @@ def build_text(
         model = _build_own(folder / model_file, config)
     else:
         raise VlmkitError(
-            f"{str(folder)!r} wants to run its own {model_file!r}; "
-            "pass trust_remote_code=True if you trust it"
+            f"{folder / 'config.json'}: model_file {shown(model_file)} is the checkpoint's own "
+            "code; pass trust_remote_code=True if you trust it"
         )
     # mlx-lm's protocol has optional methods; this is the one place that looks.
     sanitize = getattr(model, "sanitize", None)

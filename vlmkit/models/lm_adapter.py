@@ -1,9 +1,13 @@
 """Text-only checkpoints: any architecture of mlx-lm behind the same functions as our own models.
 
 Nothing is known of an architecture but its call, ``model(ids, cache=…)``. Each forward pass gives
-it one cache object per layer that appends to and reads from our states; the objects live for the
+it one cache object per layer that reads from and writes to our states; the objects live for the
 call only. The hidden state is whatever its body returns, and the head is the same model called
 with a body that returns that state, so scales, soft caps and tied heads stay its own.
+
+A recurrent layer runs over a row's padding as over its tokens unless it is masked. The
+architectures in ``_MASKED`` do that by the lengths they are given; the others, which have no mask
+or lose the state of a padded row, get the rows of each length by themselves, without padding.
 """
 
 from __future__ import annotations
@@ -11,24 +15,42 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
 
-from vlmkit.checkpoint_json import Section, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
-from vlmkit.interface import Cache, CacheKind, Features, Forwarded, KVSpec, Pytree, Span
+from vlmkit.interface import (
+    Cache,
+    CacheKind,
+    Features,
+    Forwarded,
+    KVSpec,
+    LayerSpec,
+    Pytree,
+    RecurrentSpec,
+    Span,
+)
 from vlmkit.models.decoder import plan_kinds
-from vlmkit.models.lm_build import find_culprit
+from vlmkit.models.lm_caches import KVView, join, probe, read_back, recurrent_view, select
 from vlmkit.models.tokens import check_token_ids
+from vlmkit.section import Section
 from vlmkit.text_part import has_senses, text_part_note
 
 _BODIES = ("model", "transformer", "backbone")
 """What mlx-lm's architectures call the part before the head."""
+
+_INNER = "language_model"
+"""What they call the text model that some wrap."""
+
+_MODULES = "mlx_lm.models."
+_MASKED = frozenset(
+    {"granitemoehybrid", "kimi_linear", "lfm2", "lfm2_moe", "mamba2", "qwen3_5", "qwen3_next"}
+)
+"""Modules of mlx-lm whose recurrent layers leave out padding, given the rows' lengths."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +75,26 @@ class LmModel(nn.Module):
         config: the contents of its config.json.
 
     Raises:
-        VlmkitError: the architecture keeps anything but plain keys and values of every token, as
-            recurrent and sliding-window models do.
+        VlmkitError: the architecture keeps anything but keys and values, of every token or of a
+            sliding window, and recurrent arrays; or layers share what they keep.
     """
 
     def __init__(self, lm: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.lm = lm
         self.config = _parse(config)
-        self._layer_specs = _probe(lm, config)
+        self._probed = probe(lm, config, _run_body)
+        self._is_masked = type(lm).__module__.removeprefix(_MODULES) in _MASKED
 
     @property
-    def layer_specs(self) -> tuple[KVSpec, ...]:
-        """What each decoder layer stores per token."""
-        return self._layer_specs
+    def layer_specs(self) -> tuple[LayerSpec, ...]:
+        """What each decoder layer stores."""
+        return self._probed.specs
 
     @property
     def dtype(self) -> mx.Dtype:
-        """The dtype of the norms, which quantization leaves alone, and so of activations."""
-        arrays: dict[str, mx.array] = dict(tree_flatten(self.lm.parameters()))
-        floats = [x for x in arrays.values() if mx.issubdtype(x.dtype, mx.floating)]
-        dtype: mx.Dtype = min(floats, key=lambda x: x.ndim).dtype
-        return dtype
+        """The dtype of activations: that of the hidden state before the head."""
+        return self._probed.dtype
 
     def encode(self, media: Sequence[Media]) -> tuple[Features, ...]:
         """Refuse: there is no encoder."""
@@ -127,15 +147,50 @@ class LmModel(nn.Module):
                 f"{self.config.model_type}: layers of a text-only model cannot be read one by one; "
                 "use a vision-language checkpoint"
             )
+        ids = piece.hidden[..., 0]
+        groups = self._groups(span)
+        if len(groups) == 1 and groups[0].span == span:
+            hidden, cache = self._run(ids, cache, span)
+            return Forwarded(hidden, (), cache)
+        outputs, caches = [], []
+        for rows, part in groups:
+            new = ids[mx.array(rows)][:, : part.width]
+            output, held = self._run(new, select(cache, rows), part)
+            outputs.append(mx.pad(output, [(0, 0), (0, span.width - part.width), (0, 0)]))
+            caches.append(held)
+        given = [row for rows, _ in groups for row in rows]
+        order = sorted(range(len(given)), key=given.__getitem__)
+        hidden = mx.concatenate(outputs)[mx.array(order)]
+        return Forwarded(hidden, (), select(join(caches), order))
+
+    def _groups(self, span: Span) -> list[_Group]:
+        """Return the rows that one call may take together, and what it adds to them."""
+        if not any(isinstance(spec, RecurrentSpec) for spec in self.layer_specs):
+            return [_Group(list(range(len(span.starts))), span)]
+        groups: dict[tuple[bool, int], list[int]] = {}
+        for row, (start, length) in enumerate(zip(span.starts, span.lengths, strict=True)):
+            width = span.width if self._is_masked else length
+            groups.setdefault((start == 0, width), []).append(row)
+        return [_Group(rows, _part(span, rows, width)) for (_, width), rows in groups.items()]
+
+    def _run(self, ids: mx.array, cache: Cache, span: Span) -> tuple[mx.array, Cache]:
+        if span.width == 0:
+            empty = mx.zeros((*ids.shape, self._probed.width), self._probed.dtype)
+            return empty, cache
         plans = plan_kinds(cache, span)
-        layers = [
-            _LayerCache(kind, state, plans[id(kind)], span, shape)
-            for kind, state, shape in zip(cache.kinds, cache.layers, self.layer_specs, strict=True)
-            if isinstance(kind, CacheKind)
+        views: list[Any] = []
+        for kind, state, spec in zip(cache.kinds, cache.layers, self.layer_specs, strict=True):
+            if isinstance(spec, RecurrentSpec):
+                views.append(recurrent_view(state, span))
+            else:
+                assert isinstance(kind, CacheKind)
+                views.append(KVView(kind, state, plans[id(kind)], span, spec))
+        hidden = _run_body(self.lm, ids, views)
+        states: list[Pytree] = [
+            view.layer_state if isinstance(spec, KVSpec) else read_back(view, spec)
+            for view, spec in zip(views, self.layer_specs, strict=True)
         ]
-        output = _run_body(self.lm, piece.hidden[..., 0], layers)
-        states = tuple(layer.kv_state for layer in layers)
-        return Forwarded(output, (), Cache(cache.kinds, states, span.ends))
+        return hidden, Cache(cache.kinds, tuple(states), span.ends)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
@@ -143,81 +198,16 @@ class LmModel(nn.Module):
         return _run_head(self.lm, flat).reshape(*hidden.shape[:-1], -1)
 
 
-class _LayerCache:
-    """One layer's state, as an mlx-lm cache, for one call."""
+class _Group(NamedTuple):
+    """Rows that go through the architecture together."""
 
-    def __init__(
-        self, kind: CacheKind, state: Pytree, plan: Pytree, span: Span, shape: KVSpec
-    ) -> None:
-        self.kind, self.kv_state, self.plan, self.shape = kind, state, plan, shape
-        self.num_rows, equal = len(span.starts), len(set(span.starts)) == 1
-        self.offset: int | mx.array = span.starts[0] if equal else mx.array(span.starts, mx.int32)
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.kv_state = self.kind.append(self.kv_state, keys, values, self.plan)
-        self.offset = self.offset + keys.shape[2]
-        all_keys, all_values, _ = self.kind.fetch(self.kv_state, self.plan, keys.dtype)
-        return all_keys, all_values
-
-    def make_mask(
-        self, length: int, return_array: bool = False, window_size: int | None = None
-    ) -> mx.array | None:
-        # The mask is part of what a kind fetches, and a mask is asked for before there are keys.
-        # Zeros stand for them; as nobody reads them, they are never computed.
-        blank = mx.zeros((self.num_rows, self.shape.num_kv_heads, length, self.shape.key_dim))
-        state = self.kind.append(self.kv_state, blank, blank, self.plan)
-        return self.kind.fetch(state, self.plan, blank.dtype)[2]
+    rows: list[int]
+    span: Span
 
 
-class _ProbeCache:
-    """Stands in for an mlx-lm cache and notes what a layer would store."""
-
-    def __init__(self) -> None:
-        self.offset = 0
-        self.shapes: set[tuple[int, int, int]] = set()
-        self.has_window = False
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.shapes.add((keys.shape[1], keys.shape[3], values.shape[3]))
-        return keys, values
-
-    def make_mask(
-        self, length: int, return_array: bool = False, window_size: int | None = None
-    ) -> None:
-        self.has_window = self.has_window or window_size is not None
-
-
-def _probe(lm: nn.Module, config: Mapping[str, Any]) -> tuple[KVSpec, ...]:
-    """Find out what each layer stores, from the graph of a call that is never computed."""
-    from mlx_lm.models.cache import KVCache, make_prompt_cache
-
-    model_type = str(config["model_type"])
-    try:
-        kinds = [type(cache) for cache in make_prompt_cache(lm)]
-        other = sorted({kind.__name__ for kind in kinds if kind is not KVCache})
-        probes = [_ProbeCache() for _ in kinds]
-        if not other:
-            lm(mx.zeros((1, 2), mx.int32), cache=probes)
-    except Exception as error:  # anything: the architectures check little themselves
-        refused = _refuse(model_type, f"it asks more of a cache ({reason(error)})")
-        raise find_culprit(error, config) or refused from error
-    if other:
-        raise _refuse(model_type, f"it keeps {', '.join(other)}")
-    if any(probe.has_window for probe in probes):
-        raise _refuse(model_type, "it has sliding-window attention")
-    shapes = []
-    for probe in probes:
-        if len(probe.shapes) != 1 or len(set(min(probe.shapes)[1:])) != 1:
-            raise _refuse(model_type, "its keys and values differ in size or are shared by layers")
-        shapes.append(KVSpec(*min(probe.shapes)))
-    return tuple(shapes)
-
-
-def _refuse(model_type: str, reason: str) -> VlmkitError:
-    return VlmkitError(
-        f"config.json: text model {model_type!r} is not supported: {reason}; supported are mlx-lm "
-        "architectures whose layers keep plain keys and values of every token"
-    )
+def _part(span: Span, rows: Sequence[int], width: int) -> Span:
+    starts, lengths = (tuple(of[row] for row in rows) for of in (span.starts, span.lengths))
+    return Span(starts, lengths, width)
 
 
 class _Body(nn.Module):
@@ -233,40 +223,48 @@ class _Body(nn.Module):
         return self._call(*args, **kwargs)
 
 
-def _with_body(lm: nn.Module, call: Callable[..., mx.array], name: str) -> nn.Module:
-    clone = copy.copy(lm)
-    clone[name] = _Body(lm[name], call)
+def _body_path(lm: nn.Module) -> tuple[str, ...]:
+    """Return the names that lead to the body; none if it has no name that we know."""
+    for name in _BODIES:
+        if name in lm:
+            return (name,)
+    inner = _body_path(lm[_INNER]) if _INNER in lm else ()
+    return (_INNER, *inner) if inner else ()
+
+
+def _with_body(lm: nn.Module, call: Callable[..., mx.array], path: Sequence[str]) -> nn.Module:
+    clone, (name, *rest) = copy.copy(lm), path
+    clone[name] = _with_body(lm[name], call, rest) if rest else _Body(lm[name], call)
     return clone
 
 
-def _body_name(lm: nn.Module) -> str | None:
-    return next((name for name in _BODIES if name in lm), None)
-
-
-def _run_body(lm: nn.Module, ids: mx.array, layers: Sequence[_LayerCache]) -> mx.array:
+def _run_body(lm: nn.Module, ids: mx.array, caches: Sequence[Any]) -> mx.array:
     """Return the hidden state before the head; the logits themselves where there is no body."""
-    name = _body_name(lm)
-    if name is None:
-        logits: mx.array = lm(ids, cache=layers)
+    path = _body_path(lm)
+    if not path:
+        logits: mx.array = lm(ids, cache=caches)
         return logits
     outputs: list[mx.array] = []
+    body = lm
+    for name in path:
+        body = body[name]
 
     def record(*args: Any, **kwargs: Any) -> mx.array:
-        outputs.append(lm[name](*args, **kwargs))
+        outputs.append(body(*args, **kwargs))
         return outputs[-1]
 
     # The head runs too, but nobody reads its logits: they are never computed.
-    _with_body(lm, record, name)(ids, cache=layers)
+    _with_body(lm, record, path)(ids, cache=caches)
     return outputs[0]
 
 
 def _run_head(lm: nn.Module, hidden: mx.array) -> mx.array:
     """Return the logits of a hidden state ``[1, N, hidden]``."""
-    name = _body_name(lm)
-    if name is None:
+    path = _body_path(lm)
+    if not path:
         return hidden
     ids = mx.zeros(hidden.shape[:2], mx.int32)
-    logits: mx.array = _with_body(lm, lambda *_, **__: hidden, name)(ids)
+    logits: mx.array = _with_body(lm, lambda *_, **__: hidden, path)(ids)
     return logits
 
 

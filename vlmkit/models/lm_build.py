@@ -10,15 +10,17 @@ import dataclasses
 import linecache
 import re
 import traceback
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import MAX_SIZE, Section, is_integer, is_number, reason, shown
+from vlmkit.checkpoint_json import reason
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families import unsupported
+from vlmkit.section import MAX_SIZE, Section, is_integer, is_number, shown
 
 _SIZES = re.compile(
     r"(hidden|intermediate|vocab)_size|num_(hidden_)?layers|num_\w*heads|head_dim|n_(layer|head)s?"
@@ -118,7 +120,8 @@ def _suspects(values: Mapping[str, Any], hints: Mapping[str, Any]) -> Iterator[t
     """The keys whose values cannot be right, each with what would be."""
     for key, value in values.items():
         hint = hints.get(key)
-        allowed = set(typing.get_args(hint)) or {hint}
+        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        allowed = set(typing.get_args(hint)) if is_union else {hint}
         is_size = _SIZES.fullmatch(key) is not None and value is not None
         if is_size and not isinstance(value, list):
             if not is_integer(value) or not 1 <= value <= MAX_SIZE:

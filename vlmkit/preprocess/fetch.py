@@ -2,136 +2,134 @@
 
 from __future__ import annotations
 
-import http.client
-import time
-import urllib.error
-import urllib.request
-from typing import IO
-from urllib.parse import urlsplit
+import asyncio
+import threading
+from concurrent.futures import Future
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
 
 from vlmkit.errors import VlmkitError
+from vlmkit.preprocess.address import browser_address
 
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 65536
+REDIRECTS = (301, 302, 303, 307, 308)
+HEADERS = {"User-Agent": "vlmkit", "Accept-Encoding": "identity"}  # nothing that unpacks to more
 
 
 def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
     """Return the body at ``url``.
 
     Args:
-        timeout_s: limit in seconds for each wait, and for the whole download.
+        url: an http or https address as a browser takes it: spaces and characters outside ASCII
+            are encoded, host names too.
+        timeout_s: limit in seconds for everything from looking up the name to the last byte.
         max_bytes: the largest body accepted; the rest of a larger one is not read.
 
     Raises:
         VlmkitError: another scheme, no answer, an HTTP error, too slow, too large.
     """
-    deadline = time.monotonic() + timeout_s
+    name = _shown(url)
     try:
-        _check_scheme(url)
-        request = urllib.request.Request(url, headers={"User-Agent": "vlmkit"})
-        with _opener().open(request, timeout=timeout_s) as response:
-            announced = response.headers.get("Content-Length", "")
-            if announced.isdecimal() and int(announced) > max_bytes:
-                raise _too_large(url, max_bytes)
-            return _read(response, url, deadline, timeout_s, max_bytes)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise VlmkitError(
-            f"{url}: the server answered {error.code} {_one_line(error.reason)}; check the address"
-        ) from error
+        return _within(timeout_s, url, name, max_bytes)
     except TimeoutError as error:
-        raise _too_slow(url, timeout_s) from error
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, TimeoutError):
-            raise _too_slow(url, timeout_s) from error
-        raise VlmkitError(f"{url}: no answer ({error.reason}); check the address") from error
+        raise VlmkitError(
+            f"{name}: not received within {timeout_s:g} s; raise preprocess.url_timeout_s, or save"
+            " the file and give its path"
+        ) from error
+    except httpx2.ConnectError as error:
+        raise VlmkitError(f"{name}: no answer ({_cause(error)}); check the address") from error
     except VlmkitError:
         raise
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
         raise VlmkitError(
-            f"{url}: the download failed ({_one_line(error)}); check the address"
+            f"{name}: the download failed ({_one_line(error)}); check the address"
         ) from error
 
 
-def _read(
-    response: IO[bytes] | http.client.HTTPResponse,
-    url: str,
-    deadline: float,
-    timeout_s: float,
-    max_bytes: int,
-) -> bytes:
-    assert isinstance(response, http.client.HTTPResponse)
+def _within(timeout_s: float, url: str, name: str, max_bytes: int) -> bytes:
+    """Download in a thread: the caller may be in an event loop, and name lookups can't be ended."""
+    result: Future[bytes] = Future()
+
+    async def download() -> bytes:
+        async with asyncio.timeout(timeout_s):  # closes the connection, however slowly it drips
+            return await _download(url, name, max_bytes)
+
+    def work() -> None:
+        try:
+            result.set_result(asyncio.run(download()))
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=work, name="vlmkit fetch", daemon=True).start()
+    return result.result(timeout_s)
+
+
+async def _download(url: str, name: str, max_bytes: int) -> bytes:
+    address = browser_address(url)
+    async with httpx2.AsyncClient(headers=HEADERS, timeout=None) as client:
+        for _ in range(MAX_REDIRECTS + 1):
+            _check_scheme(address)
+            async with client.stream("GET", address) as response:
+                location = response.headers.get("Location", "")
+                if response.status_code not in REDIRECTS or not location:
+                    return await _body(response, name, max_bytes)
+            address = browser_address(urljoin(address, location))
+    raise VlmkitError(
+        f"{name}: the server answered {response.status_code} (a redirect) more than"
+        f" {MAX_REDIRECTS} times; check the address"
+    )
+
+
+async def _body(response: httpx2.Response, name: str, max_bytes: int) -> bytes:
+    if not response.is_success:
+        answer = _one_line(f"{response.status_code} {response.reason_phrase}")
+        raise VlmkitError(f"{name}: the server answered {answer}; check the address")
+    length = response.headers.get("Content-Length", "")
+    announced = int(length) if length.isdecimal() else 0
+    if announced > max_bytes:
+        raise _too_large(name, max_bytes)
     body = bytearray()
-    # read1 returns after one receive, so a server that drips cannot outlast the deadline.
-    while chunk := response.read1(CHUNK_BYTES):
-        body += chunk
-        if len(body) > max_bytes:
-            raise _too_large(url, max_bytes)
-        if time.monotonic() > deadline:
-            raise _too_slow(url, timeout_s)
-    if response.length:
-        raise VlmkitError(f"{url}: the connection closed {response.length} bytes too early")
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                raise _too_large(name, max_bytes)
+    except httpx2.RemoteProtocolError as error:
+        if len(body) >= announced:
+            raise
+        missing = announced - len(body)
+        raise VlmkitError(f"{name}: the connection closed {missing} bytes too early") from error
     return bytes(body)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    # build_opener() would also open file:, ftp: and data: addresses.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = MAX_REDIRECTS
-
-    def http_error_302(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-    ) -> http.client.HTTPResponse | None:
-        # The base class would also follow ftp:, and refuses others without saying what works.
-        try:
-            _check_scheme(headers.get("Location") or headers.get("URI") or "")
-        except VlmkitError:
-            fp.close()
-            raise
-        return super().http_error_302(req, fp, code, msg, headers)
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-def _check_scheme(url: str) -> None:
-    scheme = urlsplit(url).scheme.lower()
-    if scheme not in ("", "http", "https"):
+def _check_scheme(address: str) -> None:
+    scheme = urlsplit(address).scheme
+    if scheme not in ("http", "https"):
         raise VlmkitError(
-            f"{url}: {scheme}: addresses are not read; use http or https, or give a file's path"
+            f"{_shown(address)}: {scheme}: addresses are not read; use http or https, or give a"
+            " file's path"
         )
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the innermost error says: the outer ones only say that no attempt succeeded."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return _one_line(error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error)
+
+
+def _shown(address: str) -> str:
+    text = _one_line(address)
+    return text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)"
 
 
 def _one_line(reason: object) -> str:
     return " ".join(str(reason).split()) or type(reason).__name__
 
 
-def _too_large(url: str, max_bytes: int) -> VlmkitError:
+def _too_large(name: str, max_bytes: int) -> VlmkitError:
     return VlmkitError(
-        f"{url}: larger than {max_bytes / 2**20:g} MiB; raise preprocess.max_download_bytes, or"
+        f"{name}: larger than {max_bytes / 2**20:g} MiB; raise preprocess.max_download_bytes, or"
         " save the file and give its path"
-    )
-
-
-def _too_slow(url: str, timeout_s: float) -> VlmkitError:
-    return VlmkitError(
-        f"{url}: not received within {timeout_s:g} s; raise preprocess.url_timeout_s, or save the"
-        " file and give its path"
     )

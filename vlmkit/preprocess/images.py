@@ -15,11 +15,15 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
-"""A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image."""
+"""A path, an http(s) URL, a ``data:`` URI, an encoded image in memory, or a Pillow image.
+
+``vlmkit:shapes/samples/count_all.png`` and its like are pictures that travel with the package.
+"""
 
 ORIENTATION_TAG = 0x0112
 TRANSPOSE = {
@@ -35,6 +39,7 @@ TRANSPOSE = {
 # no images (PDF, MPEG, HDF5).
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000")
 FORMATS = (*COMMON_FORMATS, "ICO", "TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM")
+_LOADED_FROM = "_vlmkit_loaded_from"  # attribute of a loaded image: its source, for errors
 READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
 
 
@@ -61,7 +66,9 @@ def load_image(source: ImageSource, *, config: PreprocessConfig | None = None) -
     if isinstance(source, Image.Image):
         return _upright_rgb(source, name, limits)
     with _stream(source, name, limits) as stream:
-        return _upright_rgb(_open(stream, name, limits), name, limits)
+        image = _upright_rgb(_open(stream, name, limits), name, limits)
+    vars(image)[_LOADED_FROM] = name
+    return image
 
 
 def resize_image(image: Image.Image, shape: Sequence[int]) -> Image.Image:
@@ -83,6 +90,8 @@ def describe_source(source: object) -> str:
         'image data:image/png;base64,… (34 characters)'
     """
     if isinstance(source, Image.Image):
+        if _LOADED_FROM in vars(source):
+            return str(vars(source)[_LOADED_FROM])
         kind = source.format or source.mode
         return f"PIL image ({kind}, height {source.height}, width {source.width})"
     if isinstance(source, bytes | bytearray | memoryview):
@@ -115,8 +124,10 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     scheme = _scheme(source)
     if scheme == "data":
         return io.BytesIO(_data_uri(source, name))
+    if scheme == "vlmkit":
+        return _file(packaged_image(source), name)
     if scheme in ("http", "https"):
-        from vlmkit.preprocess.fetch import fetch  # urllib.request is slow to import
+        from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
 
         return io.BytesIO(
             fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)

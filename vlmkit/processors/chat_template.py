@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.reading import (
     REASONING_KEYS,
-    WATCHED_NAME,
     WatchedMessage,
     check_read,
     check_roles,
     check_tools,
 )
+from vlmkit.processors.template_errors import template_errors
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template, TemplateSyntaxError
+    from jinja2 import Environment, Template
 
 Message = Mapping[str, Any]
+OWN_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt"})
 
 
 def render_chat_template(
@@ -38,6 +39,7 @@ def render_chat_template(
     add_generation_prompt: bool,
     tools: Sequence[Mapping[str, Any]] | None = None,
     variables: Mapping[str, Any] | None = None,
+    place: str = "chat template",
 ) -> str:
     """Render a chat template, equal to transformers' ``apply_chat_template``.
 
@@ -46,10 +48,12 @@ def render_chat_template(
         messages: dicts with ``role`` and ``content``; keys with the value None are left out.
         tools: JSON schemas of the functions the model may call.
         variables: what else the template sees, such as ``bos_token`` and ``enable_thinking``.
+        place: what errors call the template, such as its file.
 
     Raises:
-        VlmkitError: the template is broken, it refuses the messages, or it drops some of what they
-            say, the tools, or a key of a message.
+        VlmkitError: the template is broken, it refuses the messages, it fails in any other way
+            (with the place and, where it is known, the line of the template), or it drops some of
+            what they say, the tools, or a key of a message.
 
     Example:
         >>> source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
@@ -57,71 +61,59 @@ def render_chat_template(
         ...                      add_generation_prompt=False)
         'user: Hi\\n'
     """
-    import jinja2
-
-    known = template_variables(template)
+    known = template_variables(template, place=place)
+    strings = template_strings(template, place=place)
+    variables = dict(variables or {})
+    for name in OWN_VARIABLES & variables.keys():
+        raise VlmkitError(f"template_kwargs: {name!r} has an argument of its own; leave it out")
     check_tools(tools, known)
-    check_roles(messages, template_strings(template), known)
-    chat = [_plain({k: v for k, v in message.items() if v is not None}) for message in messages]
+    check_roles(messages, strings, known)
+    chat = _plain_json("messages", [_given(message) for message in messages])
     watched = [WatchedMessage(_with_reasoning(message)) for message in chat]
-    try:
-        text = str(
-            _compile(template).render(
-                messages=watched,
-                tools=None if tools is None else _plain(list(tools)),
-                add_generation_prompt=add_generation_prompt,
-                **{"documents": None, **_plain(dict(variables or {}))},
-            )
-        )
-    except jinja2.TemplateSyntaxError as error:
-        raise _broken(error) from error
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        why = str(error).replace(WATCHED_NAME, "message")
-        raise VlmkitError(f"the chat template refuses these messages: {why}") from error
-    check_read(chat, watched, template_strings(template))
+    values = {
+        "messages": watched,
+        "tools": None if tools is None else _plain_json("tools", list(tools)),
+        "documents": None,
+        "add_generation_prompt": add_generation_prompt,
+        **_plain_json("template_kwargs", variables),
+    }
+    with template_errors(place, has_tools=bool(tools)):
+        text = str(_compile(template).render(values))
+    check_read(chat, watched, strings)
     return text
 
 
 @lru_cache(maxsize=8)
-def template_variables(template: str) -> frozenset[str]:
+def template_variables(template: str, *, place: str = "chat template") -> frozenset[str]:
     """Return the names that a template reads from outside.
 
     Example:
         >>> sorted(template_variables("{% if enable_thinking %}{{ messages }}{% endif %}"))
         ['enable_thinking', 'messages']
     """
-    import jinja2
     from jinja2.meta import find_undeclared_variables
 
     environment = _environment()
-    try:
+    with template_errors(place):
         found = find_undeclared_variables(environment.parse(template))
-    except jinja2.TemplateSyntaxError as error:
-        raise _broken(error) from error
     return frozenset(found) - set(environment.globals)
 
 
 @lru_cache(maxsize=8)
-def template_strings(template: str) -> frozenset[str]:
+def template_strings(template: str, *, place: str = "chat template") -> frozenset[str]:
     """Return the strings in a template's code and the names that it looks up in values.
 
     Example:
         >>> sorted(template_strings("{% if m.role == 'tool' %}{{ m['text'] }}{% endif %}"))
         ['role', 'text', 'tool']
     """
-    import jinja2
+    from jinja2 import nodes
 
-    try:
+    with template_errors(place):
         tree = _environment().parse(template)
-    except jinja2.TemplateSyntaxError as error:
-        raise _broken(error) from error
-    constants = {node.value for node in tree.find_all(jinja2.nodes.Const)}
-    names = {node.attr for node in tree.find_all(jinja2.nodes.Getattr)}
+    constants = {node.value for node in tree.find_all(nodes.Const)}
+    names = {node.attr for node in tree.find_all(nodes.Getattr)}
     return frozenset(names | {value for value in constants if isinstance(value, str)})
-
-
-def _broken(error: TemplateSyntaxError) -> VlmkitError:
-    return VlmkitError(f"chat template, line {error.lineno}: {error.message}")
 
 
 @lru_cache(maxsize=8)  # a pure function, and a batch renders the same template for every prompt
@@ -187,6 +179,17 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
+
+
+def _given(message: Message) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _plain_json(name: str, value: Any) -> Any:
+    try:
+        return _plain(value)
+    except RecursionError as error:
+        raise VlmkitError(f"{name}: nested too deeply, or a value that holds itself") from error
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
-from vlmkit.checkpoint_json import Section, check_fetched, shown
+from vlmkit.checkpoint_json import check_fetched
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors.checkpoint_files import (
     CheckpointFiles,
@@ -21,7 +21,9 @@ from vlmkit.processors.checkpoint_files import (
 )
 from vlmkit.processors.processor import Patches, Processor
 from vlmkit.processors.qwen2_vl import Qwen2VLImages, process_images, read_qwen2_vl_images
+from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
+from vlmkit.section import Section, shown
 from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]
@@ -185,12 +187,13 @@ def _build(
     text_config = files.config.inner("text_config")
     vocab_size = files.config.positive("vocab_size", tokenizer.vocab_size)
     num_embeddings = max(text_config.positive("vocab_size", vocab_size), tokenizer.vocab_size)
-    return Processor(
+    processor = Processor(
         folder=files.folder,
         model_type=model_type(files),
         backend=backend,
         tokenizer=tokenizer,
         chat_template=files.chat_template,
+        chat_template_place=files.chat_template_place,
         special_tokens=named,
         eos_token_ids=eos_token_ids(
             files,
@@ -206,6 +209,7 @@ def _build(
         is_text_part=has_senses(files.config.values) and not _takes_images(files),
         tool_template=files.tool_template,
     )
+    return for_scripts(processor, files.tokenizer_config.values)
 
 
 def _placeholder(files: CheckpointFiles, tokenizer: Tokenizer, kind: str) -> int | None:

@@ -14,7 +14,10 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid
+from vlmkit.processors.calling import call_processor
 from vlmkit.processors.chat_template import Message, render_chat_template
+from vlmkit.processors.continuing import render_begun
+from vlmkit.processors.encoding import Encoding
 from vlmkit.processors.literal import mark_literal
 from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
@@ -51,6 +54,7 @@ class Processor:
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
     is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
     tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
+    chat_template_place: str = "chat template"  # what errors call it: file, and key in JSON
 
     @property
     def image_token(self) -> str | None:
@@ -142,6 +146,46 @@ class Processor:
         own = self.tool_template if tools is not None else None
         return self.chat_template if own is None else own
 
+    def batch_decode(
+        self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = False
+    ) -> list[str]:
+        """Return the text of each row of token ids."""
+        return self.tokenizer.batch_decode(rows, skip_special_tokens)
+
+    def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Encoding:
+        """Tokenize texts and prepare their images, as transformers' processors do.
+
+        Args:
+            images: a Pillow image or a uint8 array ``[height, width, channels]`` (or the channels
+                first), or a list of them in the order of the placeholders.
+            text: one formatted prompt or several, with a placeholder per image.
+            **options: ``padding``, ``max_length``, ``padding_side``, ``add_special_tokens``,
+                ``return_attention_mask`` and ``return_tensors``: "np" (the default), "mlx", or
+                None for lists.
+
+        Returns:
+            ``input_ids``, ``attention_mask``, ``mm_token_type_ids``, and with images
+            ``pixel_values`` and ``image_grid_thw``; see
+            :func:`vlmkit.processors.calling.call_processor`.
+
+        Raises:
+            VlmkitError: placeholders and images disagree, or an argument cannot be used.
+
+        Example:
+            >>> from importlib.resources import files
+            >>> from vlmkit.processors import load_processor
+            >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
+            >>> found = processor(text="<|image_pad|>?", images=Image.new("RGB", (112, 112)))
+            >>> found.input_ids.shape, found.pixel_values.shape, found.image_grid_thw.tolist()
+            ((1, 17), (64, 1176), [[1, 8, 8]])
+        """
+        return call_processor(self, text, images, options)
+
+    def template_place(self, template: str) -> str:
+        """Return what errors call a template: the checkpoint's own has a file."""
+        own = (self.chat_template, self.tool_template)
+        return self.chat_template_place if template in own else "chat_template="
+
     def apply_chat_template(
         self,
         messages: Sequence[Message],
@@ -151,6 +195,8 @@ class Processor:
         tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        tokenize: bool = False,
     ) -> str:
         """Render messages as they are with the checkpoint's chat template.
 
@@ -160,10 +206,14 @@ class Processor:
             enable_thinking: None leaves the variable undefined in the template.
             chat_template: Jinja source in place of the checkpoint's.
             template_kwargs: further variables for the template.
+            continue_final_message: end in the middle of the last message, which is the assistant's,
+                so that generation goes on from it.
+            tokenize: False; the tokenizer's method of this name gives ids, and a call of the
+                processor prepares images too.
 
         Raises:
             VlmkitError: there is no template, it refuses the messages or drops some of what they
-                say, or an argument has the wrong type.
+                say, the last message cannot go on, or an argument has the wrong type.
         """
         template = self.template_for(tools, chat_template)
         if template is None:
@@ -177,13 +227,29 @@ class Processor:
         if not isinstance(template, str):
             raise VlmkitError(f"chat_template: {type(template).__name__}; give its Jinja source")
         thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
-        return render_chat_template(
-            template,
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            tools=tools,
-            variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
-        )
+        place = self.template_place(template)
+
+        def render(chat: Sequence[Message]) -> str:
+            return render_chat_template(
+                template,
+                chat,
+                add_generation_prompt=add_generation_prompt,
+                tools=tools,
+                place=place,
+                variables={**self.special_tokens, **thinking, **(template_kwargs or {})},
+            )
+
+        if tokenize:
+            raise VlmkitError(
+                "tokenize: this gives the text; the ids, with the images prepared, come from"
+                " processor(text=..., images=...)"
+            )
+        if continue_final_message and add_generation_prompt:
+            raise VlmkitError(
+                "continue_final_message: add_generation_prompt would begin another message; leave"
+                " one of them out"
+            )
+        return render_begun(messages, render, place) if continue_final_message else render(messages)
 
 
 def _is_marker(token: str) -> bool:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from vlmkit.checkpoint_json import Section, is_utf8, read_bytes, reason, shown
+from vlmkit.checkpoint_json import is_utf8, read_bytes, reason
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import added_tokens
+from vlmkit.processors.encoding import Encoding, encode_texts
 from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
+from vlmkit.processors.script_names import convert_ids, convert_tokens, encode_chat
 from vlmkit.processors.token_bytes import token_bytes
+from vlmkit.section import Section, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 MAX_ID = 2**32 - 1
+_PANIC = "PanicException"  # of Rust; pyo3 makes it a BaseException
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,20 @@ class Tokenizer:
     read_token_bytes: Callable[[], tuple[bytes, ...]]  # what each id stands for; takes time
     added_tokens: tuple[tuple[str, int], ...] = ()  # those that are read wherever they are written
     encode_marked: Callable[[str], list[int]] = refuse_literal  # a text with marks, see `literal`
+    encode_whole: Callable[[str], list[int]] | None = None  # puts the checkpoint's tokens around
+    special_tokens: Mapping[str, str] = field(default_factory=dict, hash=False)  # by eos_token, ...
+    padding_side: Literal["left", "right"] = "right"
+    chat_template: str | None = None  # the Jinja source
+    # the processor's apply_chat_template
+    format_chat: Callable[..., str] | None = field(default=None, compare=False)
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``. Special tokens are those written in it; none is added.
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Return the ids of ``text``. Special tokens are those written in it.
+
+        Args:
+            add_special_tokens: also put those around it that the checkpoint wants around every
+                text, such as a beginning-of-sequence token. transformers does so by default;
+                formatted prompts have them already.
 
         What :func:`vlmkit.prompt_utils.apply_chat_template` has marked as text is no token.
 
@@ -57,19 +72,114 @@ class Tokenizer:
                 f"text: character {error.start} is {text[error.start]!r}, half of a surrogate pair;"
                 " remove it, or decode the text with errors='replace'"
             ) from error
-        return self.encode_marked(text) if MARK in text else self.encode_text(text)
+        if MARK in text:  # a formatted prompt, which has its beginning already
+            return self.encode_marked(text)
+        if add_special_tokens and self.encode_whole is not None:
+            return self.encode_whole(text)
+        return self.encode_text(text)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ``ids``. Ids without a token (padding of a vocabulary) are nothing."""
-        known = [int(token_id) for token_id in ids if 0 <= token_id <= MAX_ID]
+        known = [token_id for token_id in map(int, ids) if 0 <= token_id <= MAX_ID]
         return self.decode_ids(known, skip_special_tokens)
+
+    def batch_decode(
+        self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = False
+    ) -> list[str]:
+        """Return the text of each row of ids."""
+        return [self.decode(row, skip_special_tokens) for row in rows]
+
+    # What follows answers to the names that scripts for transformers use.
+
+    def __call__(self, text: str | Sequence[str], **options: Any) -> Encoding:
+        """Return ``input_ids`` and ``attention_mask``, as transformers' tokenizers do.
+
+        Args:
+            text: one text (flat lists) or several (a row each).
+            **options: ``add_special_tokens=True``, ``padding``, ``max_length``, ``padding_side``,
+                ``return_tensors`` ("np", "mlx" or None for lists), ``return_attention_mask``.
+
+        Raises:
+            VlmkitError: an option that is unknown or cannot be used.
+        """
+        return encode_texts(self, text, options)
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+        """Return the id of a token, or those of several; of an unknown one that of ``unk_token``,
+        or None."""
+        return convert_tokens(self, tokens)
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """Return the token of an id, or those of several as a list; None for an id without one."""
+        return convert_ids(self, ids, skip_special_tokens)
+
+    @property
+    def eos_token(self) -> str | None:
+        """The token that ends a text, as tokenizer_config.json names it."""
+        return self.special_tokens.get("eos_token")
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The id of ``eos_token``; a processor's ``eos_token_ids`` has all that end a text."""
+        return self._id_of(self.eos_token)
+
+    @property
+    def bos_token(self) -> str | None:
+        """The token that begins a text."""
+        return self.special_tokens.get("bos_token")
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The id of ``bos_token``."""
+        return self._id_of(self.bos_token)
+
+    @property
+    def pad_token(self) -> str | None:
+        """The token that fills up short rows."""
+        return self.special_tokens.get("pad_token")
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """The id of ``pad_token``."""
+        return self._id_of(self.pad_token)
+
+    def _id_of(self, token: str | None) -> int | None:
+        return None if token is None else self.token_to_id(token)
+
+    def apply_chat_template(self, conversation: Any, tools: Any = None, **options: Any) -> Any:
+        """Render messages with the checkpoint's template, and tokenize them unless told otherwise.
+
+        Args:
+            conversation: messages, or a list of such lists.
+            tools: JSON schemas of functions the model may call.
+            **options: ``add_generation_prompt=False``, ``continue_final_message=False``,
+                ``chat_template``, ``tokenize=True``, ``return_dict=True``, those of a call, and
+                the variables of the template, such as ``enable_thinking``.
+
+        Returns:
+            A dict with ``input_ids`` and ``attention_mask``; the ids with ``return_dict=False``;
+            the text with ``tokenize=False``.
+
+        Raises:
+            VlmkitError: no template, or an option or a message that cannot be used.
+        """
+        return encode_chat(self, conversation, tools, options)
 
 
 def from_backend(backend: Backend) -> Tokenizer:
     """Wrap a tokenizer of the ``tokenizers`` library (which should not be changed afterwards)."""
 
     def encode_text(text: str) -> list[int]:
-        return list(backend.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(backend.encode(text, add_special_tokens=False).ids)
+        except Exception as error:  # the library raises plain Exception
+            raise VlmkitError(
+                f"tokenizer.json: it cannot encode {shown(text)} ({reason(error)}); take the one of"
+                " the original checkpoint"
+            ) from error
+
+    def encode_whole(text: str) -> list[int]:
+        return list(backend.encode(text, add_special_tokens=True).ids)
 
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
         return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
@@ -101,6 +211,7 @@ def from_backend(backend: Backend) -> Tokenizer:
             (token.content, index) for index, token in added.items() if not token.single_word
         ),
         encode_marked=literal_encoder(backend),
+        encode_whole=encode_whole,
     )
 
 
@@ -116,7 +227,9 @@ def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
     data = read_bytes(path)
     try:
         backend = Backend.from_buffer(data)
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:  # plain Exception, or a panic that is not even one
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
     backend.no_padding()
     backend.no_truncation()

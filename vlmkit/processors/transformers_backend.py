@@ -7,19 +7,21 @@ torchvision.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from vlmkit.checkpoint_json import Section, names_tokens, reason
+from vlmkit.checkpoint_json import reason
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import ImageGrid
 from vlmkit.processors.processor import Patches
 from vlmkit.processors.qwen2_vl import Qwen2VLImages
 from vlmkit.processors.rgb import to_rgb
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
+from vlmkit.section import Section, names_tokens
 
 
 def read_with_transformers(
@@ -45,11 +47,18 @@ def read_with_transformers(
             " needs tokenizer.json, or the files of a tokenizer that transformers knows"
         ) from error
     named = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
+    side: Literal["left", "right"] = "left" if tokenizer.padding_side == "left" else "right"
     if tokenizer.is_fast:
-        return from_backend(tokenizer.backend_tokenizer), named
+        backend = tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        return replace(from_backend(backend), padding_side=side), named
 
     def encode_text(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
+
+    def encode_whole(text: str) -> list[int]:
+        return list(tokenizer.encode(text))
 
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
         known = [index for index in ids if index < len(tokenizer)]
@@ -79,6 +88,8 @@ def read_with_transformers(
         added_tokens=tuple(
             zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
         ),
+        encode_whole=encode_whole,
+        padding_side=side,
     )
     return slow, named
 

@@ -9,16 +9,22 @@ from pydantic import Field
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
-from vlmkit.sampling._chain import SamplerChain, chain
+from vlmkit.sampling._chain import SamplerChain, chain, numbered_hosts
 from vlmkit.sampling._draw import NO_TOKEN
 from vlmkit.sampling._dry import Dry, dry
 from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
 from vlmkit.sampling._epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
 from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
+from vlmkit.sampling._exclude import exclude_ids
 from vlmkit.sampling._external import external
 from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
 from vlmkit.sampling._grammar import grammar
-from vlmkit.sampling._grammar_config import Grammar, ThinkingBlock, check_grammar
+from vlmkit.sampling._grammar_config import (
+    Grammar,
+    ThinkingBlock,
+    check_grammar,
+    grammar_doubts,
+)
 from vlmkit.sampling._greedy import Greedy, greedy
 from vlmkit.sampling._history import join_states
 from vlmkit.sampling._logit_bias import LogitBias, logit_bias
@@ -82,9 +88,6 @@ SamplerConfig = Annotated[
     Field(discriminator="kind"),
 ]
 """Any stage's config, told apart by ``kind``."""
-
-
-_HISTORY_CONFIGS = (RepetitionPenalty, PresencePenalty, FrequencyPenalty, Dry, NoRepeatNgram)
 
 
 def build_stage(config: SamplerConfig, *, vocabulary: Vocabulary | None = None) -> SamplerStage:
@@ -212,24 +215,6 @@ def build_row_chain(
     )
 
 
-def exclude_ids(
-    configs: Sequence[SamplerConfig], token_ids: Sequence[int]
-) -> tuple[SamplerConfig, ...]:
-    """Add ids (a model's image placeholders) to those that no penalty counts.
-
-    Example:
-        >>> exclude_ids([RepetitionPenalty(penalty=1.1)], [7])[0].excluded_ids
-        (7,)
-    """
-    resolved: list[SamplerConfig] = []
-    for config in configs:
-        if isinstance(config, _HISTORY_CONFIGS):
-            merged = tuple(dict.fromkeys((*config.excluded_ids, *token_ids)))
-            config = config.model_copy(update={"excluded_ids": merged})
-        resolved.append(config)
-    return tuple(resolved)
-
-
 __all__ = [
     "NO_TOKEN",
     "AllowedTokens",
@@ -277,6 +262,7 @@ __all__ = [
     "external",
     "frequency_penalty",
     "grammar",
+    "grammar_doubts",
     "greedy",
     "join_states",
     "logit_bias",
@@ -285,6 +271,7 @@ __all__ = [
     "mirostat_v1",
     "mirostat_v2",
     "no_repeat_ngram",
+    "numbered_hosts",
     "p_less",
     "presence_penalty",
     "quadratic",

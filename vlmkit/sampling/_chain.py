@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.errors import VlmkitError
 from vlmkit.interface import Pytree
 from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
 from vlmkit.sampling._numerics import scatter
@@ -132,6 +133,32 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         apply_hosts=apply_hosts,
         num_random=sum(stage.is_random for stage in stages),
         is_greedy=is_greedy,
+    )
+
+
+def numbered_hosts(sampler: SamplerChain, number: int) -> SamplerChain:
+    """Let errors on the host name their row; for the rows of a batch, all of them.
+
+    The number travels in the states, so chains that were numbered can share their functions.
+
+    Args:
+        sampler: the chain.
+        number: what errors call the row.
+    """
+    return sampler._replace(hosts=tuple(_numbered(host, number) for host in sampler.hosts))
+
+
+def _numbered(host: HostReducer, number: int) -> HostReducer:
+    def named(row: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except VlmkitError as error:
+            raise VlmkitError(f"row {row}: {error}") from error
+
+    return HostReducer(
+        init=lambda prompt_ids: (number, named(number, host.init, prompt_ids)),
+        step=lambda state, token_id: (state[0], named(state[0], host.step, state[1], token_id)),
+        value=lambda state: named(state[0], host.value, state[1]),
     )
 
 

@@ -19,6 +19,7 @@ from vlmkit.sampling._history import (
     window_counts,
 )
 from vlmkit.stages import SamplerStage
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 
 
 class CountingConfig(StageConfig):
@@ -30,24 +31,26 @@ class CountingConfig(StageConfig):
     include_prompt: bool = Field(
         default=False, description="count the prompt's tokens too, not only the answer's"
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
 class CountState(NamedTuple):
     """The tokens counted so far."""
 
-    seen: mx.array  # float32 [B, V], a count per id; or int32 [B, context_size], the ids
+    seen: mx.array  # float32 [B, V], a count per id; or int32 [B, W ≤ context_size], the ids
 
 
 def counting_stage(
     name: str, config: CountingConfig, penalise: Callable[[mx.array, mx.array], mx.array]
 ) -> SamplerStage:
     """Make a stage of ``penalise(logits [B, V], counts float32 [B, V])``."""
-    size, excluded_ids = config.context_size, config.excluded_ids
+    size, excluded_ids = config.context_size, ids_of(name, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> CountState:
+        check_ids(name, excluded_ids, vocab_size)
         counted = prompts if config.include_prompt else [np.zeros(0, np.int32)] * len(prompts)
         if size is None:
             return CountState(init_counts(counted, vocab_size, excluded_ids))
@@ -58,7 +61,8 @@ def counting_stage(
         return penalise(logits, counts)
 
     def update(state: CountState, token_ids: mx.array) -> CountState:
-        append = append_counts if size is None else append_window
-        return CountState(append(state.seen, token_ids, excluded_ids))
+        if size is None:
+            return CountState(append_counts(state.seen, token_ids, excluded_ids))
+        return CountState(append_window(state.seen, token_ids, size, excluded_ids))
 
     return SamplerStage(name, init, apply, update)

@@ -48,7 +48,7 @@ class _Rules(NamedTuple):
 
 
 def grammar(config: Grammar, vocabulary: Vocabulary) -> SamplerStage:
-    """Set the logits of all tokens to −inf after which the answer could not be completed.
+    r"""Set the logits of all tokens to −inf after which the answer could not be completed.
 
     A token stays if the answer with it is the beginning of some match; every way to split a text
     into tokens is allowed. Once the answer is a match, the end-of-sequence tokens are allowed
@@ -64,6 +64,15 @@ def grammar(config: Grammar, vocabulary: Vocabulary) -> SamplerStage:
     end-of-sequence token inside the block ends the row without an answer; see ``eos_inside`` of
     the thinking budget.
 
+    A JSON schema is held to as it is written, but for what llguidance does not know, which is an
+    error. Strings and keys are spelt without ``\uXXXX`` escapes (so control characters other than
+    tab, line feed and the like cannot be written), since a key with two spellings would dodge the
+    schema of its name; between tokens of JSON there are at most a line break and 20 blanks. One
+    thing no grammar can count: with ``minProperties`` of two or more beyond the required ones, a
+    key that is written twice counts twice. `grammar_doubts` says so, and the result's
+    ``effective["grammar"]["guaranteed"]`` is false then, as for options in the schema's
+    ``x-guidance`` that give this up.
+
     The state on the device is bool ``[B, V]``, the tokens allowed next; ``host`` keeps it.
 
     Args:
@@ -71,9 +80,9 @@ def grammar(config: Grammar, vocabulary: Vocabulary) -> SamplerStage:
         vocabulary: the model's tokens; keeps compiled grammars, so share one among rows.
 
     Raises:
-        VlmkitError: llguidance is missing or refuses the grammar; markers that the tokenizer does
-            not know. While running: a forced token that the grammar does not allow, or a grammar
-            that grows beyond llguidance's limits.
+        VlmkitError: llguidance is missing or refuses the grammar; no text or no finite JSON value
+            fits it; markers that the tokenizer does not know. While running: a forced token that
+            the grammar does not allow, or a grammar that grows beyond llguidance's limits.
 
     Example:
         >>> tokens = (b"y", b"yes", b"no", b"</s>")
@@ -112,9 +121,9 @@ def grammar(config: Grammar, vocabulary: Vocabulary) -> SamplerStage:
 
 
 def _resolve(config: Grammar, vocabulary: Vocabulary) -> _Rules:
-    compile_grammar = vocabulary.compile
+    text, compile_grammar = to_lark(config), vocabulary.compile
     try:
-        first = compile_grammar(to_lark(config))
+        first = compile_grammar(text)
     except VlmkitError as error:
         raise VlmkitError(explain(config, str(error))) from error
     found = _markers(config.thinking, vocabulary)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.vocabulary import first_message, require_llguidance
+from vlmkit.sampling._grammar_schema import ReadSchema, read_schema
+from vlmkit.vocabulary import byte_matcher, first_message, is_dead_end, require_llguidance
 
 
 class ThinkingBlock(StageConfig):
@@ -31,8 +32,9 @@ class Grammar(StageConfig):
     """Keep the answer to a JSON schema, a regular expression or a Lark grammar."""
 
     kind: Literal["grammar"] = "grammar"
-    json_schema: dict[str, JsonValue] | None = Field(
-        default=None, description="the answer is a JSON value of this schema"
+    json_schema: dict[str, JsonValue] | Annotated[bool, Field(strict=True)] | None = Field(
+        default=None,
+        description="the answer is a JSON value of this schema; true allows any value",
     )
     regex: str | None = Field(
         default=None,
@@ -73,21 +75,43 @@ def check_grammar(config: Grammar) -> None:
     """Compile a grammar without a vocabulary, to find mistakes before a model is loaded.
 
     Raises:
-        VlmkitError: llguidance is missing or refuses the grammar.
+        VlmkitError: llguidance is missing or refuses the grammar, or nothing can match it.
 
     Example:
         >>> check_grammar(Grammar(json_schema={"enum": ["red", "blue"]}))
     """
-    check = require_llguidance().LLMatcher.validate_grammar_with_warnings
-    is_error, messages = check(to_lark(config))
+    text = to_lark(config)
+    is_error, messages = require_llguidance().LLMatcher.validate_grammar_with_warnings(text)
     if is_error:
         raise VlmkitError(explain(config, messages[0]))
+    matcher = byte_matcher(text)
+    if not matcher.is_error() and is_dead_end(matcher, b""):  # a lark may name a model's tokens
+        raise VlmkitError(f"{describe_grammar(config)}: no text matches it")
+
+
+def grammar_doubts(config: Grammar) -> tuple[str, ...]:
+    """Return why an answer that keeps to the grammar may yet not fit the JSON schema.
+
+    Raises:
+        VlmkitError: no value fits the schema.
+
+    Example:
+        >>> grammar_doubts(Grammar(json_schema={"type": "object", "minProperties": 2}))
+        ('minProperties: 2 also counts a key that comes twice',)
+    """
+    if config.json_schema is None:
+        return ()
+    return _read(config).doubts
 
 
 def to_lark(config: Grammar) -> str:
-    """Return any form of grammar in llguidance's Lark dialect."""
+    """Return any form of grammar in llguidance's Lark dialect.
+
+    Raises:
+        VlmkitError: llguidance is missing, or no value fits the schema.
+    """
     if config.json_schema is not None:
-        text = f"start: %json {json.dumps(config.json_schema)}"
+        text = f"start: %json {_read(config).text}"
     elif config.regex is not None:
         regex = require_llguidance().regex_to_lark(config.regex, "d")  # d: \d is [0-9]
         text = f"start: /{regex}/"
@@ -95,6 +119,15 @@ def to_lark(config: Grammar) -> str:
         text = config.lark or ""
     # otherwise a text that can only go on in one way would have to be split in one way
     return text + '\n%llguidance {"no_forcing": true}\n'
+
+
+def _read(config: Grammar) -> ReadSchema:
+    try:
+        return read_schema(json.dumps(config.json_schema))
+    except VlmkitError as error:
+        raise VlmkitError(f"{describe_grammar(config)}: {error}") from error
+    except RecursionError as error:
+        raise VlmkitError(f"{describe_grammar(config)}: it is nested too deeply") from error
 
 
 def describe_grammar(config: Grammar) -> str:

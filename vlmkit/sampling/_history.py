@@ -3,6 +3,9 @@
 One rule in every path: the history is the prompt (where asked for) and then the tokens really
 taken, forced ones included. Excluded ids (image placeholders) and ids outside the vocabulary are
 left out of it, so they neither count nor push other tokens out of a window.
+
+A window grows with the tokens that there are, up to its size: a size beyond prompt and answer costs
+nothing, whatever its number.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from vlmkit.interface import Pytree
 
 _EMPTY = -1
+ENDLESS = 2**30  # tokens: a length that nothing reaches, and that int32 holds
 
 
 def counted(
@@ -36,11 +40,12 @@ def is_counted(token_ids: mx.array, excluded_ids: Sequence[int]) -> mx.array:
 
 
 def align_right(rows: Sequence[NDArray[np.int32]], size: int | None) -> mx.array:
-    """Return int32 ``[B, size]``: the last ids of each row at the end, -1 before them.
+    """Return int32 ``[B, W]``: the last ids of each row at the end, -1 before them.
 
-    Without a size as many as the longest row needs, and at least two.
+    W is what the longest row needs, and at least two; but no more than the size, if there is one.
     """
-    width = size or max([2, *map(len, rows)])
+    width = max([2, *map(len, rows)])
+    width = width if size is None else min(width, size)
     aligned = np.full((len(rows), width), _EMPTY, dtype=np.int32)
     for row, ids in enumerate(rows):
         aligned[row, max(width - len(ids), 0) :] = ids[-width:]
@@ -53,7 +58,7 @@ def init_window(
     vocab_size: int,
     excluded_ids: Sequence[int],
 ) -> mx.array:
-    """Return int32 ``[B, size]``: what counts of each prompt, as in `align_right`."""
+    """Return int32 ``[B, W]``: what counts of each prompt, as in `align_right`."""
     rows = [
         counted(np.asarray(prompt, dtype=np.int32), vocab_size, excluded_ids) for prompt in prompts
     ]
@@ -65,10 +70,15 @@ def widen(leaf: mx.array, by: int = 1) -> mx.array:
     return mx.pad(leaf, [(0, 0), (by, 0)], constant_values=_EMPTY)
 
 
+def is_full(window: mx.array, size: int | None) -> bool:
+    """Whether a window has its size, so that the next id takes the place of the oldest."""
+    return size is not None and window.shape[1] >= size
+
+
 def join_states(states: Sequence[Pytree]) -> Pytree:
     """Put the states of several batches under one chain into one, in their order.
 
-    Where all of the history counts, rows may differ in width: the narrower ones get empty places.
+    Rows may differ in the width of their windows: the narrower ones get empty places.
 
     Example:
         >>> join_states([mx.array([[1, 2]]), mx.array([[3, 4, 5]])]).tolist()
@@ -84,8 +94,12 @@ def join_states(states: Sequence[Pytree]) -> Pytree:
     return tree_map(join, states[0], *states[1:])
 
 
-def append_window(window: mx.array, token_ids: mx.array, excluded_ids: Sequence[int]) -> mx.array:
-    """Push the new ids ``[B]`` into the window ``[B, W]``; the oldest leave."""
+def append_window(
+    window: mx.array, token_ids: mx.array, size: int | None, excluded_ids: Sequence[int]
+) -> mx.array:
+    """Push the new ids ``[B]`` into the window ``[B, W]``; the oldest leave where it is full."""
+    if not is_full(window, size):
+        window = widen(window)
     shifted = mx.concatenate([window[:, 1:], token_ids[:, None].astype(mx.int32)], axis=-1)
     return mx.where(is_counted(token_ids, excluded_ids)[:, None], shifted, window)
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.errors import VlmkitError
+from vlmkit.configbase import StageConfig
 from vlmkit.interface import Pytree
-from vlmkit.sampling._stateless import keep_state
+from vlmkit.sampling._stateless import keep_state, no_state_of_ids
 from vlmkit.stages import SamplerStage
-
-TokenId = Annotated[int, Field(ge=0)]
+from vlmkit.token_ids import TokenBiases, ids_of
 
 
 class LogitBias(StageConfig):
     """Add a bias to the logits of some tokens."""
 
     kind: Literal["logit_bias"] = "logit_bias"
-    bias: dict[TokenId, Float] = Field(description="token id: what is added to its logit")
+    bias: TokenBiases = Field(description="token (id, text or eos): what is added to its logit")
 
     def __hash__(self) -> int:
         return hash((self.kind, frozenset(self.bias.items())))
@@ -40,12 +35,9 @@ def logit_bias(config: LogitBias) -> SamplerStage:
         >>> stage.apply((), mx.zeros((1, 3)), None).tolist()
         [[0.0, -5.0, 0.0]]
     """
-    ids = mx.array(list(config.bias), dtype=mx.int32)[None, :]
+    token_ids = ids_of("logit_bias", config.bias)
+    ids = mx.array(token_ids, dtype=mx.int32)[None, :]
     values = mx.array(list(config.bias.values()), dtype=mx.float32)[None, :]
-
-    def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
-        check_ids("logit_bias", config.bias, vocab_size)
-        return ()
 
     def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
         if not config.bias:
@@ -54,13 +46,4 @@ def logit_bias(config: LogitBias) -> SamplerStage:
         biased = mx.take_along_axis(logits, index, axis=-1) + values
         return mx.put_along_axis(logits, index, biased, axis=-1)
 
-    return SamplerStage("logit_bias", init, apply, keep_state)
-
-
-def check_ids(name: str, token_ids: Sequence[int] | dict[int, float], vocab_size: int) -> None:
-    """Refuse ids outside ``0 .. vocab_size - 1``."""
-    if wrong := [token_id for token_id in token_ids if not 0 <= token_id < vocab_size]:
-        raise VlmkitError(
-            f"{name}: token id {', '.join(map(str, wrong[:5]))} is not in the vocabulary; "
-            f"ids go from 0 to {vocab_size - 1}"
-        )
+    return SamplerStage("logit_bias", no_state_of_ids("logit_bias", token_ids), apply, keep_state)

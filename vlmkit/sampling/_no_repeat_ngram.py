@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
+from vlmkit.sampling._history import ENDLESS
 from vlmkit.sampling._suffix_match import (
     SuffixMatchState,
     append_suffix_match,
@@ -18,6 +19,7 @@ from vlmkit.sampling._suffix_match import (
     init_suffix_match,
 )
 from vlmkit.stages import SamplerStage
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 
 
 class NoRepeatNgram(StageConfig):
@@ -30,8 +32,9 @@ class NoRepeatNgram(StageConfig):
         ge=2,
         description="look at this many last tokens of prompt and answer; null looks at all",
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
@@ -48,15 +51,17 @@ def no_repeat_ngram(config: NoRepeatNgram) -> SamplerStage:
         Paulus, Xiong, Socher, "A deep reinforced model for abstractive summarization", ICLR 2018,
         arXiv:1705.04304.
     """
-    size, excluded_ids = config.context_size, config.excluded_ids
+    num_before = min(config.n - 1, ENDLESS)
+    size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> SuffixMatchState:
+        check_ids(config.kind, excluded_ids, vocab_size)
         return init_suffix_match(prompts, size, vocab_size, excluded_ids)
 
     def apply(state: SuffixMatchState, logits: mx.array, uniform: mx.array | None) -> mx.array:
         ids, match = followers(state)
         rows = mx.arange(logits.shape[0])[:, None]
-        bound = mx.where(match >= config.n - 1, -mx.inf, mx.inf)
+        bound = mx.where(match >= num_before, -mx.inf, mx.inf)
         return logits.at[rows, ids].minimum(bound)
 
     def update(state: SuffixMatchState, token_ids: mx.array) -> SuffixMatchState:

@@ -20,6 +20,7 @@ from vlmkit.sampling._history import (
 )
 from vlmkit.sampling._per_row import Number
 from vlmkit.stages import SamplerStage
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 
 
 class RepetitionPenalty(StageConfig):
@@ -32,15 +33,16 @@ class RepetitionPenalty(StageConfig):
         ge=1,
         description="look at this many last tokens of prompt and answer; null looks at all",
     )
-    excluded_ids: tuple[Int, ...] = Field(
-        default=(), description="ids that never count, such as image placeholders"
+    excluded_ids: TokenIds = Field(
+        default=(),
+        description="tokens (ids, text or eos) that never count",
     )
 
 
 class RepetitionPenaltyState(NamedTuple):
     """The tokens that are penalised."""
 
-    seen: mx.array  # int32 [B, context_size], the newest last, -1 where there is none yet;
+    seen: mx.array  # int32 [B, W ≤ context_size], the newest last, -1 where there is none yet;
     # or float32 [B, V], how often each id occurred
 
 
@@ -64,16 +66,18 @@ def repetition_penalty(config: RepetitionPenalty) -> SamplerStage:
 
 def repetition_penalty_of(config: RepetitionPenalty) -> Callable[[Number], SamplerStage]:
     """Return the stage as a function of its factor; off where the config's is."""
-    size, excluded_ids = config.context_size, config.excluded_ids
+    size, excluded_ids = config.context_size, ids_of(config.kind, config.excluded_ids)
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> RepetitionPenaltyState:
+        check_ids(config.kind, excluded_ids, vocab_size)
         if size is None:
             return RepetitionPenaltyState(init_counts(prompts, vocab_size, excluded_ids))
         return RepetitionPenaltyState(init_window(prompts, size, vocab_size, excluded_ids))
 
     def update(state: RepetitionPenaltyState, token_ids: mx.array) -> RepetitionPenaltyState:
-        append = append_counts if size is None else append_window
-        return RepetitionPenaltyState(append(state.seen, token_ids, excluded_ids))
+        if size is None:
+            return RepetitionPenaltyState(append_counts(state.seen, token_ids, excluded_ids))
+        return RepetitionPenaltyState(append_window(state.seen, token_ids, size, excluded_ids))
 
     def make(factor: Number) -> SamplerStage:
         def apply(

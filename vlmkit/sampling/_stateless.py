@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vlmkit.interface import Pytree
 from vlmkit.stages import SamplerStage
+from vlmkit.token_ids import check_ids
 
 
 def by_value(name: str, function: Callable[[mx.array], mx.array]) -> SamplerStage:
@@ -31,6 +32,18 @@ def by_value(name: str, function: Callable[[mx.array], mx.array]) -> SamplerStag
 def no_state(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
     """Start a stage that remembers nothing."""
     return ()
+
+
+def no_state_of_ids(
+    name: str, token_ids: Sequence[int]
+) -> Callable[[Sequence[NDArray[np.int32]], int], Pytree]:
+    """Make an ``init`` that remembers nothing, but refuses ids outside the vocabulary."""
+
+    def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
+        check_ids(name, token_ids, vocab_size)
+        return ()
+
+    return init
 
 
 def keep_state(state: Pytree, token_ids: mx.array) -> Pytree:

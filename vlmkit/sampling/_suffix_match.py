@@ -19,12 +19,13 @@ from vlmkit.sampling._history import (
     append_window,
     counted,
     is_counted,
+    is_full,
     widen,
 )
 
 
 class SuffixMatchState(NamedTuple):
-    """The last W tokens and their matches; all of them, where W grows with each token."""
+    """The last W tokens and their matches. W grows with each token up to the window's size."""
 
     window: mx.array  # int32 [B, W]; the newest last, -1 where there is none yet
     match: mx.array  # int32 [B, W], inside the window; the newest token's own place holds 0, an
@@ -74,21 +75,21 @@ def append_suffix_match(
     excluded_ids: Sequence[int] = (),
     breaker_ids: Sequence[int] = (),
 ) -> SuffixMatchState:
-    """Append the new ids ``[B]``; the oldest leave, unless there is no size."""
-    if size is None:
-        state = SuffixMatchState(widen(state.window), widen(state.match))
-    window = append_window(state.window, token_ids, excluded_ids)
+    """Append the new ids ``[B]``; the oldest leave where the window is full."""
+    full = is_full(state.window, size)
+    window = append_window(state.window, token_ids, size, excluded_ids)
+    old = state.match if full else widen(state.match)
     new_ids = token_ids[:, None]
     # The window moved by one, so the old place j holds what was matched before the new place j.
     repeated = window[:, :-1] == new_ids
     for breaker_id in breaker_ids:
         repeated = repeated & (new_ids != breaker_id)
-    grown = mx.where(repeated, mx.maximum(state.match[:, :-1], 0) + 1, 0)
-    if size is not None:  # what has left the window matches no more
-        grown = mx.minimum(grown, mx.arange(1, size))
+    grown = mx.where(repeated, mx.maximum(old[:, :-1], 0) + 1, 0)
+    if full:  # what has left the window matches no more
+        grown = mx.minimum(grown, mx.arange(1, window.shape[1]))
     match = mx.concatenate([grown, mx.zeros((len(grown), 1), mx.int32)], axis=-1)
     moved = is_counted(token_ids, excluded_ids)[:, None]
-    return SuffixMatchState(window, mx.where(moved, match, state.match))
+    return SuffixMatchState(window, mx.where(moved, match, old))
 
 
 def followers(state: SuffixMatchState) -> tuple[mx.array, mx.array]:

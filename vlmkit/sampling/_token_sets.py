@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import mlx.core as mx
@@ -13,23 +13,24 @@ from pydantic import Field
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where
-from vlmkit.sampling._logit_bias import check_ids
-from vlmkit.sampling._stateless import keep_state
+from vlmkit.sampling._history import ENDLESS
+from vlmkit.sampling._stateless import keep_state, no_state_of_ids
 from vlmkit.stages import SamplerStage
+from vlmkit.token_ids import TokenIds, check_ids, ids_of
 
 
 class SuppressTokens(StageConfig):
     """Never draw these tokens."""
 
     kind: Literal["suppress_tokens"] = "suppress_tokens"
-    token_ids: tuple[Int, ...] = Field(description="ids that are removed")
+    token_ids: TokenIds = Field(description="tokens (ids, text or eos) that are removed")
 
 
 class AllowedTokens(StageConfig):
     """Draw only these tokens."""
 
     kind: Literal["allowed_tokens"] = "allowed_tokens"
-    token_ids: tuple[Int, ...] = Field(min_length=1, description="ids that stay")
+    token_ids: TokenIds = Field(min_length=1, description="tokens (ids, text or eos) that stay")
 
 
 class MinNewTokens(StageConfig):
@@ -37,7 +38,7 @@ class MinNewTokens(StageConfig):
 
     kind: Literal["min_new_tokens"] = "min_new_tokens"
     num_tokens: Int = Field(ge=0, description="how many tokens to generate first; 0 is off")
-    token_ids: tuple[Int, ...] = Field(description="ids held back, such as eos")
+    token_ids: TokenIds = Field(description="tokens (ids, text or eos) held back")
 
 
 class MinNewTokensState(NamedTuple):
@@ -58,11 +59,13 @@ def suppress_tokens(config: SuppressTokens) -> SamplerStage:
         [[0.0, -inf, 0.0]]
     """
 
+    token_ids = ids_of("suppress_tokens", config.token_ids)
+
     def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
-        return keep_where(logits, ~_members(config.token_ids, logits.shape[-1]))
+        return keep_where(logits, ~_members(token_ids, logits.shape[-1]))
 
     return SamplerStage(
-        "suppress_tokens", _checked("suppress_tokens", config.token_ids), apply, keep_state
+        "suppress_tokens", no_state_of_ids("suppress_tokens", token_ids), apply, keep_state
     )
 
 
@@ -78,11 +81,13 @@ def allowed_tokens(config: AllowedTokens) -> SamplerStage:
         [[-inf, 0.0, -inf]]
     """
 
+    token_ids = ids_of("allowed_tokens", config.token_ids)
+
     def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
-        return keep_where(logits, _members(config.token_ids, logits.shape[-1]))
+        return keep_where(logits, _members(token_ids, logits.shape[-1]))
 
     return SamplerStage(
-        "allowed_tokens", _checked("allowed_tokens", config.token_ids), apply, keep_state
+        "allowed_tokens", no_state_of_ids("allowed_tokens", token_ids), apply, keep_state
     )
 
 
@@ -101,13 +106,16 @@ def min_new_tokens(config: MinNewTokens) -> SamplerStage:
         [[0.0, 0.0]]
     """
 
+    num_tokens = min(config.num_tokens, ENDLESS)
+    held_ids = ids_of("min_new_tokens", config.token_ids)
+
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> MinNewTokensState:
-        check_ids("min_new_tokens", config.token_ids, vocab_size)
+        check_ids("min_new_tokens", held_ids, vocab_size)
         return MinNewTokensState(mx.zeros((len(prompts),), mx.int32))
 
     def apply(state: MinNewTokensState, logits: mx.array, uniform: mx.array | None) -> mx.array:
-        late = (state.num_generated >= config.num_tokens)[:, None]
-        return keep_where(logits, late | ~_members(config.token_ids, logits.shape[-1]))
+        late = (state.num_generated >= num_tokens)[:, None]
+        return keep_where(logits, late | ~_members(held_ids, logits.shape[-1]))
 
     def update(state: MinNewTokensState, token_ids: mx.array) -> MinNewTokensState:
         return MinNewTokensState(state.num_generated + (token_ids >= 0))
@@ -120,13 +128,3 @@ def _members(token_ids: Sequence[int], vocab_size: int) -> mx.array:
     members = np.zeros((1, vocab_size), dtype=np.bool_)
     members[0, list(token_ids)] = True
     return mx.array(members)
-
-
-def _checked(
-    name: str, token_ids: Sequence[int]
-) -> Callable[[Sequence[NDArray[np.int32]], int], Pytree]:
-    def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
-        check_ids(name, token_ids, vocab_size)
-        return ()
-
-    return init

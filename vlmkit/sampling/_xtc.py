@@ -7,11 +7,12 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.configbase import Float, StageConfig
 from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where, log_softmax
-from vlmkit.sampling._stateless import keep_state, no_state
+from vlmkit.sampling._stateless import keep_state, no_state_of_ids
 from vlmkit.stages import SamplerStage
+from vlmkit.token_ids import TokenIds, ids_of
 
 
 class Xtc(StageConfig):
@@ -20,8 +21,8 @@ class Xtc(StageConfig):
     kind: Literal["xtc"] = "xtc"
     probability: Float = Field(ge=0.0, le=1.0, description="how often, per row; 0 is off")
     threshold: Float = Field(gt=0.0, lt=1.0, description="tokens at least this likely are likely")
-    protected_ids: tuple[Int, ...] = Field(
-        default=(), description="ids never dropped, such as eos and line breaks"
+    protected_ids: TokenIds = Field(
+        default=(), description="tokens (ids, text or eos) never dropped, such as '\\n'"
     )
     ties: Literal["exact", "all"] = Field(
         default="all", description="all: what ties with the least likely stays; exact: the last id"
@@ -44,6 +45,7 @@ def xtc(config: Xtc) -> SamplerStage:
         Weidmann, "Exclude top choices (XTC)", 2024, github.com/oobabooga/text-generation-webui
         pull request 6335.
     """
+    protected_ids = ids_of("xtc", config.protected_ids)
 
     def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
         if uniform is None:
@@ -56,11 +58,16 @@ def xtc(config: Xtc) -> SamplerStage:
             last = mx.where(likely & ~above, mx.arange(logits.shape[-1]), -1)
             above = mx.arange(logits.shape[-1]) != mx.max(last, axis=-1, keepdims=True)
         drop = likely & above & (uniform[:, None] < config.probability)
-        if config.protected_ids:
-            ids = mx.arange(logits.shape[-1])[:, None] == mx.array(config.protected_ids)
+        if protected_ids:
+            ids = mx.arange(logits.shape[-1])[:, None] == mx.array(protected_ids)
             drop = drop & ~mx.any(ids, axis=-1)
         return keep_where(logits, ~drop)
 
     return SamplerStage(
-        "xtc", no_state, apply, keep_state, is_random=True, by_value=not config.protected_ids
+        "xtc",
+        no_state_of_ids("xtc", protected_ids),
+        apply,
+        keep_state,
+        is_random=True,
+        by_value=not protected_ids,
     )

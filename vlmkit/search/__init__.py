@@ -6,7 +6,7 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from vlmkit.search._types import (
+from vlmkit.search._protocol import (
     Extend,
     Extended,
     Hypothesis,

@@ -15,7 +15,7 @@ import numpy as np
 
 from vlmkit.errors import VlmkitError
 from vlmkit.search._candidates import Beam, Candidate, best_candidates
-from vlmkit.search._types import (
+from vlmkit.search._protocol import (
     Extend,
     Hypothesis,
     Outcome,

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.search._groups import EarlyStopping, Rules, group_search
-from vlmkit.search._types import Search
+from vlmkit.search._protocol import Search
 
 
 class BeamSearch(StageConfig):

@@ -11,7 +11,7 @@ from pydantic import Field
 from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.search._candidates import Beam, best_candidates
-from vlmkit.search._types import (
+from vlmkit.search._protocol import (
     Extend,
     Extended,
     Hypothesis,

@@ -14,6 +14,7 @@ from vlmkit.stopping.config import (
 )
 from vlmkit.stopping.eos import EosConfig
 from vlmkit.stopping.external import external
+from vlmkit.stopping.held_ids import held_ids
 from vlmkit.stopping.max_tokens import MaxTokensConfig
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig
 from vlmkit.stopping.stop_sequences import StopSequencesConfig
@@ -50,6 +51,7 @@ __all__ = [
     "clock_kinds",
     "each_config",
     "external",
+    "held_ids",
     "stop_markers",
     "token_limit",
 ]

@@ -26,13 +26,14 @@ def text_stops(sequences: Sequence[str]) -> TextStops:
     )
 
 
-def find_stop(stops: TextStops, text: str, start: int) -> tuple[int, str] | None:
+def find_stop(stops: TextStops, text: str, start: int, after: int = 0) -> tuple[int, str] | None:
     """Find the stop string in ``text[start:]`` that begins first; of equal ones the longest.
 
     Args:
         stops: the prepared stop strings.
         text: all text so far.
         start: character at which a match may begin at the earliest.
+        after: character behind which a match has to end.
 
     Returns:
         The character at which it begins, and the stop string; ``None`` when there is none.
@@ -40,10 +41,12 @@ def find_stop(stops: TextStops, text: str, start: int) -> tuple[int, str] | None
     Example:
         >>> find_stop(text_stops(["b", "bc"]), "abcd", 0)
         (1, 'bc')
+        >>> find_stop(text_stops(["b", "bc"]), "abcb", 0, after=3)
+        (3, 'b')
     """
     found: tuple[int, str] | None = None
     for sequence in stops.sequences:
-        begin = text.find(sequence, start)
+        begin = text.find(sequence, max(start, after - len(sequence) + 1))
         if begin >= 0 and (found is None or (begin, -len(sequence)) < (found[0], -len(found[1]))):
             found = begin, sequence
     return found

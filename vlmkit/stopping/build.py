@@ -26,6 +26,7 @@ from vlmkit.stopping.uncertainty import (
     entropy_stop,
     uncertainty_markers,
 )
+from vlmkit.token_ids import ids_of
 
 
 def build_stopping(
@@ -78,7 +79,8 @@ def build_stopping(
         if isinstance(config, External):
             return external(config)
         if isinstance(config, EosConfig):
-            return eos(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
+            own = eos_markers(config, encode=encode, eos_token_ids=eos_token_ids)
+            return eos(own, min_tokens=config.min_tokens)
         if isinstance(config, EntropyStop | ConfidenceStop):
             return _uncertainty(config, encode, decode)
         resolved = thinking_markers(config, encode=encode, decode=decode)
@@ -153,14 +155,20 @@ def _refuse_dead_stops(
         if not isinstance(config, StopSequencesConfig | StopTokenIdsConfig):
             continue
         for sequence in config.sequences:
-            if thinking.end in sequence if isinstance(sequence, str) else _holds(sequence, end_ids):
+            if _holds(config.kind, sequence, thinking.end, end_ids):
                 raise VlmkitError(
                     f"{config.kind}: {sequence!r} holds the end marker {thinking.end!r}, where "
                     "thinking_budget ignores stops; set its stop_inside to 'honor'"
                 )
 
 
-def _holds(sequence: Sequence[int], part: Sequence[int]) -> bool:
-    """Whether ids stand in a row within a sequence."""
-    places = range(len(sequence) - len(part) + 1)
-    return any(tuple(sequence[place : place + len(part)]) == tuple(part) for place in places)
+def _holds(
+    kind: str, sequence: str | tuple[int | str, ...], text: str, part: Sequence[int]
+) -> bool:
+    """Whether a text stands within a stop string, or its ids in a row within a sequence."""
+    if isinstance(sequence, str):
+        return text in sequence
+    ids = ids_of(kind, sequence)
+    return any(
+        ids[place : place + len(part)] == tuple(part) for place in range(len(ids) - len(part) + 1)
+    )

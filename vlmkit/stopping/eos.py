@@ -11,6 +11,7 @@ from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.token_ids import TokenIds, ids_of
 
 
 class EosConfig(StageConfig):
@@ -19,8 +20,10 @@ class EosConfig(StageConfig):
     kind: Literal["eos"] = "eos"
     tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """More tokens, or texts of several tokens, that end a row; the text keeps what is before."""
-    token_ids: tuple[Annotated[Int, Field(ge=0)], ...] = ()
-    """More token ids that end a row."""
+    token_ids: TokenIds = ()
+    """More tokens (ids or text) that end a row."""
+    min_tokens: Annotated[Int, Field(ge=0)] = 0
+    """Tokens that come first: before them no token that ends a row is drawn, and none counts."""
 
 
 class EosMarkers(NamedTuple):
@@ -38,6 +41,7 @@ class EosState(NamedTuple):
 
     text_length: int
     start: int  # a marker's text may begin at this character at the earliest
+    after: int = 0  # and ends behind this one
 
 
 def eos_markers(
@@ -59,7 +63,7 @@ def eos_markers(
         >>> eos_markers(config, encode=vocabulary.__getitem__, eos_token_ids=frozenset({2}))
         EosMarkers(ids=frozenset({2, 3}), texts=('User:',))
     """
-    ids, texts = set(eos_token_ids).union(config.token_ids), []
+    ids, texts = set(eos_token_ids).union(ids_of("eos", config.token_ids)), []
     for token in config.tokens:
         encoded = encode(token)
         if not encoded:
@@ -74,11 +78,12 @@ def eos_markers(
     return EosMarkers(frozenset(ids), tuple(texts))
 
 
-def eos(markers: EosMarkers) -> StoppingCriterion:
+def eos(markers: EosMarkers, *, min_tokens: int = 0) -> StoppingCriterion:
     """Build the criterion that ends a row at an end-of-sequence token.
 
     The marker's own text is no part of the result. A marker of several tokens counts only when
-    its whole text is there, however the model spells it in tokens.
+    its whole text is there, however the model spells it in tokens. The first ``min_tokens`` tokens
+    never end the row.
 
     Example:
         >>> criterion = eos(EosMarkers(frozenset({2}), ()))
@@ -86,7 +91,7 @@ def eos(markers: EosMarkers) -> StoppingCriterion:
         >>> state, _ = criterion.step(state, TokenEvent(7, "Yes", 1))
         >>> state, decision = criterion.step(state, TokenEvent(2, "Yes<end>", 2))
         >>> decision.finish
-        Finish(reason='stop', kind='eos', matched=2, text_end=3)
+        Finish(reason='stop', kind='eos', matched=2, text_end=3, error=None)
     """
     stops = text_stops(markers.texts)
 
@@ -97,15 +102,19 @@ def eos(markers: EosMarkers) -> StoppingCriterion:
         length = len(event.text)
         if "eos" in event.vetoed:
             return EosState(length, length), Decision()
-        if event.token_id in markers.ids:
+        early = event.num_tokens <= min_tokens
+        if event.token_id in markers.ids and not early:
             # what was held back as the beginning of a marker's text is plain text after all
             finish = Finish("stop", "eos", event.token_id, state.text_length)
             return EosState(length, length), Decision(finish=finish)
-        match = find_stop(stops, event.text, state.start)
+        match = None if early else find_stop(stops, event.text, state.start, state.after)
         if match is not None:
             begin, matched = match
             return EosState(length, length), Decision(finish=Finish("stop", "eos", matched, begin))
         held = held_from(stops, event.text, state.start)
-        return EosState(length, length if held is None else held), Decision(hold_from=held)
+        following = EosState(
+            length, length if held is None else held, length if early else state.after
+        )
+        return following, Decision(hold_from=held)
 
     return StoppingCriterion("eos", init, step)

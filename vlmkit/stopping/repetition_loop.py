@@ -44,7 +44,7 @@ def repetition_loop(config: RepetitionLoopConfig) -> StoppingCriterion:
         >>> for count, token_id in enumerate([9, 1, 2, 1, 2], 1):
         ...     state, decision = criterion.step(state, TokenEvent(token_id, "", count))
         >>> decision.finish
-        Finish(reason='stop', kind='repetition_loop', matched=2, text_end=None)
+        Finish(reason='stop', kind='repetition_loop', matched=2, text_end=None, error=None)
     """
     periods = range(1, config.max_period + 1)
     needed = [

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import StageConfig
+from vlmkit.configbase import Int, StageConfig
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import find_stop, held_from, text_stops
 
@@ -23,12 +23,15 @@ class StopSequencesConfig(StageConfig):
     """Texts that end a row, however the model spells them in tokens."""
     include: bool = False
     """Whether the text keeps the one that ended it."""
+    min_tokens: Annotated[Int, Field(ge=0)] = 0
+    """Tokens that come first: a stop string that is complete within them does not count."""
 
 
 class StopSequencesState(NamedTuple):
     """How far the text was searched."""
 
     start: int  # a stop string may begin at this character at the earliest
+    after: int = 0  # and ends behind this one
 
 
 def stop_sequences(config: StopSequencesConfig) -> StoppingCriterion:
@@ -37,7 +40,9 @@ def stop_sequences(config: StopSequencesConfig) -> StoppingCriterion:
     The text is cut before the stop string (after it with ``include``), also when its last token
     holds more. Of several stop strings that one token completes, the one that begins first counts,
     of equal ones the longest. Text that may yet become a stop string is held back. Where another
-    criterion vetoes this one (inside a thinking block), no stop string may begin.
+    criterion vetoes this one (inside a thinking block), no stop string may begin. The first
+    ``min_tokens`` tokens never end the row; a stop string that begins in them may, once a later
+    token completes it.
 
     Each token costs time in the new characters and the longest stop string, not in all text.
 
@@ -49,7 +54,10 @@ def stop_sequences(config: StopSequencesConfig) -> StoppingCriterion:
         4
         >>> state, decision = criterion.step(state, TokenEvent(2, "the END.", 2))
         >>> decision.finish
-        Finish(reason='stop', kind='stop_sequences', matched='END', text_end=4)
+        Finish(reason='stop', kind='stop_sequences', matched='END', text_end=4, error=None)
+
+    Reference:
+        ``min_tokens`` as in vLLM, vllm/v1/engine/detokenizer.py.
     """
     stops = text_stops(config.sequences)
 
@@ -60,10 +68,13 @@ def stop_sequences(config: StopSequencesConfig) -> StoppingCriterion:
         text = event.text
         if "stop_sequences" in event.vetoed:
             return StopSequencesState(len(text)), Decision()
-        match = find_stop(stops, text, state.start)
+        early = event.num_tokens <= config.min_tokens
+        match = None if early else find_stop(stops, text, state.start, state.after)
         if match is None:
             held = held_from(stops, text, state.start)
-            following = StopSequencesState(len(text) if held is None else held)
+            following = StopSequencesState(
+                len(text) if held is None else held, len(text) if early else state.after
+            )
             return following, Decision(hold_from=None if config.include else held)
         begin, matched = match
         end = begin + len(matched) if config.include else begin

@@ -10,19 +10,21 @@ from pydantic import Field
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.sequences import advance, token_sequence
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.token_ids import TokenSequences, ids_of
 
 
 class StopTokenIdsConfig(StageConfig):
     """Sequences of token ids that end a row."""
 
     kind: Literal["stop_token_ids"] = "stop_token_ids"
-    sequences: Annotated[
-        tuple[Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=1)], ...],
-        Field(min_length=1),
-    ]
-    """Sequences of ids; each has to come whole and in a row, after the prompt."""
+    sequences: Annotated[TokenSequences, Field(min_length=1)]
+    """Sequences of tokens (text, or a list of ids and texts); each has to come whole, after the
+    prompt."""
     include: bool = False
     """Whether the text keeps what the sequence reads as."""
+    min_tokens: Annotated[Int, Field(ge=0)] = 0
+    """Tokens that come first: a sequence that is complete within them does not count, and one of a
+    single token is not drawn."""
 
 
 class StopTokenIdsState(NamedTuple):
@@ -38,6 +40,7 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
     The text is cut where it stood before the sequence (after it with ``include``). Of several
     sequences that one token completes, the longest counts. Text of what may yet become one is held
     back. Where another criterion vetoes this one (inside a thinking block), no sequence may begin.
+    The first ``min_tokens`` tokens never end the row.
 
     Example:
         >>> criterion = stop_token_ids(StopTokenIdsConfig(sequences=((5, 6),)))
@@ -46,10 +49,10 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
         >>> decision.hold_from
         0
         >>> criterion.step(state, TokenEvent(6, "ab", 2))[1].finish
-        Finish(reason='stop', kind='stop_token_ids', matched=(5, 6), text_end=0)
+        Finish(reason='stop', kind='stop_token_ids', matched=(5, 6), text_end=0, error=None)
     """
-    sequences = [token_sequence(ids) for ids in config.sequences]
-    longest = max(len(ids) for ids in config.sequences)
+    sequences = [token_sequence(ids_of(config.kind, ids)) for ids in config.sequences]
+    longest = max(len(sequence.ids) for sequence in sequences)
     none = (0,) * len(sequences)
 
     def init(prompt_ids: Sequence[int]) -> tuple[StopTokenIdsState, Decision]:
@@ -69,7 +72,12 @@ def stop_token_ids(config: StopTokenIdsConfig) -> StoppingCriterion:
             for sequence, count in zip(sequences, matched, strict=True)
             if count == len(sequence.ids)
         ]
-        if complete:
+        if complete and event.num_tokens <= config.min_tokens:
+            matched = tuple(
+                sequence.borders[-1] if count == len(sequence.ids) else count
+                for sequence, count in zip(sequences, matched, strict=True)
+            )
+        elif complete:
             found = max(complete, key=len)
             end = length if config.include else ends[-len(found) - 1]
             finish = Finish("stop", "stop_token_ids", found, end)

@@ -139,7 +139,7 @@ def entropy_stop(config: EntropyStop, markers: ThinkingMarkers | None = None) ->
         ...     event = TokenEvent(7, "a" * count, count, entropy=entropy)
         ...     state, decision = criterion.step(state, event)
         >>> decision.finish
-        Finish(reason='stop', kind='entropy_stop', matched=None, text_end=None)
+        Finish(reason='stop', kind='entropy_stop', matched=None, text_end=None, error=None)
 
     Reference:
         Sharma and Chopra, "Think just enough: sequence-level entropy as a confidence signal for

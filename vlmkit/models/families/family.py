@@ -106,6 +106,7 @@ def reshape_qwen(path: str, tensor: mx.array, config: ModelConfig) -> mx.array:
     if tensor.shape[1:] == (*size, channels):
         return tensor.transpose(0, 4, 1, 2, 3).reshape(tensor.shape[0], -1)
     raise VlmkitError(
-        f"patch embedding has shape {tuple(tensor.shape)}; config.json asks for "
+        f"patch embedding has shape {tuple(tensor.shape)}; config.json: vision_config.patch_size, "
+        "temporal_patch_size and in_channels ask for "
         f"{(vision.embed_dim, channels, *size)} or {(vision.embed_dim, *size, channels)}"
     )

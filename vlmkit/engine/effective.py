@@ -1,0 +1,76 @@
+"""What really runs, as results report it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from vlmkit.cache import CacheConfig, describe_cache, num_dropped
+from vlmkit.engine.rows import RowSpec, Step
+from vlmkit.interface import Model
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor
+from vlmkit.sampling import Grammar, grammar_doubts
+from vlmkit.stopping import clock_kinds, stop_markers
+
+
+def effective_config(
+    model: Model,
+    processor: Processor,
+    pipeline: PipelineConfig,
+    encode: Callable[[str], Sequence[int]],
+) -> dict[str, Any]:
+    """What runs: the pipeline with all defaults, the cache per layer, backends, dtype."""
+    return {
+        "pipeline": pipeline.model_dump(mode="json"),
+        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
+        "model_type": model.config.model_type,
+        "dtype": str(model.dtype).removeprefix("mlx.core."),
+        "packed_modules": _num_packed(model),
+        "processor_backend": processor.backend,
+        "eos_token_ids": sorted(processor.eos_token_ids),
+        "stop_markers": stop_markers(
+            pipeline.stopping,
+            encode=encode,
+            decode=partial(processor.tokenizer.decode, skip_special_tokens=False),
+            eos_token_ids=processor.eos_token_ids,
+        ),
+        "device": str(mx.default_device()),
+        "reproducible": not clock_kinds(pipeline.stopping),
+        "grammar": _grammar_promise(pipeline),
+    }
+
+
+def describe_run(effective: dict[str, Any], spec: RowSpec) -> dict[str, Any]:
+    """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
+    return {**copy.deepcopy(effective), "token_limit": spec.token_limit}
+
+
+def with_dropped(effective: dict[str, Any], cache: CacheConfig, step: Step) -> dict[str, Any]:
+    """Say in ``effective["cache"]`` how many prompt tokens the cache has dropped by this step."""
+    # The last token drawn has not gone through the model yet.
+    num_tokens = step.num_prompt_tokens + max(step.num_tokens - 1, 0)
+    dropped = num_dropped(cache, step.num_prompt_tokens, num_tokens)
+    return {**effective, "cache": {**effective["cache"], "dropped_prompt_tokens": dropped}}
+
+
+def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:
+    """Whether a complete answer is sure to fit the grammar; None without one."""
+    grammars = [config for config in pipeline.sampling if isinstance(config, Grammar)]
+    if not grammars:
+        return None
+    doubts = [doubt for config in grammars for doubt in grammar_doubts(config)]
+    return {"guaranteed": not doubts, "doubts": doubts}
+
+
+def _num_packed(model: Model) -> int:
+    """How many weight matrices are held quantized."""
+    if not isinstance(model, nn.Module):
+        return 0
+    modules = model.modules()  # type: ignore[no-untyped-call]
+    return sum(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in modules)

@@ -1,0 +1,1 @@
+"""What a value that does not fit is called, for configs from YAML and from Python alike."""
