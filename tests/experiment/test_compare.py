@@ -15,7 +15,7 @@ from vlmkit.experiment.compare import compare
 from vlmkit.experiment.comparison import Settings
 from vlmkit.experiment.power import detectable_difference
 from vlmkit.experiment.records import Record, Scored
-from vlmkit.experiment.statistics import (
+from vlmkit.experiment.uncertainty import (
     bootstrap_intervals,
     exact_interval,
     holm,

@@ -98,3 +98,5 @@ def test_the_notes_say_what_cannot_be_read(comparison: Comparison) -> None:
     certain = compare([(info(), [record("hot", "a", 1.0), record("greedy", "a", 1.0)])])
     assert "Clopper–Pearson" in to_markdown(certain)
     assert "what could be seen is not known" in to_markdown(certain)
+    assert "With fewer than 30 samples such intervals are too narrow" in to_markdown(certain)
+    assert "too narrow" not in text

@@ -16,9 +16,10 @@ import vlmkit
 from tests.experiment.made import drawn, info, record
 from tests.experiment.pages import HOSTILE, Page, hostile_run, png, rendered, whole_run
 from vlmkit.errors import VlmkitError
+from vlmkit.experiment.compare import compare
 from vlmkit.experiment.report import Limits, report_samples, write_report
 from vlmkit.experiment.report.passages import passages
-from vlmkit.experiment.report.plots import Axis, ticks
+from vlmkit.experiment.report.plots import Axis, cost_scatter, ticks
 from vlmkit.experiment.report.thumbnails import Thumbnails
 
 ASSETS = Path(vlmkit.__file__).parent / "assets" / "report"
@@ -213,6 +214,18 @@ def test_an_image_that_cannot_be_shown_says_why(tmp_path: Path, image: str, note
 def test_axis_ticks_are_round() -> None:
     assert [tick.label for tick in ticks(Axis(-0.3, 0.55))] == ["−0.2", "0", "0.2", "0.4"]
     assert [tick.label for tick in ticks(Axis(8.0, 260.0))] == ["100", "200"]
+
+
+def test_a_plot_over_tokens_needs_arms_that_differ_in_them() -> None:
+    comparison = compare([(info(), drawn())])
+    scatter = cost_scatter(comparison.metrics[0], comparison)
+    assert scatter is not None
+    assert [dot.arm for dot in scatter.dots] == ["greedy", "hot", "long_|x"]
+    assert scatter.dots[0].x < scatter.dots[1].x < scatter.dots[2].x
+    best = max(comparison.metrics[0].rows, key=lambda row: row.score or 0)
+    assert min(scatter.dots, key=lambda dot: dot.y).arm == best.arm
+    alike = compare([(info(), [record(arm, "s", 1.0) for arm in ("greedy", "hot")])])
+    assert cost_scatter(alike.metrics[0], alike) is None
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scipy import stats
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment import statistics
 from vlmkit.experiment.power import detectable_difference
-from vlmkit.experiment.statistics import (
+from vlmkit.experiment.uncertainty import (
     bootstrap_intervals,
     exact_interval,
     holm,

@@ -21,7 +21,7 @@ _OWN_FLAGS = {
     "generate": ("json", "logprobs", "no_stream"),
     "trace": ("top", "step", "picture", "out", "from"),
     "describe": ("json",),
-    "schema": ("out",),
+    "schema": ("out", "experiment"),
     "models": ("json",),
     **EXPERIMENT_FLAGS,
     "configs": (),
@@ -179,9 +179,12 @@ def _add_describe(commands: Any) -> None:
 
 def _add_schema(commands: Any) -> None:
     command = commands.add_parser(
-        "schema", help="print the JSON Schema of a run for editors", allow_abbrev=False
+        "schema",
+        help="print the JSON Schema of a run or an experiment for editors",
+        allow_abbrev=False,
     )
-    command.add_argument("--out", metavar="DIR", help="write schema.json into this folder instead")
+    command.add_argument("--experiment", action="store_true", help="that of an experiment")
+    command.add_argument("--out", metavar="DIR", help="write it into this folder instead")
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from vlmkit.experiment.statistics import RESAMPLES
+from vlmkit.experiment.uncertainty import RESAMPLES
 
 
 class Settings(NamedTuple):

@@ -12,7 +12,7 @@ from vlmkit.experiment.comparison import ArmScore, Interval, MetricTable, Settin
 from vlmkit.experiment.power import detectable_difference
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.scoretable import ScoreTable
-from vlmkit.experiment.statistics import (
+from vlmkit.experiment.uncertainty import (
     bootstrap_intervals,
     exact_interval,
     holm,

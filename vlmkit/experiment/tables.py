@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vlmkit.experiment.comparison import ArmCost, ArmScore, Comparison, Interval, MetricTable
 
 UNKNOWN = "–"
+_FEW = 30  # samples: Hesterberg, What Teachers Should Know About the Bootstrap (2015), section 4
 _TESTS = {"mcnemar": "McNemar's exact test", "sign_flip": "sign-flip permutation test"}
 
 
@@ -82,6 +83,8 @@ def design_notes(metric: MetricTable, comparison: Comparison) -> list[str]:
     notes = [f"[low, high]: {settings.confidence:.0%} bootstrap interval over {over}{seeds}."]
     if any(row.score in (0.0, 1.0) for row in metric.rows):
         notes.append("Where all are right or all are wrong, the interval is Clopper–Pearson's.")
+    if 0 < comparison.num_samples < _FEW:
+        notes.append(f"With fewer than {_FEW} samples such intervals are too narrow.")
     tested = [row for row in metric.rows if row.test is not None]
     if comparison.baseline is None or not tested:
         return notes

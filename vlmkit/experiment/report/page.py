@@ -6,7 +6,6 @@ import base64
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.comparison import Comparison
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.report.cards import indented, plural, sample_card, value_text
@@ -24,6 +22,7 @@ from vlmkit.experiment.report.plots import cost_scatter, difference_forest, scor
 from vlmkit.experiment.report.thumbnails import Thumbnails
 from vlmkit.experiment.runinfo import RunInfo
 from vlmkit.experiment.tables import text_tables
+from vlmkit.experiment.wholefile import whole_file
 
 _ASSETS = Path(__file__).parents[2] / "assets" / "report"
 
@@ -86,25 +85,8 @@ def write_report(path: str | os.PathLike[str], html: str) -> None:
     Raises:
         VlmkitError: the file cannot be written.
     """
-    target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(html)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise VlmkitError(f"{os.fspath(path)}: {error.strerror}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(path) as file:
+        file.write_text(html, encoding="utf-8", newline="\n")
 
 
 @functools.cache

@@ -77,13 +77,13 @@ def difference_forest(metric: MetricTable, comparison: Comparison) -> Forest | N
 
 
 def cost_scatter(metric: MetricTable, comparison: Comparison) -> Scatter | None:
-    """Score over generated tokens; None with fewer than two arms to show."""
+    """Score over generated tokens; None where fewer than two arms differ in them."""
     points = [
         (place, row.arm, cost.tokens, row.score)
         for place, (row, cost) in enumerate(zip(metric.rows, comparison.arms, strict=True), 1)
         if row.score is not None and cost.tokens is not None
     ]
-    if len(points) < 2:
+    if len({tokens for _, _, tokens, _ in points}) < 2:
         return None
     x_axis = axis_of([float(tokens or 0) for _, _, tokens, _ in points])
     y_axis = axis_of([float(score or 0) for _, _, _, score in points])
