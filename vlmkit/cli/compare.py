@@ -1,4 +1,4 @@
-"""``vlmkit compare`` and ``vlmkit report``: what runs have found."""
+"""``vlmkit compare``: what runs have found."""
 
 from __future__ import annotations
 

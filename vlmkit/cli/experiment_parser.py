@@ -19,7 +19,7 @@ EXPERIMENT_FLAGS = {
     ),
     "rescore": (),
     "compare": ("format", "baseline", "out"),
-    "report": ("out",),
+    "report": ("out", "samples"),
 }
 
 
@@ -51,6 +51,9 @@ def add_experiment_commands(commands: Any) -> None:
     )
     report.add_argument("run_folder", metavar="DIR", help="the run directory")
     report.add_argument("--out", metavar="FILE", help="where to (DIR/report.html)")
+    report.add_argument(
+        "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
+    )
 
 
 def _add_run(commands: Any) -> None:

@@ -106,6 +106,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.compare import run_compare
 
             run_compare(args)
+        case "report":
+            from vlmkit.cli.report import run_report
+
+            run_report(args)
         case _:
             parser.print_help()
 

@@ -14,7 +14,7 @@ from vlmkit.experiment.data import DatasetConfig, Samples, data_hash, load_sampl
 from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.manifest import FILE, Manifest, read_manifest, write_manifest
 from vlmkit.experiment.reading import read_records
-from vlmkit.experiment.runinfo import RunInfo, sample_info
+from vlmkit.experiment.runinfo import RunInfo
 from vlmkit.experiment.scores import scored_again
 from vlmkit.experiment.scoring import Scorer, ScorerConfig, make_scorer
 from vlmkit.experiment.store import RECORDS, claim, replace_records
@@ -58,19 +58,14 @@ def _read(adapter: TypeAdapter[Config], value: object, folder: Path) -> Config:
         ) from error
 
 
-def run_info(folder: str | os.PathLike[str], *, samples: bool = False) -> RunInfo:
+def run_info(folder: str | os.PathLike[str]) -> RunInfo:
     """Return what a comparison and a report have to know of a run.
 
-    Args:
-        folder: the run directory.
-        samples: with all samples, as a report shows them.
-
     Raises:
-        VlmkitError: no run directory, or its data set is gone.
+        VlmkitError: no run directory.
     """
     path = Path(folder)
     manifest = read_manifest(path)
-    shown: dict[str, Samples] = {"": run_samples(path, manifest)} if samples else {}
     return RunInfo(
         name=path.resolve().name,
         arms=manifest.arms,
@@ -90,7 +85,6 @@ def run_info(folder: str | os.PathLike[str], *, samples: bool = False) -> RunInf
             "dataset": manifest.dataset,
             "metrics": manifest.metrics,
         },
-        samples={one.id: sample_info(one) for found in shown.values() for one in found},
     )
 
 

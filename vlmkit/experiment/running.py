@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 from vlmkit.api import load
@@ -261,6 +261,7 @@ def _to_record(steps: Sequence[Step], record: Record) -> Record:
     record.text = "".join(step.text for step in steps)
     record.token_ids = [step.token_id for step in taken if step.token_id is not None]
     record.forced = [step.forced for step in taken]
+    record.text_ends = list(accumulate(len(step.text) for step in taken))
     record.finish_reason, record.finish_kind = last.finish.reason, last.finish.kind
     if last.finish.error is not None:
         text = str(last.finish.error) or type(last.finish.error).__name__
