@@ -53,6 +53,8 @@ HEAVY = (
     "tokenizers",
     "requests",
     "llguidance",
+    "pyarrow",
+    "datasets",
 )
 
 
