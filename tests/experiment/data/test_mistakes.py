@@ -85,7 +85,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str | bytes], str]] = [
     ("all left out", {**JSONL, "offset": 5}, {"d.jsonl": ROW}, "offset 5 leaves none of its 1"),
     ("no column", TSV, {"d.tsv": "id\tquestion\n1\t?\n"}, "d.tsv:1: no column 'index'"),
     ("no rows", TSV, {"d.tsv": "index\tquestion\n"}, "d.tsv: no samples in it"),
-    ("nothing", TSV, {"d.tsv": ""}, "d.tsv:1: no column 'index' (it has: nothing)"),
+    ("nothing", TSV, {"d.tsv": ""}, "d.tsv:1: no column 'index' (it has: none)"),
     ("a column twice", TSV, {"d.tsv": "index\tquestion\tA\tA\n"}, "two columns are called 'A'"),
     ("cells", TSV, {"d.tsv": "index\tquestion\n1\t?\n2\n"}, "d.tsv:3: 1 cells, the header names 2"),
     ("cut short", TSV, {"d.tsv": 'index\tquestion\n1\t"?\n'}, "d.tsv:2: not a TSV row"),

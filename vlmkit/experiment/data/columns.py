@@ -15,6 +15,7 @@ from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.data.base import DataConfig
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed, short
 
 IMAGE_NAMES = ("images", "image")
 ANSWER_NAMES = ("answers", "answer")
@@ -62,7 +63,9 @@ def row_id(config: ColumnsConfig, row: Row) -> str:
     key = config.id_key or "id"
     value = _value(row, key)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise VlmkitError(f"{row.where}: {key}: an id is text or a whole number, got {value!r}")
+        raise VlmkitError(
+            f"{row.where}: {key}: an id is text or a whole number, got {short(value)}"
+        )
     return str(value)
 
 
@@ -85,7 +88,7 @@ def to_sample(config: ColumnsConfig, row: Row, *, folder: Path) -> Sample:
     question = _value(row, config.question_key)
     if not isinstance(question, str):
         raise VlmkitError(
-            f"{row.where}: {config.question_key}: must be text, got {_show(question)}"
+            f"{row.where}: {config.question_key}: must be text, got {short(question)}"
         )
     taken = {config.question_key, *images_keys, answers_key}
     fields = {key: value for key, value in row.values.items() if key not in taken}
@@ -152,7 +155,7 @@ def _first(candidates: Sequence[str], names: Container[str]) -> str | None:
 
 def _value(row: Row, key: str, prefix: str = "") -> Any:
     if key not in row.values:
-        names = ", ".join(row.values) or "nothing"
+        names = listed(row.values)
         near = nearest(key, row.values)
         raise VlmkitError(f"{row.where}: {prefix}no {key!r} in this row{near} (it has: {names})")
     return row.values[key]
@@ -165,7 +168,7 @@ def _image(item: Any, where: str, folder: Path) -> str | bytes:
         return item
     if isinstance(item, str) and item:
         return locate_image(item, folder)
-    raise VlmkitError(f"{where}: must be a path, a URL or a list of them, got {_show(item)}")
+    raise VlmkitError(f"{where}: must be a path, a URL or a list of them, got {short(item)}")
 
 
 def _answer(item: Any, where: str) -> str:
@@ -175,9 +178,4 @@ def _answer(item: Any, where: str) -> str:
         return msgspec.json.encode(item).decode()
     if isinstance(item, Mapping) and isinstance(item.get("answer"), str):  # as VQA's files
         return str(item["answer"])
-    raise VlmkitError(f"{where}: must be text, a number or a list of them, got {_show(item)}")
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    raise VlmkitError(f"{where}: must be text, a number or a list of them, got {short(item)}")

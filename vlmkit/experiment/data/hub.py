@@ -11,6 +11,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.data.base import Rows
 from vlmkit.experiment.data.columns import ColumnsConfig, Row, image_keys, row_id, to_sample
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed
 
 MISSING = "needs the package datasets; install it with: pip install 'vlmkit[data]'"
 
@@ -43,8 +44,9 @@ def hub(config: HubConfig, base: Path) -> Rows:
     source = f"{config.dataset} ({config.split})"
     if config.question_key not in names:
         near = nearest(config.question_key, names)
-        known = ", ".join(names)
-        raise VlmkitError(f"{source}: no column {config.question_key!r}{near} (it has: {known})")
+        raise VlmkitError(
+            f"{source}: no column {config.question_key!r}{near} (it has: {listed(names)})"
+        )
     images = image_keys(config, names)
     labels = _label_names(loaded)
     table = loaded.with_format("arrow")  # images as they are stored, not decoded

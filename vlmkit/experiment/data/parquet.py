@@ -15,6 +15,7 @@ from vlmkit.experiment.data.base import Rows
 from vlmkit.experiment.data.columns import ColumnsConfig, Row, image_keys, row_id, to_sample
 from vlmkit.experiment.data.files import resolve_file, resolve_folder
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,7 +128,7 @@ def _columns(config: ParquetConfig, path: Path) -> tuple[str, ...]:
     with _open(path) as file:
         names = tuple(file.schema_arrow.names)
     if config.question_key not in names:
-        known, near = ", ".join(names), nearest(config.question_key, names)
+        known, near = listed(names), nearest(config.question_key, names)
         raise VlmkitError(f"{path}: no column {config.question_key!r}{near} (it has: {known})")
     return names
 
@@ -136,7 +137,7 @@ def _read(group: _Group, columns: Sequence[str]) -> pa.Table:
     with _open(group.path) as file:
         for name in columns:
             if name not in file.schema_arrow.names:
-                known = ", ".join(file.schema_arrow.names)
+                known = listed(file.schema_arrow.names)
                 raise VlmkitError(f"{group.path}: no column {name!r} (it has: {known})")
         try:
             return file.read_row_group(group.number, columns=list(columns))

@@ -29,6 +29,7 @@ from vlmkit.experiment.data.columns import Row, fill
 from vlmkit.experiment.data.files import open_data, resolve_file
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed
 
 LONGEST_REFERENCE = 64  # characters; a longer image cell is an image
 LONGEST_CELL = (1 << 31) - 1  # characters
@@ -81,9 +82,10 @@ def tsv(config: TsvConfig, base: Path) -> Rows:
         return _sample(config, _cells(table, index), where(index))
 
     def read(index: int) -> Sample:
-        sample = read_text(index)
-        owner = table.images[index]
-        return sample._replace(images=_images(_cells(table, owner), path.parent, where(owner)))
+        cells, owner = _cells(table, index), table.images[index]
+        owning = cells if owner == index else _cells(table, owner)
+        sample = _sample(config, cells, where(index))
+        return sample._replace(images=_images(owning, path.parent, where(owner)))
 
     return Rows(table.ids, read, read_text, where, source=str(path))
 
@@ -169,9 +171,8 @@ def _columns(path: Path) -> tuple[str, ...]:
         names = tuple(_next(reader, path, 1) or ())
     for name in REQUIRED:
         if name not in names:
-            shown = ", ".join(names)[:200] or "nothing"
             near = nearest(name, names)
-            raise VlmkitError(f"{path}:1: no column {name!r}{near} (it has: {shown})")
+            raise VlmkitError(f"{path}:1: no column {name!r}{near} (it has: {listed(names)})")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise VlmkitError(f"{path}:1: two columns are called {twice!r}")

@@ -12,6 +12,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed
 
 THINKING_START, THINKING_END = "<think>", "</think>"
 
@@ -115,7 +116,7 @@ def _check_need(scorer: Scorer, need: str, sample: Sample) -> None:
                 "are a list under 'choices' or 'options', or columns A, B, …"
             )
     elif need not in sample.fields:
-        known = ", ".join(sample.fields) or "none"
+        known = listed(sample.fields)
         raise VlmkitError(
             f"{sample.where}: metric {scorer.name!r} needs the field {need!r} (fields: {known})"
         )

@@ -13,6 +13,7 @@ from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, total
+from vlmkit.experiment.shown import listed, short
 
 Choices = Mapping[str, str]
 """Letter -> text."""
@@ -60,7 +61,7 @@ def multiple_choice(config: MultipleChoiceConfig) -> Scorer:
         if not all(letter in choices for letter in _right(sample)):
             raise VlmkitError(
                 f"{sample.where}: metric {config.name or config.kind!r}: the answer "
-                f"{sample.answers[0]!r} is none of the choices {', '.join(choices)}"
+                f"{short(sample.answers[0])} is none of the choices {listed(choices)}"
             )
 
     return Scorer(config.kind, ("answers", "choices"), score, _summarise, check)

@@ -9,6 +9,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, ratio, total
+from vlmkit.experiment.shown import short
 
 
 class PopeConfig(ScoringConfig):
@@ -35,7 +36,7 @@ def pope(config: PopeConfig) -> Scorer:
         if _label(sample) not in ("yes", "no"):
             raise VlmkitError(
                 f"{sample.where}: metric {config.name or config.kind!r} needs the answer yes or "
-                f"no, got {sample.answers[0]!r}"
+                f"no, got {short(sample.answers[0])}"
             )
 
     return Scorer(config.kind, ("answers",), score, _summarise, check)
