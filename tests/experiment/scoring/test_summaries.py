@@ -113,6 +113,8 @@ def test_chairs_names_may_stand_in_a_file(tmp_path: Path) -> None:
         ({"kind": "pope"}, {"answer": "maybe"}, "needs the answer yes or no, got 'maybe'"),
         ({"kind": "contains"}, {"answer": " "}, "an empty answer is in every text"),
         ({"kind": "ocrbench"}, {"answer": ""}, "an empty answer is in every text"),
+        ({"kind": "mmmu"}, {"answer": ""}, "an empty answer is in every text"),
+        ({"kind": "mmmu"}, {"answer": "C", "A": "x", "B": "y"}, "none of the choices A, B"),
         ({"kind": "vqa_accuracy"}, {"answer": "x"}, "the answers of at least 4 people"),
         (
             {"kind": "chair", "objects": NAMES},
