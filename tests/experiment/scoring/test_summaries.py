@@ -15,7 +15,7 @@ from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring import Scored, Scorer, ScorerConfig, check_samples, make_scorer
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(ScorerConfig)
-OWN = "tests.experiment.scoring.own_scorer"
+OWN = "tests.external_package.vlmkit_example_stages.max_words"
 NAMES = {"dog": ["puppy"], "cat": [], "car": ["taxi"]}
 
 
@@ -83,7 +83,7 @@ def test_a_metric_is_called_by_its_kind_or_its_name() -> None:
 
 
 def test_a_scorer_of_ones_own() -> None:
-    own = scorer(kind="external", factory=f"{OWN}:words", config={"limit": 2}, name="brief")
+    own = scorer(kind="external", factory=f"{OWN}:max_words", config={"num_words": 2}, name="brief")
     assert own.name == "brief"
     assert summary(own, ("<think>a b c</think>a b", {}), ("a b c", {})) == {"short": 0.5}
 
@@ -151,18 +151,21 @@ def test_data_that_every_metric_can_score_pass() -> None:
     ("config", "message"),
     [
         ({"factory": "vlmkit_none:x"}, "can't be imported"),
-        ({"factory": f"{OWN}:word"}, "has no 'word'; did you mean 'words'?"),
+        ({"factory": f"{OWN}:max_word"}, "has no 'max_word'; did you mean 'max_words'?"),
         (
             {"factory": f"{OWN}:not_a_scorer"},
             "returned a dict, not a vlmkit.experiment.scoring.Scorer",
         ),
-        ({"factory": f"{OWN}:words", "config": {"max": 1}}, "unexpected keyword argument 'max'"),
         (
-            {"factory": f"{OWN}:words", "config": {"fails": True}},
+            {"factory": f"{OWN}:max_words", "config": {"max": 1}},
+            "unexpected keyword argument 'max'",
+        ),
+        (
+            {"factory": f"{OWN}:max_words", "config": {"fails": True}},
             "failed for sample '7': KeyError: 'two\\nlines'",
         ),
         (
-            {"factory": f"{OWN}:words", "config": {"returns": 1.0}},
+            {"factory": f"{OWN}:max_words", "config": {"returns": 1.0}},
             "returned float, not a Scored",
         ),
     ],
