@@ -108,13 +108,17 @@ def test_chairs_names_may_stand_in_a_file(tmp_path: Path) -> None:
         (
             {"kind": "multiple_choice"},
             {"answer": "C", "options": ["x", "y"]},
-            "metric 'multiple_choice': the answer 'C' is none of the choices A, B",
+            "metric 'multiple_choice' needs one of the choices A, B, got 'C'",
         ),
         ({"kind": "pope"}, {"answer": "maybe"}, "needs the answer yes or no, got 'maybe'"),
-        ({"kind": "contains"}, {"answer": " "}, "an empty answer is in every text"),
-        ({"kind": "ocrbench"}, {"answer": ""}, "an empty answer is in every text"),
-        ({"kind": "mmmu"}, {"answer": ""}, "an empty answer is in every text"),
-        ({"kind": "mmmu"}, {"answer": "C", "A": "x", "B": "y"}, "none of the choices A, B"),
+        ({"kind": "contains"}, {"answer": " "}, "can't score an empty answer"),
+        ({"kind": "ocrbench"}, {"answer": ""}, "can't score an empty answer"),
+        ({"kind": "mmmu"}, {"answer": ""}, "can't score an empty answer"),
+        (
+            {"kind": "mmmu"},
+            {"answer": "C", "A": "x", "B": "y"},
+            "metric 'mmmu' needs one of the choices A, B, got 'C'",
+        ),
         ({"kind": "vqa_accuracy"}, {"answer": "x"}, "the answers of at least 4 people"),
         (
             {"kind": "chair", "objects": NAMES},
@@ -124,7 +128,7 @@ def test_chairs_names_may_stand_in_a_file(tmp_path: Path) -> None:
         (
             {"kind": "chair", "objects": NAMES, "objects_key": "seen"},
             {"seen": "dog"},
-            "seen: must be a list of names, got 'dog'",
+            "metric 'chair' needs a list of names in 'seen', got 'dog'",
         ),
     ],
 )

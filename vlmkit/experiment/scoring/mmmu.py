@@ -8,11 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
-from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, total
+from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, no_empty_answer, total
 from vlmkit.experiment.scoring.multiple_choice import MultipleChoiceConfig, multiple_choice
 
 BEFORE_ANSWERS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
@@ -45,9 +44,7 @@ def mmmu(config: MmmuConfig) -> Scorer:
     (``parse_open_response`` and ``eval_open``).
     """
     letters = multiple_choice(
-        MultipleChoiceConfig(
-            name=config.name or config.kind, parsing=config.parsing, if_unread=config.if_unread
-        )
+        MultipleChoiceConfig(parsing=config.parsing, if_unread=config.if_unread)
     )
 
     def score(sample: Sample, text: str) -> Scored:
@@ -57,14 +54,8 @@ def mmmu(config: MmmuConfig) -> Scorer:
         hit = any(_holds(item, sample.answers) for item in said)
         return Scored(value=float(hit), parsed=str(said[0]), parts={"open": 1.0})
 
-    def check(sample: Sample) -> None:
-        if choices_of(sample.fields):
-            letters.check(sample)
-        elif not all(answer.strip() for answer in sample.answers):
-            raise VlmkitError(
-                f"{sample.where}: metric {config.name or config.kind!r}: an empty answer is in "
-                "every text; give the answer, or leave the sample out"
-            )
+    def check(sample: Sample) -> str | None:
+        return letters.check(sample) if choices_of(sample.fields) else no_empty_answer(sample)
 
     return Scorer(config.kind, ("answers",), score, _summarise, check)
 
