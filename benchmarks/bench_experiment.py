@@ -3,8 +3,8 @@
     make bench ARGS=benchmarks/bench_experiment.py
 
 A random checkpoint of the ``small`` size, an image prompt of about 280 tokens, 16 new tokens; 1, 4,
-16 and 64 responses. Rounds of both ways alternate in one run; ``extra`` has the loop's time over the
-experiment's. As a script it prints the curve: ``python -m benchmarks.bench_experiment``.
+16 and 64 responses. Rounds of both ways alternate in one run; ``extra`` has the time of the
+loop. As a script it prints the curve: ``python -m benchmarks.bench_experiment``.
 """
 
 from __future__ import annotations

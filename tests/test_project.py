@@ -66,6 +66,8 @@ HEAVY = (
     "tokenizers",
     "requests",
     "llguidance",
+    "pyarrow",
+    "datasets",
 )
 
 
