@@ -23,10 +23,10 @@ from benchmarks.random_checkpoint import write_checkpoint
 from vlmkit import generate
 from vlmkit.config.document import parse_yaml
 from vlmkit.experiment.files import load_experiment
+from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.plan import Plan, make_plan
 from vlmkit.experiment.prompting import prepare_sample
-from vlmkit.experiment.rows import Loaded
-from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, run_group
 
 NUM_TOKENS = 16
 SHAPES = ((1, 1), (2, 2), (8, 2), (16, 4))  # arms, seeds

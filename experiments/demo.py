@@ -183,7 +183,8 @@ NEXT_STEPS = """
     .venv/bin/vlmkit generate configs/runs/shapes_thinking.yaml search.kind=beam search.num_beams=4
   the whole study of which that was a part, and one of your own:
     .venv/bin/vlmkit run experiments/sampler_chains/sampler_chains.yaml
-    .venv/bin/vlmkit plan experiments/sampler_chains/sampler_chains.yaml template.enable_thinking=true,false
+    .venv/bin/vlmkit plan experiments/sampler_chains/sampler_chains.yaml \\
+        template.enable_thinking=true,false
   any Qwen2-VL or Qwen2.5-VL checkpoint:
     .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID --image FILE --prompt TEXT
 """
