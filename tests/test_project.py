@@ -52,6 +52,7 @@ LAYERS = (
     {"engine", "config"},
     {"api", "branching"},
     {"batch", "tracing"},
+    {"experiment"},
     {"cli"},
     {"__main__"},
 )
@@ -65,6 +66,8 @@ HEAVY = (
     "tokenizers",
     "requests",
     "llguidance",
+    "pyarrow",
+    "datasets",
 )
 
 

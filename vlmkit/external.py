@@ -51,15 +51,18 @@ class External(StageConfig):
         return hash((self.kind, self.factory, _freeze(self.config)))
 
 
-def make_external(config: External, *, group: str, result: type[Stage]) -> Stage:
+def make_external(
+    config: External, *, group: str, result: type[Stage], home: str | None = None
+) -> Stage:
     """Find a factory and call it with the config's arguments.
 
     Nothing is registered or remembered: the name is looked up each time.
 
     Args:
         config: what to make.
-        group: the entry-point group, ``"vlmkit.sampling"`` or ``"vlmkit.stopping"``.
+        group: the entry-point group, as ``"vlmkit.sampling"``.
         result: what the factory must return.
+        home: the public module that offers it, for messages; None: where it is defined.
 
     Raises:
         VlmkitError: no such entry point, module or function; arguments that it does not take; an
@@ -84,7 +87,8 @@ def make_external(config: External, *, group: str, result: type[Stage]) -> Stage
         raise VlmkitError(f"{where} failed: {_one_line(error)}") from error
     if not isinstance(made, result):
         got = "None" if made is None else f"a {type(made).__name__}"
-        raise VlmkitError(f"{where} returned {got}, not a {result.__module__}.{result.__name__}")
+        place = result.__module__ if home is None else home
+        raise VlmkitError(f"{where} returned {got}, not a {place}.{result.__name__}")
     return made
 
 

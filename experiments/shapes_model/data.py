@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from experiments.shapes_model.drawing import SHAPES, Scene, render
-from experiments.shapes_model.question import Question
-from experiments.shapes_model.questions import MIXES, ask, ask_about
-from experiments.shapes_model.scenes import COLOUR_NAMES
 from experiments.shapes_model.tokenizer import build
+from vlmkit.experiment.shapes import HELD_OUT_SEED as HELD_OUT_SEED
+from vlmkit.experiment.shapes import STREAM
+from vlmkit.experiment.shapes import question_at as question_at
+from vlmkit.experiment.shapes.drawing import SHAPES, Scene, render
+from vlmkit.experiment.shapes.question import Question
+from vlmkit.experiment.shapes.questions import MIXES, ask, ask_about
+from vlmkit.experiment.shapes.scenes import COLOUR_NAMES
 
-HELD_OUT_SEED = 1_000_003
-STREAM = 1 << 40
 IMAGE_TOKENS = 16
 MODES = ("think", "direct", "cut")
 MODE_SHARES = (0.60, 0.25, 0.15)
@@ -63,11 +64,6 @@ def tokenizer() -> Tokenizer:
 @functools.lru_cache(maxsize=200_000)
 def encode(text: str) -> tuple[int, ...]:
     return tuple(tokenizer().encode(text).ids)
-
-
-def question_at(seed: int, index: int) -> Question:
-    """The question number `index` of the stream `seed`."""
-    return ask(Random(seed * STREAM + index))
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from experiments.shapes_model.data import HELD_OUT_SEED, question_at
-from experiments.shapes_model.drawing import render
-from experiments.shapes_model.question import Question
 from vlmkit import apply_chat_template, batch_generate, load
+from vlmkit.experiment.shapes.drawing import render
+from vlmkit.experiment.shapes.question import Question
 
 FIRST_INDEX = 1_000_000
 BUDGETS = ("0", "2", "4", "8", "16", "32", "none")

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from experiments.shapes_model.data import encode, prompt_tokens, tokenizer
-from experiments.shapes_model.drawing import render
 from experiments.shapes_model.model import ShapesModel
-from experiments.shapes_model.question import Question
+from vlmkit.experiment.shapes.drawing import render
+from vlmkit.experiment.shapes.question import Question
 
 MAX_TOKENS = 72
 

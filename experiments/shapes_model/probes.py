@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.shapes_model.data import IMAGE_TOKENS, NAMES, Batch
 from experiments.shapes_model.model import ShapesModel, initialise
-from experiments.shapes_model.scenes import COLOUR_NAMES
+from vlmkit.experiment.shapes.scenes import COLOUR_NAMES
 
 PROBE_WEIGHT = 0.1
 

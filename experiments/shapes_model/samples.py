@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.shapes_model.data import HELD_OUT_SEED, question_at
-from experiments.shapes_model.drawing import render
-from experiments.shapes_model.question import Question
+from vlmkit.experiment.shapes.drawing import render
+from vlmkit.experiment.shapes.question import Question
 
 FIRST_INDEX = 10_000_000
 PER_KIND = 3

@@ -22,8 +22,8 @@ from tokenizers import (
     trainers,
 )
 
-from experiments.shapes_model.digits import MAX_SUM
-from experiments.shapes_model.questions import MIX
+from vlmkit.experiment.shapes.digits import MAX_SUM
+from vlmkit.experiment.shapes.questions import MIX
 
 SPLIT = (
     r" ?[a-d][1-4](?![\p{L}\p{N}])| \p{N}{1,2}(?!\p{N})"

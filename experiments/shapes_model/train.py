@@ -27,7 +27,7 @@ from experiments.shapes_model.generate import accuracy
 from experiments.shapes_model.model import ShapesModel
 from experiments.shapes_model.muon import Muon
 from experiments.shapes_model.probes import Measures, Probed, add_up, gradients
-from experiments.shapes_model.questions import MIXES
+from vlmkit.experiment.shapes.questions import MIXES
 
 WARM_UP_STEPS = 100
 MUON_FACTOR = 4.0

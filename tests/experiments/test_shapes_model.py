@@ -15,9 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.shapes_model import data
-from experiments.shapes_model.drawing import COLOURS, GRID, SHAPES, Item, Scene, render
-from experiments.shapes_model.question import Question, plural
-from experiments.shapes_model.questions import ask, ask_about
 from experiments.shapes_model.samples import KINDS, PER_KIND, write_samples
 from experiments.shapes_model.tokenizer import (
     CHAT_TEMPLATE,
@@ -26,6 +23,9 @@ from experiments.shapes_model.tokenizer import (
     THINKING_TOKENS,
     save,
 )
+from vlmkit.experiment.shapes.drawing import COLOURS, GRID, SHAPES, Item, Scene, render
+from vlmkit.experiment.shapes.question import Question, plural
+from vlmkit.experiment.shapes.questions import ask, ask_about
 
 NUM_QUESTIONS = 600
 SHAPE_WORDS = {plural(s): s for s in SHAPES} | {s: s for s in SHAPES}

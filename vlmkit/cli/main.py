@@ -93,6 +93,23 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.completion import run_completion
 
             run_completion(args, parser)
+        case "run" | "plan" | "rescore":
+            from vlmkit.cli import experiment
+
+            commands = {
+                "run": experiment.run_experiment_command,
+                "plan": experiment.run_plan,
+                "rescore": experiment.run_rescore,
+            }
+            commands[args.command](args)
+        case "compare":
+            from vlmkit.cli.compare import run_compare
+
+            run_compare(args)
+        case "report":
+            from vlmkit.cli.report import run_report
+
+            run_report(args)
         case _:
             parser.print_help()
 

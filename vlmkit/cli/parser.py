@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
 from vlmkit.cli.lookup import add_lookup_commands
 from vlmkit.cli.words import sort_words
 from vlmkit.errors import VlmkitError, nearest
@@ -20,8 +21,9 @@ _OWN_FLAGS = {
     "generate": ("json", "logprobs", "no_stream"),
     "trace": ("top", "step", "picture", "out", "from"),
     "describe": ("json",),
-    "schema": ("out",),
+    "schema": ("out", "experiment"),
     "models": ("json",),
+    **EXPERIMENT_FLAGS,
     "configs": (),
     "stages": ("names",),
     "completion": (),
@@ -96,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_trace(commands)
     _add_describe(commands)
     _add_schema(commands)
+    add_experiment_commands(commands)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
     add_lookup_commands(commands)
@@ -109,6 +112,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         VlmkitError: an unknown flag, a value of the wrong type, two configs.
     """
     args, rest = parser.parse_known_args(argv)
+    args.argv = list(argv)
     unknown = [item for item in rest if item.startswith("-")]
     if unknown:
         raise VlmkitError(_unknown_flag(unknown[0].partition("=")[0], args.command))
@@ -175,9 +179,12 @@ def _add_describe(commands: Any) -> None:
 
 def _add_schema(commands: Any) -> None:
     command = commands.add_parser(
-        "schema", help="print the JSON Schema of a run for editors", allow_abbrev=False
+        "schema",
+        help="print the JSON Schema of a run or an experiment for editors",
+        allow_abbrev=False,
     )
-    command.add_argument("--out", metavar="DIR", help="write schema.json into this folder instead")
+    command.add_argument("--experiment", action="store_true", help="that of an experiment")
+    command.add_argument("--out", metavar="DIR", help="write it into this folder instead")
 
 
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``vlmkit schema``: the JSON Schema of run files."""
+"""``vlmkit schema``: the JSON Schema of run files and experiments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from vlmkit.errors import VlmkitError
 
 
 def run_schema(args: argparse.Namespace) -> None:
-    """Print the schema, or write it into a folder as ``schema.json``."""
+    """Print a schema, or write it into a folder."""
     require_mlx()
     from vlmkit.config.files import write_file
     from vlmkit.config.schema import schema_text
+    from vlmkit.experiment.schema import experiment_schema_text
 
+    text = experiment_schema_text() if args.experiment else schema_text()
     if args.out is None or args.out == "-":
-        sys.stdout.write(schema_text())
+        sys.stdout.write(text)
         return
-    path = Path(args.out) / "schema.json"
+    path = Path(args.out) / ("experiment.schema.json" if args.experiment else "schema.json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
-    write_file(path, schema_text().encode())
+    write_file(path, text.encode())
     print(path)

@@ -85,7 +85,7 @@ class ResolvedRun(NamedTuple):
 
 
 def load_run(
-    path: str | os.PathLike[str] | None = None,
+    path: str | os.PathLike[str] | Node | None = None,
     *,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
@@ -94,8 +94,8 @@ def load_run(
     """Merge defaults, a YAML file, flags and overrides, later ones winning, and validate.
 
     Args:
-        path: a YAML file, or ``vlmkit:sampling/nucleus.yaml`` and its like for one that comes with
-            the package; ``None`` starts from the defaults.
+        path: a YAML file, its tree, or ``vlmkit:sampling/nucleus.yaml`` and its like for one that
+            comes with the package; ``None`` starts from the defaults.
         overrides: ``a.b=c`` strings; values are YAML, numbers in a key are list indices.
         flags: fields of :class:`RunConfig` or generation parameters by name, as given on the
             command line; ``None`` values count as not given.
@@ -117,7 +117,7 @@ def load_run(
     if not isinstance(trust_code, bool):
         raise VlmkitError(f"trust_code must be True or False, got {trust_code!r}")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    file = load_yaml(path) if path is not None else to_node({}, DEFAULT)
+    file = to_node({}, DEFAULT) if path is None else _read(path)
     file, over = _resolve_paths(file), parse_overrides(overrides)
     sources = [over, to_node(given, DEFAULT), file, default_tree()]
     file = _expand_sampling(file, sources)
@@ -130,6 +130,10 @@ def load_run(
         check_clock(config)
         check_conversation(config)
     return ResolvedRun(config, tree)
+
+
+def _read(path: str | os.PathLike[str] | Node) -> Node:
+    return path if isinstance(path, Node) else load_yaml(path)
 
 
 def default_tree() -> Node:

@@ -1,0 +1,114 @@
+"""The arguments of the commands for experiments. Standard library only, like the parser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FORMATS = ("terminal", "markdown", "csv", "json", "latex")
+EXPERIMENT_FLAGS = {
+    "plan": ("out", "trust_code"),
+    "run": (
+        "out",
+        "trust_code",
+        "batch_size",
+        "force_new",
+        "fail_fast",
+        "no_sharing",
+        "sample",
+        "arm",
+    ),
+    "rescore": (),
+    "compare": ("format", "baseline", "out"),
+    "report": ("out", "samples"),
+}
+
+
+def add_experiment_commands(commands: Any) -> None:
+    """Add ``plan``, ``run``, ``rescore``, ``compare`` and ``report`` to the subcommands."""
+    plan = commands.add_parser(
+        "plan",
+        help="show what an experiment would run; nothing is run or written",
+        description="Check an experiment, and show its arms, what differs between them, what they "
+        "share, what is done already, and how many tokens are left at most.",
+        allow_abbrev=False,
+    )
+    _add_experiment(plan)
+    _add_run(commands)
+    rescore = commands.add_parser(
+        "rescore",
+        help="score the records of a run again, without generating",
+        description="Score the records of a run again: by its own metrics, or by those of the "
+        "experiment file that is given.",
+        allow_abbrev=False,
+    )
+    rescore.add_argument("run_folder", metavar="DIR", help="the run directory")
+    rescore.add_argument("file", nargs="?", metavar="FILE", help="an experiment with other metrics")
+    _add_compare(commands)
+    report = commands.add_parser(
+        "report",
+        help="write one HTML file about a run: tables, plots, and every response",
+        allow_abbrev=False,
+    )
+    report.add_argument("run_folder", metavar="DIR", help="the run directory")
+    report.add_argument("--out", metavar="FILE", help="where to (DIR/report.html)")
+    report.add_argument(
+        "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
+    )
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run an experiment, or what is left of it",
+        description="Run an experiment. Every response is on the disk as soon as it is whole; "
+        "after any stop the same command goes on. The first Ctrl-C closes the run, the second "
+        "stops at once.",
+        allow_abbrev=False,
+    )
+    _add_experiment(run)
+    run.add_argument(
+        "--batch-size", type=int, metavar="N", help="rows in flight at most (by memory)"
+    )
+    run.add_argument(
+        "--force-new",
+        action="store_true",
+        help="begin anew where the folder holds another run, which is kept beside it",
+    )
+    run.add_argument(
+        "--fail-fast", action="store_true", help="stop at the first response that cannot be had"
+    )
+    run.add_argument(
+        "--no-sharing",
+        action="store_true",
+        help="every response by itself, with a prefill of its own; slow, and the same tokens",
+    )
+    run.add_argument("--sample", metavar="ID", help="run this sample alone, show it, keep nothing")
+    run.add_argument("--arm", metavar="NAME", help="with --sample: of this arm alone")
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare the arms of one or several runs",
+        description="Scores with their intervals, differences to the baseline with their tests, "
+        "and what each arm costs.",
+        allow_abbrev=False,
+    )
+    compare.add_argument("run_folders", nargs="+", metavar="DIR", help="run directories")
+    compare.add_argument("--format", choices=FORMATS, default="terminal", help="(terminal)")
+    compare.add_argument("--baseline", metavar="NAME", help="the arm to compare with")
+    compare.add_argument("--out", metavar="FILE", help="write to a file, not to the terminal")
+
+
+def _add_experiment(command: Any) -> None:
+    command.add_argument(
+        "words", nargs="*", metavar="CONFIG key=value",
+        help="an experiment's YAML file, and overrides: limits.samples=10 of the experiment, "
+        "cache.kind=affine of its base run, sampling.0.temperature=0.5,1.0 as more arms",
+    )  # fmt: skip
+    command.add_argument("--out", metavar="DIR", help="the run directory (runs/NAME)")
+    command.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run code that the experiment names (kind: external as package.module:function)",
+    )

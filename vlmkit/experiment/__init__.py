@@ -1,0 +1,1 @@
+"""Ablation runs: one YAML in, a comparison out."""

@@ -1,0 +1,87 @@
+"""Images of samples: where they are, whether they are images at all, and their content."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from vlmkit.errors import VlmkitError, nearest
+from vlmkit.experiment.shown import plain
+
+_URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
+
+
+def is_url(source: str) -> bool:
+    """Whether an image is on the web or in a ``data:`` URI, not in a file.
+
+    >>> is_url("https://a.org/b.png"), is_url("b.png")
+    (True, False)
+    """
+    return _URL.match(source) is not None
+
+
+def locate_image(source: str, folder: Path) -> str:
+    """Make a path relative to a folder absolute in it; URLs stay what they are.
+
+    >>> locate_image("b.png", Path("/data"))
+    '/data/b.png'
+    """
+    return source if is_url(source) else str(folder / source)
+
+
+def check_image(source: str | bytes, where: str) -> None:
+    """Refuse a file that is missing or no image; its pixels are not decoded, URLs not fetched.
+
+    Raises:
+        VlmkitError: begins with ``where``.
+    """
+    if isinstance(source, str):
+        if is_url(source):
+            return
+        _check_file(Path(source), where)
+    name = "the image" if isinstance(source, bytes) else f"image {plain(source)}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source):
+                pass
+    except UnidentifiedImageError:
+        raise VlmkitError(f"{where}: {name} is corrupt or in no known format") from None
+    except Exception as error:  # decoders raise whatever a broken file makes them raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise VlmkitError(f"{where}: {name} can't be read ({why})") from error
+
+
+def image_content(source: str | bytes) -> bytes:
+    """The bytes that an image is made of; of a URL its text, since nothing is fetched.
+
+    Raises:
+        VlmkitError: the file can't be read.
+    """
+    if isinstance(source, bytes):
+        return source
+    if is_url(source):
+        return source.encode()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise VlmkitError(f"image {plain(source)}: can't be read: {error.strerror}") from error
+
+
+def _check_file(path: Path, where: str) -> None:
+    try:
+        if path.is_file():
+            return
+        if path.is_dir():
+            raise VlmkitError(f"{where}: image {plain(path)} is a folder")
+        near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+    except (OSError, ValueError) as error:
+        if isinstance(error, VlmkitError):
+            raise
+        raise VlmkitError(f"{where}: image {plain(path)} can't be read ({error})") from error
+    raise VlmkitError(f"{where}: image {plain(path)} does not exist{near}")

@@ -1,0 +1,98 @@
+"""From an arm and a sample to what the engine takes: the formatted prompt and decoded images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from PIL.Image import Image
+
+from vlmkit.config.conversation import begun_answer, conversation
+from vlmkit.config.locate import located
+from vlmkit.contrast import CfgConfig
+from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.arms import QUESTION, Arm
+from vlmkit.experiment.samples import Sample
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Model
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor
+from vlmkit.prompt_utils import apply_chat_template
+
+
+class Prepared(NamedTuple):
+    """One sample under the prompt, template and preprocess of some arms."""
+
+    request: Request  # with its images decoded
+    images: tuple[Image, ...]
+    inputs: Inputs
+
+
+def format_prompt(
+    processor: Processor, arm: Arm, messages: list[dict[str, Any]], num_images: int
+) -> str:
+    """Put messages into the chat template, as the arm says."""
+    template, answer = arm.config.template, begun_answer(arm.config)
+    if not template.apply:
+        return str(messages[0]["content"])
+    return apply_chat_template(
+        processor,
+        None,
+        [*messages, *answer],
+        num_images=num_images,
+        enable_thinking=template.enable_thinking,
+        continue_final_message=bool(answer),
+    )
+
+
+def _asked(arm: Arm, sample: Sample) -> list[dict[str, Any]]:
+    """The arm's messages about a sample."""
+    return [
+        {**message, "content": message["content"].replace(QUESTION, sample.question)}
+        for message in conversation(arm.config, arm.config.prompt)
+    ]
+
+
+def prepare_sample(model: Model, processor: Processor, arm: Arm, sample: Sample) -> Prepared:
+    """Decode a sample's images and lay its prompt out as token ids.
+
+    Raises:
+        VlmkitError: an image that cannot be read, or a prompt that does not fit the model.
+    """
+    pipeline = arm.config.pipeline
+    images = load_images(Request("", sample.images), pipeline)
+    text = format_prompt(processor, arm, _asked(arm, sample), len(images))
+    request = Request(text, images)
+    return Prepared(request, images, prepare_inputs(model, processor, request, pipeline))
+
+
+def resolve_arm(
+    model: Model, processor: Processor, arm: Arm, seeds: Sequence[int]
+) -> list[Resolved]:
+    """Build an arm's pipeline once per seed.
+
+    Raises:
+        VlmkitError: it cannot run on this model; names the arm.
+    """
+    pipelines = [
+        PipelineConfig.model_validate({**dict(arm.config.pipeline), "seed": seed}) for seed in seeds
+    ]
+    try:
+        with located(arm.tree):
+            return [resolve(model, processor, pipeline) for pipeline in pipelines]
+    except VlmkitError as error:
+        raise VlmkitError(f"{error} (in the arm {arm.name!r})") from error
+
+
+def with_negative(processor: Processor, arm: Arm, resolved: Resolved, num_images: int) -> Resolved:
+    """Put a negative prompt into the chat template, as the prompt itself is."""
+    contrast = resolved.pipeline.contrast
+    if not isinstance(contrast, CfgConfig) or contrast.negative_prompt is None:
+        return resolved
+    shown = num_images if contrast.negative_images else 0
+    messages = [{"role": "user", "content": contrast.negative_prompt}]
+    negative = format_prompt(processor, arm, messages, shown)
+    contrast = contrast.model_copy(update={"negative_prompt": negative})
+    pipeline = resolved.pipeline.model_copy(update={"contrast": contrast})
+    return resolved._replace(pipeline=pipeline)

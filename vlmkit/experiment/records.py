@@ -1,0 +1,43 @@
+"""What a run writes: one line of JSON per unit of work, appended and flushed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Scored(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one scorer says of one response."""
+
+    value: float | None = None  # the number that is compared between arms; None: not scorable
+    parsed: str | None = None  # the answer that was read out of the text
+    parts: dict[str, float] = {}  # further numbers that the scorer's summary is made of
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One response: of one arm to one sample with one seed."""
+
+    arm: str
+    sample: str
+    seed: int
+    text: str = ""
+    token_ids: list[int] = []
+    forced: list[bool] = []
+    text_ends: list[int] = []  # per token: where its text ends in `text`, in characters
+    logprobs: list[float] = []  # per token: of the model itself
+    finish_reason: str | None = None  # "stop", "length" or "error"
+    finish_kind: str | None = None
+    error: str | None = None  # why there is no whole response
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generation_tokens: int = 0
+    prompt_s: float = 0.0  # this row's share of its prefill
+    generation_s: float = 0.0  # from its first token to its last
+    scores: dict[str, Scored] = {}  # by metric name
+    extra: dict[str, Any] = {}
+
+    @property
+    def unit(self) -> tuple[str, str, int]:
+        """What makes a record unique in its run."""
+        return self.arm, self.sample, self.seed

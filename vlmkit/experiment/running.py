@@ -1,0 +1,221 @@
+"""One model's share of a run: its rows, batch by batch of arms, and the records they become."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
+from typing import NamedTuple
+
+from vlmkit.engine import RowSpec, RunOptions, Step, run_specs
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.data import Samples
+from vlmkit.experiment.groups import Group
+from vlmkit.experiment.loaded import Loaded, group_rows, prompt_bytes
+from vlmkit.experiment.records import Record
+from vlmkit.experiment.rows import Placed, Sharing, Unit
+from vlmkit.experiment.units import Units
+from vlmkit.prompts import PromptCache
+
+_FORGET_EVERY = 256  # samples
+_CACHE_BYTES = 1 << 30  # of prompts that wait for arms of another batch
+
+
+class Response(NamedTuple):
+    """A unit and its record."""
+
+    unit: Unit
+    record: Record
+
+
+class Settings(NamedTuple):
+    """How units run, none of which changes their tokens."""
+
+    batch_size: int | None = None  # rows in flight; None: chosen from the memory at hand
+    share: bool = True  # False: every unit alone, with a prefill of its own
+
+
+def run_group(
+    loaded: Loaded,
+    samples: Samples,
+    units: Units,
+    settings: Settings,
+    *,
+    is_over: Callable[[], bool],
+) -> Generator[Response | None, None, None]:
+    """Run what is left of a group.
+
+    Args:
+        loaded: the model and its arms.
+        samples: all samples.
+        units: which are done; marked by the caller as responses come.
+        settings: how they run.
+        is_over: asked before a row begins: True lets no other one begin.
+
+    Yields:
+        A response when it is whole, else None: one item per step of a row.
+    """
+    failed: list[Response] = []
+
+    def fail(unit: Unit, error: VlmkitError) -> None:
+        failed.append(Response(unit, _failed(loaded, samples, units, unit, error)))
+
+    sharing = Sharing(loaded, units, fail)
+    if settings.share:
+        steps = _shared_steps(loaded, samples, units, settings, sharing, is_over)
+    else:
+        steps = _single_steps(loaded, samples, units, sharing, is_over)
+    gathered: dict[int, list[Step]] = {}
+    for step in steps:
+        yield from _drain(failed)
+        gathered.setdefault(step.row, []).append(step._replace(logits=None))
+        if step.finish is None:
+            yield None
+            continue
+        unit = sharing.numbers.pop(step.row)
+        record = _to_record(gathered.pop(step.row), _blank(loaded, samples, units, unit))
+        yield Response(unit, record)
+    yield from _drain(failed)
+
+
+def _drain(failed: list[Response]) -> Iterator[Response]:
+    while failed:
+        yield failed.pop(0)
+
+
+def _shared_steps(
+    loaded: Loaded,
+    samples: Samples,
+    units: Units,
+    settings: Settings,
+    sharing: Sharing,
+    is_over: Callable[[], bool],
+) -> Iterator[Step]:
+    """Batch after batch; where there are several, for a few samples at a time."""
+    group, rows = loaded.group, settings.batch_size
+    size = group_rows(group, loaded.arms) if rows is None else rows
+    caches: dict[str, PromptCache] = {}
+    placed = _left_of(group, samples, units)
+    chunk = _chunk_size(loaded, units, size)
+    while True:
+        if len(group.batches) == 1:
+            some: Iterable[Placed] = _cleared(caches, _announced(sharing, group, placed))
+        else:
+            some = list(_announced(sharing, group, islice(placed, chunk)))
+            if not some:
+                return
+        for place, batch in enumerate(group.batches):
+            cache = caches.setdefault(batch.prefill, PromptCache(max_bytes=_CACHE_BYTES))
+            pipeline = loaded.resolved[batch.arms[0]][0].pipeline
+            specs = _until(is_over, sharing.specs(place, some))
+            yield from run_specs(
+                loaded.methods[place],
+                specs,
+                pipeline,
+                RunOptions(batch_size=size, keep_prompts=False),
+                cache,
+            )
+        if len(group.batches) == 1 or is_over():
+            return
+        for cache in caches.values():
+            cache.clear()
+
+
+def _single_steps(
+    loaded: Loaded,
+    samples: Samples,
+    units: Units,
+    sharing: Sharing,
+    is_over: Callable[[], bool],
+) -> Iterator[Step]:
+    """Every unit by itself."""
+    for placed in _left_of(loaded.group, samples, units):
+        for place, batch in enumerate(loaded.group.batches):
+            for unit in sharing.units_of(placed.place, batch):
+                if is_over():
+                    return
+                spec = sharing.spec(unit, placed.sample, place)
+                pipeline = loaded.resolved[unit.arm][unit.seed].pipeline
+                specs = [] if spec is None else [spec]
+                yield from run_specs(
+                    loaded.methods[place], specs, pipeline, RunOptions(), PromptCache()
+                )
+
+
+def _announced(sharing: Sharing, group: Group, placed: Iterable[Placed]) -> Iterator[Placed]:
+    for one in placed:
+        sharing.announce(one.place, group.batches)
+        yield one
+
+
+def _cleared(caches: Mapping[str, PromptCache], placed: Iterable[Placed]) -> Iterator[Placed]:
+    """Forget the images of earlier samples now and then; else each look-up takes longer."""
+    for number, one in enumerate(placed, start=1):
+        if number % _FORGET_EVERY == 0:
+            for cache in caches.values():
+                cache.clear()
+        yield one
+
+
+def _left_of(group: Group, samples: Samples, units: Units) -> Iterator[Placed]:
+    """Read the samples of which something is left."""
+    arms = list(group.arms)
+    for place in range(len(samples)):
+        if not units.done[place, arms].all():
+            yield Placed(place, samples[place])
+
+
+def _chunk_size(loaded: Loaded, units: Units, size: int) -> int:
+    """Samples at a time: enough to keep the rows busy, few enough to keep all their prompts."""
+    fewest = min(len(batch.arms) for batch in loaded.group.batches) * units.done.shape[2]
+    wanted = math.ceil(4 * size / fewest)
+    one = prompt_bytes(loaded.group)
+    kept = wanted if one is None else _CACHE_BYTES // (one * loaded.group.num_prefills)
+    return max(1, min(int(wanted), kept))
+
+
+def _until(is_over: Callable[[], bool], specs: Iterator[RowSpec]) -> Iterator[RowSpec]:
+    while not is_over() and (spec := next(specs, None)) is not None:
+        yield spec
+
+
+def _blank(loaded: Loaded, samples: Samples, units: Units, unit: Unit) -> Record:
+    return Record(
+        arm=loaded.arms[unit.arm].name,
+        sample=samples.ids[unit.sample],
+        seed=units.seeds[unit.seed],
+    )
+
+
+def _failed(
+    loaded: Loaded, samples: Samples, units: Units, unit: Unit, error: VlmkitError
+) -> Record:
+    record = _blank(loaded, samples, units, unit)
+    record.finish_reason = record.finish_kind = "error"
+    record.error = str(error)
+    return record
+
+
+def _to_record(steps: Sequence[Step], record: Record) -> Record:
+    """Put all steps of a row into its record."""
+    last = steps[-1]
+    assert last.finish is not None
+    taken = [step for step in steps if step.token_id is not None]
+    record.text = "".join(step.text for step in steps)
+    record.token_ids = [step.token_id for step in taken if step.token_id is not None]
+    record.forced = [step.forced for step in taken]
+    record.text_ends = list(accumulate(len(step.text) for step in taken))
+    record.finish_reason, record.finish_kind = last.finish.reason, last.finish.kind
+    if last.finish.error is not None:
+        text = str(last.finish.error) or type(last.finish.error).__name__
+        record.error = text.removeprefix(f"row {last.row}: ")
+    record.prompt_tokens = last.num_prompt_tokens
+    record.cached_tokens = last.timing.cached_tokens
+    record.generation_tokens = last.num_tokens
+    record.prompt_s = last.timing.seconds
+    if taken:
+        record.generation_s = max(time.perf_counter() - last.first_token_s, 0.0)
+    if last.hypotheses:
+        record.extra = {"score": last.hypotheses[0][0]}
+    return record
