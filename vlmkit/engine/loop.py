@@ -27,7 +27,7 @@ from vlmkit.engine.rows import (
 )
 from vlmkit.engine.samplers import init_sections, together
 from vlmkit.engine.searching import Path, start_search
-from vlmkit.engine.step import Batch, Flight, choose, join_batches, launch, observe
+from vlmkit.engine.step import Batch, Flight, choose, fail_paths, join_batches, launch, observe
 from vlmkit.engine.streams import Method, Streams, read_logits
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Hidden
@@ -166,10 +166,13 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
         row._replace(timing=timing, started_s=started, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
     ]
+    samplers = [row.spec.sampler for row in rows]
+    sections, failures = init_sections(samplers, prompts, logits.own.shape[-1])
+    paths, failed = fail_paths([Path(row) for row in timed], failures)
     flight = Flight(
-        paths=tuple(map(Path, timed)),
+        paths=paths,
         streams=streams,
-        sections=init_sections([row.spec.sampler for row in rows], prompts, logits.own.shape[-1]),
+        sections=sections,
         logits=logits,
         searches={
             row.row: start_search(row, hidden.prompt)
@@ -178,7 +181,8 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
         },
     )
     del streams
-    return choose(options.method, flight)
+    batch, steps = choose(options.method, flight)
+    return batch, failed + steps
 
 
 def _prefill(
