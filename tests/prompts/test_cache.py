@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.engine.running import counted
-from vlmkit import PromptCache, VlmkitError, batch_generate, generate, load
+from vlmkit import (
+    PipelineConfig,
+    PromptCache,
+    Request,
+    VlmkitError,
+    batch_generate,
+    generate,
+    load,
+)
+from vlmkit.api import stream_pipeline
 from vlmkit.prompt_utils import apply_chat_template
 
 Loaded = tuple[Any, Any]
@@ -150,3 +160,16 @@ def test_no_prompt_cache_is_refused(shapes: Loaded, value: Any) -> None:
             function(*shapes, prompt_cache=value, **arguments)
     with pytest.raises(VlmkitError, match="max_bytes is -1"):
         PromptCache(max_bytes=-1)
+
+
+def test_keeping_prompts_copies_no_cache_at_a_decode_step(shapes: Loaded) -> None:
+    prompt = Request(tuple(shapes[1].encode("How many red circles are there? " * 400)[:1900]))
+    pipeline = PipelineConfig(stopping=[{"kind": "max_tokens", "max_tokens": 20}])
+    seen = PromptCache()
+    stream = stream_pipeline(*shapes, prompt, pipeline, prompt_cache=seen)
+    next(stream)
+    next(stream)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    for _, _ in zip(range(10), stream, strict=False):
+        assert mx.get_peak_memory() - before < seen.num_bytes / 4

@@ -37,6 +37,7 @@ from vlmkit.prompts import (
     PromptStore,
     Started,
     prefill_prompts,
+    select_hidden,
     select_state,
 )
 
@@ -85,19 +86,19 @@ def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step
             if not arrived:
                 return
             continue  # a row can end with its first token, and leave its place to another
-        paths, drawn, streams = batch.paths, batch.drawn, None
-        # Nothing may hold the old state when the pass is launched: the caches would be copied.
+        paths, drawn = batch.paths, batch.drawn
         flight = launch(method, batch) if any(may_continue(path.row) for path in paths) else None
-        if flight is None:
-            streams = batch.streams
+        streams = batch.streams if flight is None else flight.streams
+        # Nothing may hold an old state when a pass is computed: the caches would be copied.
         batch = None
         if flight is not None:
             mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
         rows, steps = observe(paths, drawn)
         del drawn
         yield from steps
-        if options.keep_all and (ended := streams if flight is None else flight.streams):
-            _keep_finished(rows, ended, options)
+        if options.keep_all:
+            _keep_finished(rows, streams, options)
+        del streams
         if flight is not None:
             batch, steps = choose(method, flight._replace(paths=rows))
             flight = None
@@ -231,9 +232,7 @@ def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions
 
 def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> Started:
     state = select_state(own.state, [row])
-    hidden = Hidden(
-        own.hidden.final[row : row + 1], tuple(tap[row : row + 1] for tap in own.hidden.taps)
-    )
+    hidden = select_hidden(own.hidden._replace(prompt=None), [row])
     mx.eval(state, hidden)  # else it holds on to the states of all rows
     return Started(spec.inputs, state, hidden, taps)
 
@@ -242,7 +241,8 @@ def _keep_finished(paths: Sequence[Path], streams: Streams, options: LoopOptions
     """Put rows that have just ended into the store: a next turn goes on from their answers."""
     for place, path in enumerate(paths):
         row = path.row
-        if row.decision.finish is None or row.spec.search is not None or not row.token_ids:
+        finish = row.decision.finish
+        if finish is None or finish.error is not None or row.spec.search is not None:
             continue
         state = select_state(streams.own, [place * options.method.num_own])
         mx.eval(state)

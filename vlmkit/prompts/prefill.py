@@ -210,14 +210,13 @@ def _prefill_rests(
     states: list[DecodeState] = []
     outputs: list[Hidden] = []
     if left:
-        cache = _join_starts(model, [found[place] for place in left], options)
         embedded = model.embed(
             [unique[place] for place in left], features, [found[place].length for place in left]
         )
         state, hidden = prefill_hidden(
             model,
             embedded,
-            cache,
+            _join_starts(model, [found[place] for place in left], options),
             step_size=options.step_size,
             taps=taps,
             keep_prompt=keep_prompt,
