@@ -30,6 +30,7 @@ from vlmkit.engine.searching import Path, start_search
 from vlmkit.engine.step import Batch, Flight, choose, fail_paths, join_batches, launch, observe
 from vlmkit.engine.streams import Method, Streams, read_logits
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import num_equal
 from vlmkit.interface import Hidden
 from vlmkit.prompts import (
     Prefilled,
@@ -123,16 +124,21 @@ def _take_arrivals(
             return
         group = [waiting.popleft()]
         first = group[0].spec
-        lengths = {_content(first): len(first.inputs.token_ids)}  # equal prompts are computed once
+        # Equal prompts are computed once, and so is what all of a group begin with.
+        lengths, shared = (
+            {_content(first): len(first.inputs.token_ids)},
+            len(first.inputs.token_ids),
+        )
         while waiting and len(group) < free and not _is_alone(first):
             spec = waiting[0].spec
             joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
-            tokens = max(joined.values()) * len(joined) * options.method.num_own
+            common = min(shared, num_equal(first.inputs, spec.inputs))
+            tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
             if len(joined) > len(lengths) and tokens > options.prefill.step_size:
                 break
             if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
                 break
-            lengths = joined
+            lengths, shared = joined, common
             group.append(waiting.popleft())
         free -= len(group)
         yield group
