@@ -33,7 +33,9 @@ def _locked(
     """Let one thread at a time run the methods of a prompt cache."""
 
     @wraps(method)
-    def locked(self: PromptCache, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+    def locked(
+        self: PromptCache, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
         with self._lock:
             return method(self, *args, **kwargs)
 
