@@ -144,15 +144,15 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 
     A row that cannot go on ends with an error, which is its last step; its neighbours go on.
     """
-    failure = taken.failure
-    if failure is None and taken.token_id < 0:
-        failure = nothing_to_draw(row)
-    if failure is None:
+    if taken.failure is not None:
+        row = fail_row(row, taken.failure)
+    elif taken.token_id < 0:
+        row = fail_row(row, nothing_to_draw(row))
+    else:
         try:
             return _take(row, taken)
         except Exception as error:  # a criterion of a third party raises what it likes
-            failure = error
-    row = fail_row(row, failure)
+            row = fail_row(row, error)
     return row, end_row(row)
 
 

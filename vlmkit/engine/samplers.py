@@ -105,10 +105,10 @@ def join_sections(first: Sections, second: Sections) -> tuple[Sections, list[int
     Returns:
         The sections, and their rows as places in the rows of ``first`` followed by ``second``.
     """
-    places = [*slices(first), *(_moved(one, first) for one in slices(second))]
     merged: dict[Hashable, Section] = {}
     rows: dict[Hashable, list[int]] = {}
-    for section, place in zip((*first, *second), places, strict=True):
+    both = first + second
+    for section, place in zip(both, slices(both), strict=True):
         if (earlier := merged.get(section.key)) is None:
             merged[section.key] = section
         else:
@@ -118,11 +118,6 @@ def join_sections(first: Sections, second: Sections) -> tuple[Sections, list[int
             )
         rows.setdefault(section.key, []).extend(range(place.start, place.stop))
     return tuple(merged.values()), [row for own in rows.values() for row in own]
-
-
-def _moved(place: slice, before: Sections) -> slice:
-    offset = sum(section.size for section in before)
-    return slice(place.start + offset, place.stop + offset)
 
 
 def set_hosts(
