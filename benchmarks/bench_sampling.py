@@ -72,12 +72,12 @@ def ours(logits: mx.array, prompts: Sequence[Any], temperatures: Sequence[float]
         RowSampler(build_chain(configs(value)), key=value, seed=0, sample=row)
         for row, value in enumerate(temperatures)
     ]
-    groups = init_sections(samplers, prompts, VOCAB_SIZE)
+    groups, _ = init_sections(samplers, prompts, VOCAB_SIZE)
     mx.eval([group.state for group in groups])
 
     def step() -> None:
         draws = draw_tokens(groups, logits, samplers, [7] * len(samplers))
-        after = update_sections(draws.sections, draws.sampled)
+        after, _ = update_sections(draws.sections, draws.sampled)
         mx.eval(draws.sampled, [group.state for group in after])
 
     return step

@@ -125,13 +125,16 @@ def stream_branch(
 ) -> Iterator[tuple[int, int, GenerationResult]]:
     """Continue a prompt like :func:`branch`, token by token as they become certain.
 
-    Yields:
-        (pipeline, seed, result): the places in the arguments, and one token's result.
+    The pipelines are checked when the function is called, not at the first token.
+
+    Returns:
+        (pipeline, seed, result) again and again: the places in the arguments, and one token's
+        result.
     """
     rows = _rows(prompt, pipelines, seeds)
     width = 1 if seeds is None else len(seeds)
-    for step, effective in _steps(prompt, rows, batch_size):
-        yield *divmod(step.row, width), to_result(step, effective)
+    steps = _steps(prompt, rows, batch_size)
+    return ((*divmod(step.row, width), to_result(step, effective)) for step, effective in steps)
 
 
 def save_prompts(
@@ -213,7 +216,9 @@ def _rows(
 def _steps(
     prompt: Prompt, rows: Sequence[_Row], batch_size: int | None
 ) -> Iterator[tuple[Step, dict[str, Any] | None]]:
-    if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+    if batch_size is not None and (
+        isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
+    ):
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     known = PromptCache(max_bytes=None)
     started = Started(prompt.inputs, prompt.state, prompt.hidden)

@@ -77,6 +77,11 @@ class Inputs(NamedTuple):
             content[start:end] = -1 - places
         return cls(token_ids, content, tuple(media))
 
+    def without_data(self) -> Inputs:
+        """Return the prompt without the numbers of its media: enough to compare it by content."""
+        empty = np.zeros((0, 0), np.float32)
+        return self._replace(media=tuple(medium._replace(data=empty) for medium in self.media))
+
     def followed_by(self, token_ids: Sequence[int]) -> Inputs:
         """Return the prompt with more text tokens behind it."""
         more = np.array(token_ids, np.int32)

@@ -121,6 +121,9 @@ def test_another_prompt_is_needed_for_another_cache_or_size(
     prompt = start(*shapes, "How many?")
     with pytest.raises(VlmkitError, match=message):
         branch(prompt, [PipelineConfig(), PipelineConfig(**other)])
-    with pytest.raises(VlmkitError, match="batch_size is 0"):
-        branch(prompt, [PipelineConfig()], batch_size=0)
+    with pytest.raises(VlmkitError, match=message):
+        stream_branch(prompt, [PipelineConfig(), PipelineConfig(**other)])
+    for batch_size in (0, True, 1.5, "2"):
+        with pytest.raises(VlmkitError, match=f"batch_size is {batch_size!r}; it must be a whole"):
+            branch(prompt, [PipelineConfig()], batch_size=batch_size)  # type: ignore[arg-type]
     assert branch(prompt, []) == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +14,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.engine.running import counted
-from vlmkit import PromptCache, VlmkitError, batch_generate, generate, load
+from vlmkit import (
+    PipelineConfig,
+    PromptCache,
+    Request,
+    VlmkitError,
+    batch_generate,
+    generate,
+    load,
+)
+from vlmkit.api import stream_pipeline
+from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.engine import prompt_store
+from vlmkit.inputs import Inputs
+from vlmkit.interface import DecodeState, KVSpec
 from vlmkit.prompt_utils import apply_chat_template
+from vlmkit.prompts import Started
 
 Loaded = tuple[Any, Any]
 KINDS: dict[str, dict[str, Any]] = {
@@ -148,5 +165,54 @@ def test_no_prompt_cache_is_refused(shapes: Loaded, value: Any) -> None:
         arguments = {"prompts": ["Hi"]} if prompt is None else {"prompt": prompt}
         with pytest.raises(VlmkitError, match=r"prompt_cache is of type .*vlmkit\.PromptCache"):
             function(*shapes, prompt_cache=value, **arguments)
-    with pytest.raises(VlmkitError, match="max_bytes is -1"):
-        PromptCache(max_bytes=-1)
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, "1", True])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(value: Any) -> None:
+    with pytest.raises(VlmkitError, match=f"max_bytes is {value!r}; it must be 0 or more, or None"):
+        PromptCache(max_bytes=value)
+
+
+def test_keeping_prompts_copies_no_cache_at_a_decode_step(shapes: Loaded) -> None:
+    prompt = Request(tuple(shapes[1].encode("How many red circles are there? " * 400)[:1900]))
+    pipeline = PipelineConfig(stopping=[{"kind": "max_tokens", "max_tokens": 20}])
+    seen = PromptCache()
+    stream = stream_pipeline(*shapes, prompt, pipeline, prompt_cache=seen)
+    next(stream)
+    next(stream)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    for _, _ in zip(range(10), stream, strict=False):
+        assert mx.get_peak_memory() - before < seen.num_bytes / 4
+
+
+def test_a_kept_prompt_holds_no_pixels(shapes: Loaded) -> None:
+    seen = PromptCache()
+    prompt = ask(shapes, "Count the objects.", 1)
+    generate(*shapes, prompt, image=picture(1), max_tokens=2, prompt_cache=seen)
+    owner = prompt_store(seen, shapes[0], PipelineConfig()).owner
+    held = [medium for entry in seen.prompts(owner) for medium in entry.inputs.media]
+    assert held
+    assert all(medium.data.nbytes == 0 and medium.digest for medium in held)
+
+
+def test_threads_share_a_prompt_cache(shapes: Loaded) -> None:
+    """Bookkeeping alone: the limit drops entries that other threads are looking at."""
+    inputs = [Inputs.of(np.arange(n, n + 12, dtype=np.int32)) for n in range(40)]
+    cache = build_cache(DenseConfig(), [KVSpec(1, 4, 4)], 1, mx.float32)
+    entries = [Started(one, DecodeState(cache, (0,)), None) for one in inputs]
+    seen = PromptCache(max_bytes=20)
+
+    def work(first: int) -> None:
+        for n in range(2000):
+            seen.put("owner", entries[(first + n) % 40])
+            seen.find("owner", inputs[n % 40], ())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen.num_bytes == 4 * len(seen) <= 20

@@ -27,9 +27,10 @@ from vlmkit.engine.rows import (
 )
 from vlmkit.engine.samplers import init_sections, together
 from vlmkit.engine.searching import Path, start_search
-from vlmkit.engine.step import Batch, Flight, choose, join_batches, launch, observe
+from vlmkit.engine.step import Batch, Flight, choose, fail_paths, join_batches, launch, observe
 from vlmkit.engine.streams import Method, Streams, read_logits
 from vlmkit.errors import VlmkitError
+from vlmkit.inputs import num_equal
 from vlmkit.interface import Hidden
 from vlmkit.prompts import (
     Prefilled,
@@ -37,6 +38,7 @@ from vlmkit.prompts import (
     PromptStore,
     Started,
     prefill_prompts,
+    select_hidden,
     select_state,
 )
 
@@ -85,19 +87,19 @@ def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step
             if not arrived:
                 return
             continue  # a row can end with its first token, and leave its place to another
-        paths, drawn, streams = batch.paths, batch.drawn, None
-        # Nothing may hold the old state when the pass is launched: the caches would be copied.
+        paths, drawn = batch.paths, batch.drawn
         flight = launch(method, batch) if any(may_continue(path.row) for path in paths) else None
-        if flight is None:
-            streams = batch.streams
+        streams = batch.streams if flight is None else flight.streams
+        # Nothing may hold an old state when a pass is computed: the caches would be copied.
         batch = None
         if flight is not None:
             mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
         rows, steps = observe(paths, drawn)
         del drawn
         yield from steps
-        if options.keep_all and (ended := streams if flight is None else flight.streams):
-            _keep_finished(rows, ended, options)
+        if options.keep_all:
+            _keep_finished(rows, streams, options)
+        del streams
         if flight is not None:
             batch, steps = choose(method, flight._replace(paths=rows))
             flight = None
@@ -122,16 +124,21 @@ def _take_arrivals(
             return
         group = [waiting.popleft()]
         first = group[0].spec
-        lengths = {_content(first): len(first.inputs.token_ids)}  # equal prompts are computed once
+        # Equal prompts are computed once, and so is what all of a group begin with.
+        lengths, shared = (
+            {_content(first): len(first.inputs.token_ids)},
+            len(first.inputs.token_ids),
+        )
         while waiting and len(group) < free and not _is_alone(first):
             spec = waiting[0].spec
             joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
-            tokens = max(joined.values()) * len(joined) * options.method.num_own
+            common = min(shared, num_equal(first.inputs, spec.inputs))
+            tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
             if len(joined) > len(lengths) and tokens > options.prefill.step_size:
                 break
             if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
                 break
-            lengths = joined
+            lengths, shared = joined, common
             group.append(waiting.popleft())
         free -= len(group)
         yield group
@@ -166,10 +173,13 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
         row._replace(timing=timing, started_s=started, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
     ]
+    samplers = [row.spec.sampler for row in rows]
+    sections, failures = init_sections(samplers, prompts, logits.own.shape[-1])
+    paths, failed = fail_paths([Path(row) for row in timed], failures)
     flight = Flight(
-        paths=tuple(map(Path, timed)),
+        paths=paths,
         streams=streams,
-        sections=init_sections([row.spec.sampler for row in rows], prompts, logits.own.shape[-1]),
+        sections=sections,
         logits=logits,
         searches={
             row.row: start_search(row, hidden.prompt)
@@ -178,7 +188,8 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
         },
     )
     del streams
-    return choose(options.method, flight)
+    batch, steps = choose(options.method, flight)
+    return batch, failed + steps
 
 
 def _prefill(
@@ -227,9 +238,7 @@ def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions
 
 def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> Started:
     state = select_state(own.state, [row])
-    hidden = Hidden(
-        own.hidden.final[row : row + 1], tuple(tap[row : row + 1] for tap in own.hidden.taps)
-    )
+    hidden = select_hidden(own.hidden._replace(prompt=None), [row])
     mx.eval(state, hidden)  # else it holds on to the states of all rows
     return Started(spec.inputs, state, hidden, taps)
 
@@ -238,7 +247,8 @@ def _keep_finished(paths: Sequence[Path], streams: Streams, options: LoopOptions
     """Put rows that have just ended into the store: a next turn goes on from their answers."""
     for place, path in enumerate(paths):
         row = path.row
-        if row.decision.finish is None or row.spec.search is not None or not row.token_ids:
+        finish = row.decision.finish
+        if finish is None or finish.error is not None or row.spec.search is not None:
             continue
         state = select_state(streams.own, [place * options.method.num_own])
         mx.eval(state)

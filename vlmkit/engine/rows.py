@@ -106,21 +106,26 @@ class Step(NamedTuple):
 
 def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
-    stopping, decision = spec.stopping.init(spec.inputs.token_ids.tolist())
-    if spec.token_limit == 0 and decision.finish is None:
-        decision = decision._replace(finish=Finish("length", "context"))
-    hosts = tuple(host.init(spec.inputs.token_ids.tolist()) for host in spec.sampler.chain.hosts)
-    return RowState(
+    row = RowState(
         spec=spec,
-        stopping=stopping,
-        decision=decision,
+        stopping=None,
+        decision=Decision(),
         text=init_text(),
-        hosts=hosts,
+        hosts=(),
         token_ids=(),
         timing=PromptTiming(0.0, 0.0),
         started_s=0.0,
         first_token_s=0.0,
     )
+    prompt_ids = spec.inputs.token_ids.tolist()
+    try:
+        stopping, decision = spec.stopping.init(prompt_ids)
+        hosts = tuple(host.init(prompt_ids) for host in spec.sampler.chain.hosts)
+    except Exception as error:  # a criterion or a stage of a third party raises what it likes
+        return fail_row(row, error)
+    if spec.token_limit == 0 and decision.finish is None:
+        decision = decision._replace(finish=Finish("length", "context"))
+    return row._replace(stopping=stopping, decision=decision, hosts=hosts)
 
 
 def may_continue(row: RowState) -> bool:
@@ -139,17 +144,21 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 
     A row that cannot go on ends with an error, which is its last step; its neighbours go on.
     """
-    if taken.failure is not None or taken.token_id < 0:
-        return _failed(row, nothing_to_draw(row) if taken.failure is None else taken.failure)
-    try:
-        return _take(row, taken)
-    except Exception as error:  # a criterion of a third party raises what it likes
-        return _failed(row, error)
+    if taken.failure is not None:
+        row = fail_row(row, taken.failure)
+    elif taken.token_id < 0:
+        row = fail_row(row, nothing_to_draw(row))
+    else:
+        try:
+            return _take(row, taken)
+        except Exception as error:  # a criterion of a third party raises what it likes
+            row = fail_row(row, error)
+    return row, end_row(row)
 
 
-def _failed(row: RowState, error: Exception) -> tuple[RowState, Step]:
-    step = end_row(row, error)
-    return row._replace(decision=Decision(finish=step.finish)), step
+def fail_row(row: RowState, error: Exception) -> RowState:
+    """Return the row as one that cannot go on."""
+    return row._replace(decision=Decision(finish=Finish("error", "error", error=error)))
 
 
 def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
@@ -245,15 +254,18 @@ def apply_decisions(sampled: mx.array, decisions: Sequence[Decision]) -> mx.arra
     return tokens
 
 
-def end_row(row: RowState, error: Exception | None = None) -> Step:
-    """The last step of a row that gets no further token: it had ended before, or it cannot go on.
+def end_row(row: RowState) -> Step:
+    """The last step of a row that has ended without a further token.
 
-    With an error, text that was held back comes out.
+    After an error, text that was held back comes out.
     """
-    finish, released = row.decision.finish, ""
-    if error is not None:
-        finish = Finish("error", "error", error=error)
-        _, released = release_text(flush_text(row.spec.text, row.text), None)
+    finish, text, released = row.decision.finish, row.text, ""
+    if finish is not None and finish.error is not None:
+        try:
+            text = flush_text(row.spec.text, text)
+        except Exception:  # decoding may be what the row failed at
+            text = row.text
+        _, released = release_text(text, None)
     return Step(
         row=row.row,
         num_prompt_tokens=len(row.spec.inputs.token_ids),

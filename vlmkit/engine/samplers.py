@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -12,8 +12,9 @@ from mlx.utils import tree_map
 from numpy.typing import NDArray
 
 from vlmkit.counter_rng import uniforms
+from vlmkit.errors import VlmkitError
 from vlmkit.interface import Pytree
-from vlmkit.sampling import SamplerChain, join_states
+from vlmkit.sampling import SamplerChain, build_chain, join_states
 
 
 class RowSampler(NamedTuple):
@@ -37,6 +38,9 @@ class Section(NamedTuple):
 Sections = tuple[Section, ...]
 """The sections of a batch, in the order of its rows; together they cover each row once."""
 
+Failures = dict[int, Exception]
+"""What a stage raised, by the row of the batch that cannot go on for it."""
+
 
 def together(keys: Sequence[Hashable]) -> list[int]:
     """Return the order that brings equal keys together, each at the place of its first.
@@ -50,28 +54,29 @@ def together(keys: Sequence[Hashable]) -> list[int]:
 
 def init_sections(
     samplers: Sequence[RowSampler], prompts: Sequence[NDArray[np.int32]], vocab_size: int
-) -> Sections:
+) -> tuple[Sections, Failures]:
     """Start the state of each row by its own chain, from its prompt; equal chains stand together.
 
     Example:
-        >>> from vlmkit.sampling import build_chain
         >>> sampler = RowSampler(build_chain([]), "plain", seed=0, sample=0)
-        >>> [one.size for one in init_sections([sampler] * 3, [np.array([1])] * 3, 8)]
+        >>> [one.size for one in init_sections([sampler] * 3, [np.array([1])] * 3, 8)[0]]
         [3]
     """
     sections: list[Section] = []
-    start = 0
-    while start < len(samplers):
-        chain, key = samplers[start].chain, samplers[start].key
-        stop = start + 1
-        while stop < len(samplers) and samplers[stop].key == key:
-            stop += 1
-        states = [
-            samplers[row].chain.init([prompts[row]], vocab_size) for row in range(start, stop)
-        ]
-        sections.append(Section(chain, key, stop - start, join_states(states)))
-        start = stop
-    return tuple(sections)
+    failures: Failures = {}
+    for row, (sampler, prompt) in enumerate(zip(samplers, prompts, strict=True)):
+        try:
+            state = sampler.chain.init([prompt], vocab_size)
+            sections.append(Section(sampler.chain, sampler.key, 1, state))
+        except Exception as error:  # a stage of a third party raises what it likes
+            sections.append(Section(build_chain([]), row, 1, ()))
+            failures[row] = error
+    merged = []
+    for key, group in groupby(sections, key=lambda section: section.key):
+        parts = list(group)
+        state = join_states([part.state for part in parts])
+        merged.append(Section(parts[0].chain, key, len(parts), state))
+    return tuple(merged), failures
 
 
 def slices(sections: Sections) -> list[slice]:
@@ -100,10 +105,10 @@ def join_sections(first: Sections, second: Sections) -> tuple[Sections, list[int
     Returns:
         The sections, and their rows as places in the rows of ``first`` followed by ``second``.
     """
-    places = [*slices(first), *(_moved(one, first) for one in slices(second))]
     merged: dict[Hashable, Section] = {}
     rows: dict[Hashable, list[int]] = {}
-    for section, place in zip((*first, *second), places, strict=True):
+    both = first + second
+    for section, place in zip(both, slices(both), strict=True):
         if (earlier := merged.get(section.key)) is None:
             merged[section.key] = section
         else:
@@ -115,37 +120,60 @@ def join_sections(first: Sections, second: Sections) -> tuple[Sections, list[int
     return tuple(merged.values()), [row for own in rows.values() for row in own]
 
 
-def _moved(place: slice, before: Sections) -> slice:
-    offset = sum(section.size for section in before)
-    return slice(place.start + offset, place.stop + offset)
+def set_hosts(
+    sections: Sections, hosts: Sequence[Sequence[Any] | None]
+) -> tuple[Sections, Failures]:
+    """Put what the host reducers say into the states.
+
+    Args:
+        sections: of the batch.
+        hosts: per row, the states of its chain's reducers; None: it has ended.
+    """
+    failures: Failures = {}
+    after = []
+    for section, rows in zip(sections, slices(sections), strict=True):
+        reducers = section.chain.hosts
+        values: dict[int, list[NDArray[Any]]] = {}
+        for row, own in enumerate(hosts[rows] if reducers else (), start=rows.start):
+            if own is None:
+                continue
+            try:
+                found = [
+                    np.asarray(one.value(state)) for one, state in zip(reducers, own, strict=True)
+                ]
+                _check_alike(found, next(iter(values.values()), found))
+            except Exception as error:  # a stage of a third party raises what it likes
+                failures[row] = error
+            else:
+                values[row] = found
+        if values:
+            filler = next(iter(values.values()))  # for rows that have ended: nobody reads it
+            by_row = [values.get(row, filler) for row in range(rows.start, rows.stop)]
+            stacked = [mx.array(np.stack(column)) for column in zip(*by_row, strict=True)]
+            section = section._replace(state=section.chain.with_hosts(section.state, stacked))
+        after.append(section)
+    return tuple(after), failures
 
 
-def set_hosts(sections: Sections, hosts: Sequence[Sequence[Any]]) -> Sections:
-    """Put what the host reducers of each row (``hosts``, one entry per row) say into the states."""
-    if not any(section.chain.hosts for section in sections):
-        return sections
-    return tuple(
-        section._replace(
-            state=section.chain.with_hosts(
-                section.state,
-                [
-                    mx.array(np.stack([reducer.value(row[place]) for row in hosts[rows]]))
-                    for place, reducer in enumerate(section.chain.hosts)
-                ],
-            )
+def _check_alike(found: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) -> None:
+    shapes, expected = ([value.shape for value in values] for values in (found, others))
+    if shapes != expected:
+        raise VlmkitError(
+            f"a stage's host reducer gave values of shapes {shapes}, and {expected} for another "
+            "row; all rows need the same"
         )
-        for section, rows in zip(sections, slices(sections), strict=True)
-    )
 
 
 def apply_hosts(sections: Sections, logits: mx.array) -> mx.array:
     """Return the logits ``[B, V]`` that the host reducers of the rows' chains leave."""
     if not any(section.chain.hosts for section in sections):
         return logits
-    parts = [
-        section.chain.apply_hosts(section.state, logits[rows])
-        for section, rows in zip(sections, slices(sections), strict=True)
-    ]
+    parts = []
+    for section, rows in zip(sections, slices(sections), strict=True):
+        try:
+            parts.append(section.chain.apply_hosts(section.state, logits[rows]))
+        except Exception:  # the draw runs the same stage, and reports what it raises
+            parts.append(logits[rows])
     return mx.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
@@ -238,12 +266,15 @@ def _uniforms(
     )
 
 
-def update_sections(sections: Sections, token_ids: mx.array) -> Sections:
+def update_sections(sections: Sections, token_ids: mx.array) -> tuple[Sections, Failures]:
     """Tell every chain which tokens (int32 ``[B]``) were really taken."""
-    whole = len(sections) == 1
-    return tuple(
-        section._replace(
-            state=section.chain.update(section.state, token_ids if whole else token_ids[rows])
-        )
-        for section, rows in zip(sections, slices(sections), strict=True)
-    )
+    after = []
+    failures: Failures = {}
+    for section, rows in zip(sections, slices(sections), strict=True):
+        own = token_ids if len(sections) == 1 else token_ids[rows]
+        try:
+            section = section._replace(state=section.chain.update(section.state, own))
+        except Exception as error:  # a stage of a third party raises what it likes
+            failures |= dict.fromkeys(range(rows.start, rows.stop), error)
+        after.append(section)
+    return tuple(after), failures

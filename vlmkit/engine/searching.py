@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 
 from vlmkit.engine.rows import RowState, Step, Taken, nothing_to_draw, observe_token
+from vlmkit.engine.streams import RowLogits
 from vlmkit.numerics import log_softmax
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
 from vlmkit.stages import Decision
@@ -47,22 +48,6 @@ class Move(NamedTuple):
     token_id: int | None  # the token it takes; None: one is drawn
 
 
-class StepLogits(Protocol):
-    """What a search reads of a batch's logits."""
-
-    @property
-    def own(self) -> mx.array:
-        """Float32 ``[B, V]`` of the rows' own streams."""
-
-    @property
-    def hidden(self) -> mx.array:
-        """``[B, hidden]`` of the rows' own streams."""
-
-    @property
-    def doubts(self) -> mx.array | None:
-        """Float32 ``[B, 2]``: entropy and confidence, where a criterion reads them."""
-
-
 def start_search(row: RowState, prompt: mx.array | None) -> Searching:
     """Begin a search after its prompt, whose hidden states are ``[1, T, hidden]`` if needed."""
     search = row.spec.search
@@ -76,7 +61,7 @@ def advance_search(
     searching: Searching,
     paths: Sequence[Path],
     sources: Sequence[int],
-    logits: StepLogits,
+    logits: RowLogits,
     chained: mx.array,
 ) -> tuple[Searching, list[Move], list[Step]]:
     """Let a search decide how its rows go on; waits for the device.

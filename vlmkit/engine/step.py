@@ -6,12 +6,21 @@ Everything of a batch is aligned by row, and moves by one select and one join.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 
-from vlmkit.engine.rows import RowState, Step, Taken, apply_decisions, end_row, observe_token
+from vlmkit.engine.rows import (
+    RowState,
+    Step,
+    Taken,
+    apply_decisions,
+    end_row,
+    fail_row,
+    observe_token,
+)
 from vlmkit.engine.samplers import (
+    Section,
     Sections,
     draw_tokens,
     join_sections,
@@ -24,24 +33,19 @@ from vlmkit.engine.samplers import (
 from vlmkit.engine.searching import Move, Path, Searching, advance_search
 from vlmkit.engine.streams import (
     Method,
+    RowLogits,
     StreamLogits,
     Streams,
     combine,
+    join_logits,
     join_streams,
+    read_doubts,
+    select_logits,
     select_streams,
     step_streams,
 )
-from vlmkit.numerics import entropy, log_softmax
+from vlmkit.numerics import log_softmax
 from vlmkit.stages import Decision, StepTrace
-
-
-class RowLogits(NamedTuple):
-    """What each row's next token is drawn from."""
-
-    own: mx.array  # float32 [B, V], of the row's own stream
-    combined: mx.array  # float32 [B, V], after contrast; the same object where there is none
-    hidden: mx.array  # [B, hidden], of the row's own stream
-    doubts: mx.array | None = None  # float32 [B, 2]: entropy and confidence of ``own``, where read
 
 
 class Drawn(NamedTuple):
@@ -87,11 +91,17 @@ def launch(method: Method, batch: Batch) -> Flight:
 
 def observe(paths: Sequence[Path], drawn: Drawn) -> tuple[tuple[Path, ...], list[Step]]:
     """Read the tokens, which waits for the device, and say what each means for its row."""
+    searched = {
+        place: failure
+        for place, failure in enumerate(drawn.failures)
+        if failure is not None and paths[place].row.spec.search is not None
+    }
+    paths, steps = fail_paths(paths, searched)
     if all(path.row.spec.search is not None for path in paths):
-        return tuple(paths), []
-    sampled, tokens = to_ids(drawn.sampled), to_ids(drawn.tokens)
-    doubts = _to_floats(drawn.logits.doubts)
-    after, steps = [], []
+        return paths, steps
+    sampled, tokens = (cast("list[int]", ids.tolist()) for ids in (drawn.sampled, drawn.tokens))
+    doubts: Any = None if drawn.logits.doubts is None else drawn.logits.doubts.tolist()
+    after = []
     for place, path in enumerate(paths):
         row = path.row
         if row.spec.search is None:
@@ -110,6 +120,17 @@ def observe(paths: Sequence[Path], drawn: Drawn) -> tuple[tuple[Path, ...], list
     return tuple(after), steps
 
 
+def fail_paths(
+    paths: Sequence[Path], failures: Mapping[int, Exception]
+) -> tuple[tuple[Path, ...], list[Step]]:
+    """Let the rows of these places end, with their last steps; a search gives its own later."""
+    after = list(paths)
+    for place, error in failures.items():
+        after[place] = paths[place]._replace(row=fail_row(paths[place].row, error))
+    ended = [after[place].row for place in failures]
+    return tuple(after), [end_row(row) for row in ended if row.spec.search is None]
+
+
 def _trace(row: RowState, place: int, drawn: Drawn, sampled_id: int) -> StepTrace | None:
     if not drawn.traces[place] and not row.spec.trace:
         return None
@@ -121,14 +142,17 @@ def _trace(row: RowState, place: int, drawn: Drawn, sampled_id: int) -> StepTrac
 
 def choose(method: Method, flight: Flight) -> tuple[Batch | None, list[Step]]:
     """Choose the rows' next tokens: None where no row goes on, and the steps that are certain."""
-    rows = [path.row for path in flight.paths]
-    sections = set_hosts(flight.sections, [row.hosts for row in rows])
+    hosts = [path.row.hosts if path.row.decision.finish is None else None for path in flight.paths]
+    sections, failures = set_hosts(flight.sections, hosts)
+    paths, failed = fail_paths(flight.paths, failures)
+    rows = [path.row for path in paths]
     combined = combine(method, sections, flight.logits, [row.num_tokens for row in rows])
     own = flight.logits.own
     reading = frozenset[str]().union(*(row.spec.stopping.reads for row in rows))
-    doubts = _doubts(own) if reading & {"entropy", "confidence"} else None
+    doubts = read_doubts(own) if reading & {"entropy", "confidence"} else None
     logits = RowLogits(own, combined, flight.logits.hidden, doubts)
-    moves, sections, searches, steps = _moves(flight, sections, logits)
+    moves, sections, searches, steps = _moves(flight._replace(paths=paths), sections, logits)
+    steps = failed + steps
     if not moves:
         return None, steps
     streams, sources = flight.streams, [move.source for move in moves]
@@ -157,8 +181,9 @@ def _draw(
     decisions = [given if row.spec.search is not None else row.decision for row in rows]
     tokens = apply_decisions(draws.sampled, decisions)
     mx.async_eval(tokens)  # type: ignore[no-untyped-call]
-    drawn = Drawn(draws.sampled, tokens, logits, draws.traces, draws.failures)
-    sections = update_sections(draws.sections, tokens)
+    sections, failures = update_sections(draws.sections, tokens)
+    raised = tuple(failures.get(row, failure) for row, failure in enumerate(draws.failures))
+    drawn = Drawn(draws.sampled, tokens, logits, draws.traces, raised)
     return Batch(tuple(move.path for move in moves), streams, sections, drawn, {})
 
 
@@ -171,63 +196,64 @@ def _moves(
     after, steps = [], []
     searches: dict[int, Searching] = {}
     for section, place in zip(sections, slices(sections), strict=True):
-        rows = [path.row for path in paths[place]]
-        search = rows[0].spec.search
-        if search is None:
+        if paths[place.start].row.spec.search is None:
             after.append(section)
             moves += [
                 Move(source, paths[source], None)
-                for source, row in enumerate(rows, start=place.start)
-                if row.decision.finish is None
+                for source in range(place.start, place.stop)
+                if paths[source].row.decision.finish is None
             ]
             continue
-        entering = logits.combined[place]
-        section, chained = run_section(
-            section,
-            log_softmax(entering) if search.from_logprobs else entering,
-            [row.spec.sampler for row in rows],
-            [row.num_tokens for row in rows],
-        )
+        section, own_moves, found, own_steps = _search_section(section, place, flight, logits)
         after.append(section)
-        for request in dict.fromkeys(row.row for row in rows):
-            own = [place.start + index for index, row in enumerate(rows) if row.row == request]
-            try:
-                searching, own_moves, own_steps = advance_search(
-                    flight.searches[request],
-                    [paths[source] for source in own],
-                    own,
-                    logits,
-                    chained[own[0] - place.start : own[-1] + 1 - place.start],
-                )
-            except Exception as error:  # a criterion of a third party raises what it likes
-                own_steps, own_moves = [end_row(paths[own[0]].row, error)], []
-            else:
-                searches[request] = searching
-            moves += own_moves
-            steps += own_steps
+        moves += own_moves
+        searches |= found
+        steps += own_steps
     return moves, tuple(after), searches, steps
 
 
-def _doubts(logits: mx.array) -> mx.array:
-    """Entropy in nats and largest probability of each row, float32 ``[B, 2]``."""
-    logprobs = log_softmax(logits)
-    largest = mx.exp(mx.max(logprobs, axis=-1, keepdims=True))
-    return mx.concatenate([entropy(logprobs), largest], axis=-1)
+def _search_section(
+    section: Section, place: slice, flight: Flight, logits: RowLogits
+) -> tuple[Section, list[Move], dict[int, Searching], list[Step]]:
+    """The same of the searches that share a section."""
+    rows = [path.row for path in flight.paths[place]]
+    search = rows[0].spec.search
+    assert search is not None
+    chained = logits.combined[place]
+    failure: Exception | None = None
+    try:
+        section, chained = run_section(
+            section,
+            log_softmax(chained) if search.from_logprobs else chained,
+            [row.spec.sampler for row in rows],
+            [row.num_tokens for row in rows],
+        )
+    except Exception as error:  # a stage of a third party raises what it likes
+        failure = error
+    moves, steps = [], []
+    searches: dict[int, Searching] = {}
+    for request in dict.fromkeys(row.row for row in rows):
+        own = [index for index, row in enumerate(rows) if row.row == request]
+        sources = [place.start + index for index in own]
+        paths = [flight.paths[source] for source in sources]
+        try:
+            _raise_failures([path.row for path in paths], failure)
+            searches[request], own_moves, own_steps = advance_search(
+                flight.searches[request], paths, sources, logits, chained[own[0] : own[-1] + 1]
+            )
+        except Exception as error:  # a criterion of a third party raises what it likes
+            own_moves, own_steps = [], [end_row(fail_row(paths[0].row, error))]
+        moves += own_moves
+        steps += own_steps
+    return section, moves, searches, steps
 
 
-def _to_floats(doubts: mx.array | None) -> list[tuple[float, float]] | None:
-    return (
-        None if doubts is None else [(a, b) for a, b in cast("list[list[float]]", doubts.tolist())]
-    )
-
-
-def select_logits(logits: RowLogits, rows: Sequence[int]) -> RowLogits:
-    """Keep these rows, in this order."""
-    index = mx.array(list(rows))
-    own, doubts = logits.own[index], logits.doubts
-    combined = own if logits.combined is logits.own else logits.combined[index]
-    doubts = None if doubts is None else doubts[index]
-    return RowLogits(own, combined, logits.hidden[index], doubts)
+def _raise_failures(rows: Sequence[RowState], failure: Exception | None) -> None:
+    """Raise what the rows of a search cannot go on for: their chain's failure, or their own."""
+    own = [row.decision.finish.error for row in rows if row.decision.finish is not None]
+    for error in (failure, *own):
+        if error is not None:
+            raise error
 
 
 def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
@@ -241,7 +267,7 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
         drawn=Drawn(
             sampled=mx.concatenate([one.sampled, two.sampled]),
             tokens=mx.concatenate([one.tokens, two.tokens]),
-            logits=_join_logits(one.logits, two.logits),
+            logits=join_logits(one.logits, two.logits),
             traces=one.traces + two.traces,
             failures=one.failures + two.failures,
         ),
@@ -261,23 +287,3 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
             failures=tuple(drawn.failures[row] for row in order),
         ),
     )
-
-
-def _join_logits(first: RowLogits, second: RowLogits) -> RowLogits:
-    own = mx.concatenate([first.own, second.own])
-    plain = first.own is first.combined and second.own is second.combined
-    doubts = None
-    if first.doubts is not None or second.doubts is not None:
-        parts = [_doubts(one.own) if one.doubts is None else one.doubts for one in (first, second)]
-        doubts = mx.concatenate(parts)
-    return RowLogits(
-        own,
-        own if plain else mx.concatenate([first.combined, second.combined]),
-        mx.concatenate([first.hidden, second.hidden]),
-        doubts,
-    )
-
-
-def to_ids(token_ids: mx.array) -> list[int]:
-    """Read int32 ``[B]`` token ids; waits for the device."""
-    return cast("list[int]", token_ids.tolist())

@@ -14,6 +14,7 @@ import mlx.core as mx
 from vlmkit.decode import decode_hidden
 from vlmkit.engine.samplers import Sections, apply_hosts
 from vlmkit.interface import DecodeState, Hidden, Model
+from vlmkit.numerics import entropy, log_softmax
 from vlmkit.prompts import select_state
 from vlmkit.prompts.prefill import join_states
 from vlmkit.stages import Contrast
@@ -51,6 +52,15 @@ class StreamLogits(NamedTuple):
     own: mx.array  # float32 [B, V]
     others: mx.array | None  # float32 [B, N, V], of what the row is contrasted with
     hidden: mx.array  # [B, hidden], of the row's own stream
+
+
+class RowLogits(NamedTuple):
+    """What each row's next token is drawn from."""
+
+    own: mx.array  # float32 [B, V], of the row's own stream
+    combined: mx.array  # float32 [B, V], after contrast; the same object where there is none
+    hidden: mx.array  # [B, hidden], of the row's own stream
+    doubts: mx.array | None = None  # float32 [B, 2]: entropy and confidence of ``own``, where read
 
 
 def step_streams(
@@ -134,6 +144,40 @@ def join_streams(first: Streams, second: Streams) -> Streams:
     """Append the rows of ``second``."""
     both = [one for one in (first.amateur, second.amateur) if one is not None]
     return Streams(join_states([first.own, second.own]), join_states(both) if both else None)
+
+
+def read_doubts(logits: mx.array) -> mx.array:
+    """Entropy in nats and largest probability of each row, float32 ``[B, 2]``."""
+    logprobs = log_softmax(logits)
+    largest = mx.exp(mx.max(logprobs, axis=-1, keepdims=True))
+    return mx.concatenate([entropy(logprobs), largest], axis=-1)
+
+
+def select_logits(logits: RowLogits, rows: Sequence[int]) -> RowLogits:
+    """Keep these rows, in this order."""
+    index = mx.array(list(rows))
+    own, doubts = logits.own[index], logits.doubts
+    combined = own if logits.combined is logits.own else logits.combined[index]
+    doubts = None if doubts is None else doubts[index]
+    return RowLogits(own, combined, logits.hidden[index], doubts)
+
+
+def join_logits(first: RowLogits, second: RowLogits) -> RowLogits:
+    """Append the rows of ``second``."""
+    own = mx.concatenate([first.own, second.own])
+    plain = first.own is first.combined and second.own is second.combined
+    doubts = None
+    if first.doubts is not None or second.doubts is not None:
+        parts = [
+            read_doubts(one.own) if one.doubts is None else one.doubts for one in (first, second)
+        ]
+        doubts = mx.concatenate(parts)
+    return RowLogits(
+        own,
+        own if plain else mx.concatenate([first.combined, second.combined]),
+        mx.concatenate([first.hidden, second.hidden]),
+        doubts,
+    )
 
 
 def _same_vocabulary(own: mx.array, others: mx.array) -> tuple[mx.array, mx.array]:

@@ -1,7 +1,14 @@
 """Prompts after their prefill: shared, cached across calls, saved to disk."""
 
 from vlmkit.prompts.cache import PromptCache, PromptStore
-from vlmkit.prompts.prefill import Prefilled, PrefillOptions, Started, prefill_prompts, select_state
+from vlmkit.prompts.prefill import (
+    Prefilled,
+    PrefillOptions,
+    Started,
+    prefill_prompts,
+    select_hidden,
+    select_state,
+)
 
 __all__ = [
     "PrefillOptions",
@@ -10,5 +17,6 @@ __all__ = [
     "PromptStore",
     "Started",
     "prefill_prompts",
+    "select_hidden",
     "select_state",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from functools import wraps
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from vlmkit.cache import cache_num_bytes, trim_rows
 from vlmkit.errors import VlmkitError
@@ -21,6 +23,29 @@ class _Key(NamedTuple):
     content: bytes
 
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _locked(
+    method: Callable[Concatenate[PromptCache, _Arguments], _Result],
+) -> Callable[Concatenate[PromptCache, _Arguments], _Result]:
+    """Let one thread at a time run the methods of a prompt cache."""
+
+    @wraps(method)
+    def locked(
+        self: PromptCache, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 class PromptCache:
     """Prompts by what they contain, with a limit in bytes; the least recently used go first.
 
@@ -30,10 +55,11 @@ class PromptCache:
 
     Entries belong to one model and one KV-cache config; another's are never mixed up with them. A
     cache kind that has dropped tokens (a full rotating window), or a recurrent layer, can be
-    continued but not cut back; then an entry serves only prompts that begin with all of it.
+    continued but not cut back; then an entry serves only prompts that begin with all of it. After
+    a change of the model's weights, :meth:`clear` it. Several threads may share one.
 
     Args:
-        max_bytes: the limit; None = no limit.
+        max_bytes: the limit; None = no limit. An entry that is larger by itself is not kept.
 
     Example:
         >>> from vlmkit import generate, load
@@ -46,20 +72,24 @@ class PromptCache:
     """
 
     def __init__(self, max_bytes: int | None = DEFAULT_BYTES) -> None:
-        if max_bytes is not None and (isinstance(max_bytes, bool) or max_bytes < 0):
+        if max_bytes is not None and not _is_count(max_bytes):
             raise VlmkitError(f"max_bytes is {max_bytes!r}; it must be 0 or more, or None")
         self.max_bytes = max_bytes
         self.num_bytes = 0  # held: KV caches, recurrent states and encoded media
         self._held: OrderedDict[_Key, Started | Features] = OrderedDict()
+        self._lock = threading.RLock()
 
+    @_locked
     def __len__(self) -> int:
         """Return the number of prompts."""
         return sum(isinstance(entry, Started) for entry in self._held.values())
 
+    @_locked
     def prompts(self, owner: Hashable) -> list[Started]:
         """Return the prompts of one owner, the least recently used first."""
         return [entry for key, entry in self._of(owner) if isinstance(entry, Started)]
 
+    @_locked
     def find(
         self, owner: Hashable, inputs: Inputs, taps: tuple[int, ...]
     ) -> tuple[Started, int] | None:
@@ -74,6 +104,7 @@ class PromptCache:
         self._held.move_to_end(best[0])
         return best[1], best[2]
 
+    @_locked
     def put(self, owner: Hashable, entry: Started) -> None:
         """Add a prompt. One that it goes on from, and that is no whole prompt itself, goes."""
         content = entry.inputs.content_ids
@@ -83,21 +114,27 @@ class PromptCache:
             whole = len(held.inputs.content_ids)
             if whole < len(content) and num_equal(held.inputs, entry.inputs) == whole:
                 self._remove(key)
+        # What a medium shows is in the digest; its pixels would be held for nothing.
+        entry = entry._replace(inputs=entry.inputs.without_data())
         self._add(_Key(owner, "prompt", content.tobytes()), entry)
 
+    @_locked
     def drop(self, owner: Hashable, inputs: Inputs) -> None:
         """Remove a prompt, if it is there."""
         self._remove(_Key(owner, "prompt", inputs.content_ids.tobytes()))
 
+    @_locked
     def features(self, owner: Hashable) -> dict[bytes, Features]:
         """Return the encoded media of one owner, by digest."""
         return {key.content: entry for key, entry in self._of(owner) if isinstance(entry, Features)}
 
+    @_locked
     def keep_features(self, owner: Hashable, features: Mapping[bytes, Features]) -> None:
         """Add encoded media, by digest."""
         for digest, one in features.items():
             self._add(_Key(owner, "media", digest), one)
 
+    @_locked
     def clear(self) -> None:
         """Remove everything."""
         self._held.clear()
@@ -142,7 +179,8 @@ def continued(entry: Started, inputs: Inputs, taps: tuple[int, ...]) -> tuple[St
 
 def _num_bytes(entry: Started | Features) -> int:
     if isinstance(entry, Started):
-        return cache_num_bytes(entry.state.cache)
+        hidden = () if entry.hidden is None else (entry.hidden.final, *entry.hidden.taps)
+        return cache_num_bytes(entry.state.cache) + sum(vector.nbytes for vector in hidden)
     return entry.embedded.nbytes + sum(layer.nbytes for layer in entry.layers)
 
 

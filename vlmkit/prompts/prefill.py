@@ -101,9 +101,10 @@ def prefill_prompts(
     cached = [start.length for start in found]
     heads, prompt_heads = _prefill_heads(model, unique, found, features, options, keep_prompt)
     for members, state, length in heads:
+        known_before = max(cached[member] for member in members)
         for place, member in enumerate(members):
             found[member] = _Start(state, length)
-            cached[member] = length if place else 0
+            cached[member] = length if place else known_before
     state, hidden = _prefill_rests(
         model, unique, found, features, options, taps=taps, keep_prompt=keep_prompt
     )
@@ -151,20 +152,32 @@ def _encode(
 
 
 def _clusters(unique: Sequence[Inputs], found: Sequence[_Start]) -> list[tuple[list[int], int]]:
-    """Prompts that nothing is known of and that begin alike, with the length of that beginning."""
+    """Prompts that begin alike beyond what is known of them, with the length of that beginning."""
+    unfinished = [place for place, start in enumerate(found) if start.hidden is None]
     clusters: list[tuple[list[int], int]] = []
-    for place, inputs in enumerate(unique):
-        if found[place].length:
-            continue
-        for index, (members, shared) in enumerate(clusters):
-            own = min(len(inputs.token_ids) - 1, shared)
-            common = whole_media(inputs, min(num_equal(unique[members[0]], inputs), own))
-            if common >= MIN_SHARED:
-                clusters[index] = ([*members, place], common)
-                break
-        else:
-            clusters.append(([place], whole_media(inputs, len(inputs.token_ids) - 1)))
-    return [cluster for cluster in clusters if len(cluster[0]) > 1]
+    # In the order of their contents, prompts stand beside those that they share most with.
+    for place in sorted(unfinished, key=lambda place: unique[place].content_ids.tolist()):
+        inputs = unique[place]
+        own = whole_media(inputs, len(inputs.token_ids) - 1)
+        if clusters:
+            members, shared = clusters[-1]
+            common = min(num_equal(unique[members[0]], inputs), shared, own)
+            common, joined = whole_media(inputs, common), [*members, place]
+            if _num_saved(joined, common, found) > _num_saved(members, shared, found):
+                clusters[-1] = (joined, common)
+                continue
+        clusters.append(([place], own))
+    return [
+        (sorted(place for place in members if found[place].length < length), length)
+        for members, length in clusters
+        if _num_saved(members, length, found)
+    ]
+
+
+def _num_saved(members: Sequence[int], length: int, found: Sequence[_Start]) -> int:
+    """Tokens that are not computed if one pass runs so many tokens of all these prompts."""
+    new = [length - found[place].length for place in members if found[place].length < length]
+    return sum(new) - min(new) if new and min(new) >= MIN_SHARED else 0
 
 
 def _prefill_heads(
@@ -179,12 +192,15 @@ def _prefill_heads(
     heads = []
     kept: list[mx.array] = []
     for members, length in _clusters(unique, found):
-        embedded = model.embed([unique[members[0]]], features)
-        head = embedded._replace(piece=embedded.piece.slice(0, length), lengths=(length,))
+        longest = max(members, key=lambda place: found[place].length)
+        start = found[longest]
+        embedded = model.embed([unique[longest]], features, [start.length])
+        num_new = length - start.length
+        head = embedded._replace(piece=embedded.piece.slice(0, num_new), lengths=(num_new,))
         state, hidden = prefill_hidden(
             model,
             head,
-            options.new_cache(model, 1),
+            _join_starts(model, [start], options),
             step_size=options.step_size,
             keep_prompt=keep_prompt,
         )
@@ -210,14 +226,13 @@ def _prefill_rests(
     states: list[DecodeState] = []
     outputs: list[Hidden] = []
     if left:
-        cache = _join_starts(model, [found[place] for place in left], options)
         embedded = model.embed(
             [unique[place] for place in left], features, [found[place].length for place in left]
         )
         state, hidden = prefill_hidden(
             model,
             embedded,
-            cache,
+            _join_starts(model, [found[place] for place in left], options),
             step_size=options.step_size,
             taps=taps,
             keep_prompt=keep_prompt,
