@@ -68,7 +68,7 @@ def test_the_stage_of_ones_own_is_the_file_it_names() -> None:
 
 
 def test_the_yaml_example_loads(tmp_path: Path) -> None:
-    example, tokens = blocks("yaml")
+    example, tokens, _ = blocks("yaml")
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "shapes_thinking.yaml").write_text("template: {enable_thinking: true}\n")
@@ -77,6 +77,15 @@ def test_the_yaml_example_loads(tmp_path: Path) -> None:
     assert (config.seed, config.cache.kind, len(config.sampling)) == (3, "affine", 2)
     (runs / "tokens.yaml").write_text("prompt: How many?\n" + tokens)
     assert load_run(runs / "tokens.yaml").config.sampling[0].kind == "dry"
+
+
+def test_the_experiment_of_the_readme_can_be_planned(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(checkout)
+    (checkout / "study.yaml").write_text(blocks("yaml")[2])
+    assert main(["plan", "study.yaml"]) == 0
+    assert "warm, enable_thinking=false" in capsys.readouterr().out
 
 
 def test_every_make_target_named_exists() -> None:
