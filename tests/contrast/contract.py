@@ -12,7 +12,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.sampling.contract import SHAPES, VOCAB_SIZE, logits
+from tests.sampling.contract import VOCAB_SIZE
+from tests.sampling.strategies import SHAPES, logits
 from vlmkit.contrast import (
     CfgConfig,
     ContrastConfig,

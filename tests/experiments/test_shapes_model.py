@@ -1,13 +1,10 @@
-"""The data, tokenizer and training of the embedded model."""
+"""The samples and the tokenizer of the embedded model."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.shapes_model import data
-from experiments.shapes_model.drawing import COLOURS, GRID, SHAPES, Item, Scene, render
-from experiments.shapes_model.question import Question, plural
-from experiments.shapes_model.questions import ask, ask_about
+from experiments.shapes_model.drawing import render
+from experiments.shapes_model.questions import ask
 from experiments.shapes_model.samples import KINDS, PER_KIND, write_samples
 from experiments.shapes_model.tokenizer import (
     CHAT_TEMPLATE,
@@ -26,153 +22,6 @@ from experiments.shapes_model.tokenizer import (
     THINKING_TOKENS,
     save,
 )
-
-NUM_QUESTIONS = 600
-SHAPE_WORDS = {plural(s): s for s in SHAPES} | {s: s for s in SHAPES}
-NEEDS_TORCH = "torch is not installed: training needs the parity extra"
-
-
-def words(text: str, names: Any) -> list[str]:
-    """The known words of a text, in order."""
-    return [w for w in re.findall(r"[a-z]+", text.lower()) if w in names]
-
-
-def colours(text: str) -> list[str]:
-    return words(text, COLOURS)
-
-
-def shapes(text: str) -> list[str]:
-    return [SHAPE_WORDS[w] for w in words(text, SHAPE_WORDS)]
-
-
-def named(scene: Scene, text: str) -> Item:
-    """The one object that the last noun phrase of `text` denotes."""
-    colour, shape = colours(text)[-1:], shapes(text)[-1:]
-    (item,) = [i for i in scene.items if [i.name] == shape and (not colour or [i.colour] == colour)]
-    return item
-
-
-def beside(scene: Scene, item: Item, where: str) -> Item | None:
-    """The nearest object in the same row or column, from pixel positions."""
-    sign = -1 if where in ("left", "above") else 1
-    if where in ("left", "right"):
-        line = [(sign * (i.x - item.x), i) for i in scene.items if i.row == item.row]
-    else:
-        line = [(sign * (i.y - item.y), i) for i in scene.items if i.column == item.column]
-    return min((pair for pair in line if pair[0] > 0), default=(0, None))[1]
-
-
-def look(item: Item | None) -> str:
-    return "nothing" if item is None else f"{item.colour} {item.name}"
-
-
-def follow(scene: Scene, text: str) -> str:
-    """Walk the directions of the question from the last to the first."""
-    item: Item | None = named(scene, text)
-    for where in reversed(words(text, ("left", "right", "above", "below"))):
-        assert item is not None
-        item = beside(scene, item, where)
-    return look(item)
-
-
-def more(scene: Scene, text: str) -> str:
-    """The commoner of the two colours or shapes named last."""
-    by_colour = len(colours(text)) == 2
-    pair = colours(text) if by_colour else [plural(s) for s in shapes(text)]
-    first, second = (
-        sum((i.colour if by_colour else plural(i.name)) == name for i in scene.items)
-        for name in pair
-    )
-    return "same" if first == second else pair[first < second]
-
-
-def unique(found: list[str]) -> str:
-    assert len(found) <= 1
-    return found[0] if found else "unknown"
-
-
-def order(scene: Scene, text: str) -> str:
-    match = re.search(r"the (?:image show the )?(.*?) (left|right|above|below)", text, re.I)
-    assert match
-    first, second = named(scene, match[1]), named(scene, text[match.end() :])
-    gap = {"left": second.x - first.x, "right": first.x - second.x}
-    gap |= {"above": second.y - first.y, "below": first.y - second.y}
-    return "yes" if gap[match[2]] > 0 else "no"
-
-
-def count(test: Callable[[Item, str], bool]) -> Callable[[Scene, str], str]:
-    return lambda scene, text: str(sum(test(i, text) for i in scene.items))
-
-
-def is_colour(item: Item, text: str) -> bool:
-    return item.colour == colours(text)[0]
-
-
-def is_shape(item: Item, text: str) -> bool:
-    return item.name == shapes(text)[0]
-
-
-LAWS: dict[str, Callable[[Scene, str], str]] = {
-    "count all": count(lambda i, t: True),
-    "count colour": count(is_colour),
-    "count shape": count(is_shape),
-    "count and": count(lambda i, t: is_colour(i, t) and is_shape(i, t)),
-    "count not": count(lambda i, t: is_colour(i, t) and not is_shape(i, t)),
-    "count or": count(lambda i, t: is_colour(i, t) or is_shape(i, t)),
-    "compare": more,
-    "same colour": lambda s, t: str(sum(i.colour == named(s, t).colour for i in s.items)),
-    "colour of": lambda s, t: unique([i.colour for i in s.items if is_shape(i, t)]),
-    "shape of": lambda s, t: unique([i.name for i in s.items if is_colour(i, t)]),
-    "exists": lambda s, t: (
-        "yes" if any(is_colour(i, t) and is_shape(i, t) for i in s.items) else "no"
-    ),
-    "beside": follow,
-    "chain": follow,
-    "order": order,
-    "read": lambda s, t: "".join(i.name for i in sorted(s.items, key=lambda i: i.x)),
-    "sum": lambda s, t: str(sum(int(i.name) for i in s.items)),
-    "describe": lambda s, t: ", ".join(look(i) for i in sorted(s.items, key=lambda i: i.cell)),
-    "unanswerable": lambda s, t: "unknown",
-}
-
-
-def question_and_follower(seed: int) -> tuple[Question, Question]:
-    rng = Random(seed)
-    first = ask(rng)
-    return first, ask_about(rng, first.scene)
-
-
-def test_every_kind_is_asked() -> None:
-    asked = {q.kind for seed in range(NUM_QUESTIONS) for q in question_and_follower(seed)}
-    assert asked == set(LAWS)
-
-
-@given(st.integers(0, 2**40))
-def test_answers_follow_from_the_scene(seed: int) -> None:
-    for question in question_and_follower(seed):
-        assert question.answer == LAWS[question.kind](question.scene, question.question)
-
-
-@given(st.integers(0, 2**40))
-def test_thinking_ends_in_what_the_answer_needs(seed: int) -> None:
-    for question in question_and_follower(seed):
-        steps = question.thinking.split()
-        assert question.thinking == " " + " ".join(steps)
-        if question.kind.startswith("count") or question.kind in ("same colour", "sum"):
-            assert steps[-1] == question.answer
-        if question.kind in ("beside", "chain"):
-            assert question.thinking.endswith(question.answer)
-
-
-@given(st.integers(0, 2**40))
-def test_scenes_are_legible(seed: int) -> None:
-    scene = ask(Random(seed)).scene
-    assert 1 <= len(scene.items) <= 9
-    assert len({i.cell for i in scene.items}) == len(scene.items)
-    assert [i.cell for i in scene.items] == sorted(i.cell for i in scene.items)
-    for item in scene.items:
-        assert item.size >= 14
-        assert 0 <= item.cell < GRID * GRID
 
 
 @given(st.integers(0, 2**40))
@@ -274,69 +123,3 @@ def test_shipped_tokenizer_and_samples_are_the_ones_of_this_code(tmp_path: Path)
     rows = json.loads((tmp_path / "samples" / "samples.json").read_text())
     assert rows == json.loads((assets / "samples" / "samples.json").read_text())
     assert [row["kind"] for row in rows] == list(KINDS) * PER_KIND
-
-
-def run_training(out: Path, *extra: str) -> list[dict[str, Any]]:
-    """Ten steps on four images each, in this process; the lines of the log."""
-    from experiments.shapes_model.train import arguments, train
-
-    fixed = ("--steps", "10", "--batch-size", "4", "--workers", "1", "--evaluate-samples", "4")
-    train(arguments(["--out", str(out), *fixed, *extra]))
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.torch
-def test_ten_steps_of_training_learn_something(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason=NEEDS_TORCH)
-    lines = run_training(tmp_path, "--checkpoint-seconds", "0")
-    losses = [line["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < losses[0]
-    assert "thinking" in lines[-1]
-
-
-@pytest.mark.torch
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
-    run_training(tmp_path / "whole")
-    run_training(tmp_path / "halves", "--pause-after", "5")
-    run_training(tmp_path / "halves")
-    whole, halves = (
-        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)
-        for name in ("whole", "halves")
-    )
-    assert whole["progress"][0] == halves["progress"][0] == 10
-    for name, weight in whole["model"].items():
-        assert torch.equal(weight, halves["model"][name]), name
-
-
-@pytest.mark.torch
-def test_exported_folder_gives_the_same_logits_in_transformers(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
-    from transformers import Qwen2VLForConditionalGeneration
-
-    from experiments.shapes_model.export import export, rounded
-    from experiments.shapes_model.model import ShapesModel, initialise
-
-    model = ShapesModel()
-    initialise(model, seed=1)
-    export(rounded(model), tmp_path / "shapes")
-    theirs = Qwen2VLForConditionalGeneration.from_pretrained(
-        tmp_path / "shapes", dtype=torch.float32
-    ).eval()
-    question = data.question_at(0, 1)
-    tokens = torch.tensor([data.prompt_tokens(question.question, thinks=True)])
-    image = torch.from_numpy(render(question.scene)[None])
-    vision = model.visual
-    patches = ((image - vision.mean) / vision.std).view(1, 4, 2, 14, 4, 2, 14, 3)
-    patches = patches.permute(0, 1, 4, 2, 5, 7, 3, 6)
-    both = patches[:, :, :, :, :, :, None].expand(-1, -1, -1, -1, -1, -1, 2, -1, -1)
-    with torch.no_grad():
-        hidden, _ = model.hidden(tokens, image)
-        ours = model.logits(hidden)
-        reference = theirs(
-            input_ids=tokens,
-            pixel_values=both.reshape(64, -1),
-            image_grid_thw=torch.tensor([[1, 8, 8]]),
-            mm_token_type_ids=(tokens == theirs.config.image_token_id).int(),
-        ).logits
-    assert (ours - reference).abs().max() <= 1e-4 * reference.abs().max()
