@@ -69,7 +69,8 @@ class PipelineConfig(StageConfig):
                 "sampling: 'checkpoint' needs the checkpoint: give "
                 "vlmkit.config.recommended.checkpoint_sampling(processor)"
             )
-        # The default chain keeps one token, which would leave a search nothing to choose from.
+        # The one place that decides what is sampled where nothing is said: the default chain keeps
+        # one token, which would leave a search nothing to choose from.
         if isinstance(values, dict) and values.get("search") and "sampling" not in values:
             return {**values, "sampling": ()}
         return values
