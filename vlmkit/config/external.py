@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vlmkit.config.tree import KeyPath, Node, format_path
+from vlmkit.config.tree import Node, format_path
 from vlmkit.config.validate import nearest_origin
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import External, Grammar, check_grammar
 from vlmkit.sampling import external as sampler_stage
@@ -55,10 +55,11 @@ def _refuse_code(pipeline: PipelineConfig, tree: Node) -> None:
             raise VlmkitError(
                 f"{nearest_origin(tree, key)}: {format_path(key)}: {stage.factory!r} names code to "
                 "run; if you trust it, add --trust-code (in Python: load_run(..., "
-                "trust_code=True)), or name an installed entry point"
+                "trust_code=True)), or name an installed entry point",
+                path=key,
             )
 
 
 def _located(error: VlmkitError, tree: Node, path: KeyPath, key: str) -> VlmkitError:
-    origin = nearest_origin(tree, (*path, key))
-    return VlmkitError(f"{origin}: {format_path(path)}: {error}")
+    about = (*path, key)
+    return VlmkitError(f"{nearest_origin(tree, about)}: {format_path(path)}: {error}", path=about)

@@ -105,7 +105,8 @@ def check_search_plan(plan: SearchPlan | None, pipeline: PipelineConfig) -> None
             fewer = f"{key}: {fitting} or less" if fitting > 1 else "no search"
             raise VlmkitError(
                 f"{need}, and {_size(free)} are free; use {fewer}, a smaller max_tokens or batch, "
-                "or a quantized cache"
+                "or a quantized cache",
+                path=("search", key),
             )
     if plan.num_rows > MANY_ROWS:
         warnings.warn(f"{need}, and each step computes all of them", VlmkitWarning, stacklevel=2)
