@@ -58,7 +58,7 @@ def make_external(config: External, *, group: str, result: type[Stage]) -> Stage
 
     Args:
         config: what to make.
-        group: the entry-point group, ``"vlmkit.sampling"`` or ``"vlmkit.stopping"``.
+        group: the entry-point group, as ``"vlmkit.sampling"``.
         result: what the factory must return.
 
     Raises:

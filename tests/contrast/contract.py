@@ -19,6 +19,7 @@ from vlmkit.contrast import (
     ContrastConfig,
     ContrastiveDecodingConfig,
     DolaConfig,
+    External,
     IcdConfig,
     M3idConfig,
     VcdConfig,
@@ -36,6 +37,16 @@ class Row(NamedTuple):
     neutral: tuple[ContrastConfig, ...] = ()  # leave the distribution as it is
     # With these, equal streams leave the distribution as it is, but for a cut:
     nothing_to_contrast: tuple[ContrastConfig, ...] = ()
+
+
+def away_from_layer(weight: float) -> External:
+    factory = "experiments.own_contrast:away_from_layer"
+    return External(factory=factory, config={"layer": 2, "weight": weight})
+
+
+def half_prompt(weight: float) -> External:
+    factory = "tests.external_package.vlmkit_example_stages.half_prompt:half_prompt"
+    return External(factory=factory, config={"weight": weight})
 
 
 CD = ContrastiveDecodingConfig
@@ -81,6 +92,12 @@ CONTRACT: dict[str, Row] = {
         ),
         neutral=(M3idConfig(forgetting=0.0), M3idConfig(forgetting=0.5, confidence=1e-9)),
         nothing_to_contrast=(M3idConfig(forgetting=0.1),),
+    ),
+    # What a third party's method promises is its own affair: these are the examples.
+    "external": Row(
+        (away_from_layer(0.5), away_from_layer(2.0), half_prompt(1.5)),
+        neutral=(away_from_layer(0.0), half_prompt(0.0)),
+        nothing_to_contrast=(away_from_layer(1.0), half_prompt(0.5)),
     ),
 }
 

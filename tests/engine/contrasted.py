@@ -32,6 +32,16 @@ METHODS: dict[str, dict[str, Any]] = {
     "vcd": {"kind": "vcd", "alpha": 2.0, "beta": 0.01, "noise_step": 900},
     "icd": {"kind": "icd", "alpha": 3.0, "beta": 0.01},
     "m3id": {"kind": "m3id", "forgetting": 0.3, "beta": 0.01},
+    "external, a layer": {
+        "kind": "external",
+        "factory": "experiments.own_contrast:away_from_layer",
+        "config": {"layer": 2, "weight": 2.0},
+    },
+    "external, a prompt": {
+        "kind": "external",
+        "factory": "tests.external_package.vlmkit_example_stages.half_prompt:half_prompt",
+        "config": {"weight": 2.0},
+    },
 }
 SAMPLING = [{"kind": "temperature", "temperature": 1.5}, {"kind": "top_p", "p": 0.95}]
 each_method = pytest.mark.parametrize("name", METHODS)

@@ -26,7 +26,12 @@ DIVERSE = {
     "num_return": 4,
 }
 CONTRASTIVE = {"kind": "contrastive_search", "top_k": 3, "alpha": 0.5}
-SEARCHES = [BEAM, DIVERSE, CONTRASTIVE]
+EXTERNAL = {
+    "kind": "external",
+    "factory": "experiments.own_search:first_tokens",
+    "config": {"k": 3},
+}
+SEARCHES = [BEAM, DIVERSE, CONTRASTIVE, EXTERNAL]
 KINDS = [search["kind"] for search in SEARCHES]
 each_search = pytest.mark.parametrize("search", SEARCHES, ids=KINDS)
 

@@ -9,7 +9,7 @@ from vlmkit.cache import build_cache
 from vlmkit.engine.effective import effective_config
 from vlmkit.engine.samplers import RowSampler
 from vlmkit.engine.text import TextDecoder
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, within
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
@@ -76,7 +76,8 @@ def resolve(
     held = _hold_back(pipeline, lookup)
     sampling = (*held, *exclude_ids(pipeline.sampling, placeholder_ids))
     pipeline = pipeline.model_copy(update={"sampling": sampling})
-    search = None if pipeline.search is None else build_search(pipeline.search)
+    with within("search"):
+        search = None if pipeline.search is None else build_search(pipeline.search)
     # Rows that a search gives their tokens stand apart from those that draw them.
     kind = None if search is None else (search.name, search.from_logprobs)
     return Resolved(
