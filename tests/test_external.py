@@ -20,12 +20,15 @@ from hypothesis import strategies as st
 import vlmkit
 from tests.engine.running import run_steps, token_ids
 from vlmkit import load
+from vlmkit.api import stream_pipeline
 from vlmkit.cli.main import main
+from vlmkit.config.formatting import format_run
 from vlmkit.config.run import RunConfig, load_run
-from vlmkit.engine import Request
+from vlmkit.engine import Request, collect
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.prompt_utils import apply_chat_template
+from vlmkit.results import GenerationResult
 from vlmkit.sampling import build_stage
 
 ROOT = Path(vlmkit.__file__).parent.parent
@@ -101,6 +104,43 @@ def test_an_installed_package_runs_by_the_names_of_its_entry_points(
     plain = same.model_copy(update={"sampling": same.sampling[1:]})
     assert result["token_ids"] != generate([plain])[0], "the stage does nothing"
     assert len(set(result["token_ids"])) == len(result["token_ids"]) >= 9, "a token came twice"
+
+
+METHODS = {
+    "contrast": ("half_prompt", "{weight: 3.0}"),
+    "search": ("likeliest_path", "{scale: 2.0}"),
+}
+
+
+@pytest.mark.parametrize("section", METHODS)
+def test_an_installed_method_runs_by_the_name_of_its_entry_point(
+    section: str, site: Path, tmp_path: Path
+) -> None:
+    name, arguments = METHODS[section]
+    image = ROOT / "vlmkit" / "assets" / "shapes" / "samples" / "describe.png"
+    path = tmp_path / "run.yaml"
+    text = f"prompt: Describe this image.\nimages: [{image}]\n"
+    method = f"{section}: {{kind: external, factory: FACTORY, config: {arguments}}}\n"
+    path.write_text(text + method.replace("FACTORY", name))
+    reply = vlmkit_command(site, "generate", str(path), "--json")
+    assert (reply.returncode, reply.stderr) == (0, "")
+    result = json.loads(reply.stdout)
+    assert result["effective"]["pipeline"][section]["factory"] == name
+    path.write_text(text + method.replace("FACTORY", f"'{MODULE}.{name}:{name}'"))
+    same = answer(load_run(path, trust_code=True).config)
+    assert (result["token_ids"], result["score"]) == (same.token_ids, same.score)
+    path.write_text(text)
+    plain = answer(load_run(path).config)
+    # The one path of likeliest tokens is the greedy answer, and has a score.
+    assert (result["token_ids"] == plain.token_ids) == (section == "search")
+    assert (result["score"] is None) == (section == "contrast")
+
+
+def answer(config: RunConfig) -> GenerationResult:
+    """What a run says."""
+    model, processor = load_shapes()
+    prompt, pipeline = format_run(processor, config)
+    return collect(stream_pipeline(model, processor, Request(prompt, config.images), pipeline))
 
 
 def test_a_misspelt_entry_point_lists_the_installed_ones(

@@ -188,8 +188,7 @@ def test_what_the_quick_tests_leave_out_is_there() -> None:
 def test_files_and_functions_stay_readable() -> None:
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
         text = path.read_text()
-        limit = 300 if path.is_relative_to(PACKAGE) else 400
-        assert len(text.splitlines()) <= limit, f"{path}: split it by purpose"
+        assert len(text.splitlines()) <= 300, f"{path}: split it by purpose"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 docstring = ast.get_docstring(node, clean=False) or ""

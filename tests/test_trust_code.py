@@ -45,6 +45,16 @@ NAMED: dict[str, tuple[str, list[str], str]] = {
         [],
         "run.yaml:3: stopping.0.factory",
     ),
+    "contrast": (
+        f"contrast:\n  kind: external\n  factory: {MODULE}:stage\n",
+        [],
+        "run.yaml:3: contrast.factory",
+    ),
+    "search": (
+        f"seed: 1\nsearch: {{kind: external, factory: '{MODULE}:stage'}}\n",
+        [],
+        "run.yaml:2: search.factory",
+    ),
     "group": (
         "stopping:\n- kind: any_of\n  criteria:\n  - kind: all_of\n    criteria:\n"
         f"    - {{kind: external, factory: '{STOP}'}}\n",

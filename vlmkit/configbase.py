@@ -59,7 +59,8 @@ class StageConfig(BaseModel):
 
 
 def _as_one_line(model: type[BaseModel], error: ValidationError) -> VlmkitError:
-    return VlmkitError(f"{model.__name__}: {one_line(explain(model, error))}")
+    mistakes = explain(model, error)
+    return VlmkitError(f"{model.__name__}: {one_line(mistakes)}", path=mistakes[0].about)
 
 
 def _no_boolean(value: Any) -> Any:

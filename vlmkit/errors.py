@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in a config: the keys and list indices that lead to it."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class VlmkitError(ValueError):
@@ -11,7 +19,49 @@ class VlmkitError(ValueError):
 
     The message is one line that names the thing, where it is, and what would work. The command
     line prints it and leaves with exit code 2.
+
+    Args:
+        message: the line.
+        path: the key of a run's config that it is about; empty where there is none. Runs from
+            files put the file and line of that key in front of the message.
+
+    Example:
+        >>> VlmkitError("sampling.0.p: must be at most 1", path=("sampling", 0, "p")).path
+        ('sampling', 0, 'p')
     """
+
+    def __init__(self, message: str = "", *, path: KeyPath = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@contextmanager
+def within(*keys: str | int) -> Iterator[None]:
+    """Put the keys of a part of a config before the paths of errors that it makes.
+
+    Example:
+        >>> try:
+        ...     with within("sampling", 0):
+        ...         raise VlmkitError("must be at most 1", path=("p",))
+        ... except VlmkitError as error:
+        ...     error.path
+        ('sampling', 0, 'p')
+    """
+    try:
+        yield
+    except VlmkitError as error:
+        error.path = (*keys, *error.path)
+        raise
+
+
+def placed(function: Callable[Arguments, Result], *keys: str | int) -> Callable[Arguments, Result]:
+    """Return a function whose errors have these keys before their paths, as by `within`."""
+
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with within(*keys):
+            return function(*args, **kwargs)
+
+    return call
 
 
 class VlmkitWarning(UserWarning):

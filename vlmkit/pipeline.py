@@ -65,11 +65,13 @@ class PipelineConfig(StageConfig):
     @classmethod
     def _search_without_greedy(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("sampling") == "checkpoint":
-            raise ValueError(
+            raise VlmkitError(
                 "sampling: 'checkpoint' needs the checkpoint: give "
-                "vlmkit.config.recommended.checkpoint_sampling(processor)"
+                "vlmkit.config.recommended.checkpoint_sampling(processor)",
+                path=("sampling",),
             )
-        # The default chain keeps one token, which would leave a search nothing to choose from.
+        # The one place that decides what is sampled where nothing is said: the default chain keeps
+        # one token, which would leave a search nothing to choose from.
         if isinstance(values, dict) and values.get("search") and "sampling" not in values:
             return {**values, "sampling": ()}
         return values
@@ -85,9 +87,10 @@ class PipelineConfig(StageConfig):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.search is not None and any(stage.kind == "greedy" for stage in self.sampling):
-            raise ValueError(
+            raise VlmkitError(
                 f"sampling has a greedy stage, which leaves {self.search.kind} one token to choose "
-                "from; leave it out (sampling: [] is all that a search needs)"
+                "from; leave it out (sampling: [] is all that a search needs)",
+                path=("sampling",),
             )
         return self
 
@@ -111,5 +114,6 @@ def check_clock(pipeline: PipelineConfig) -> None:
     if pipeline.reproducible and (kinds := clock_kinds(pipeline.stopping)):
         raise VlmkitError(
             f"stopping: {', '.join(kinds)} depends on the clock; leave it out, or write "
-            "reproducible: false"
+            "reproducible: false",
+            path=("stopping",),
         )

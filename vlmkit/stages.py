@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.inputs import Inputs
 from vlmkit.interface import Pytree
 
 
@@ -54,6 +55,8 @@ class Contrast(NamedTuple):
     # -> logits [B, V]; all float32, pure, row-independent
     early_layers: tuple[int, ...] = ()  # N layers: what enters them, put through the head,
     # is the N other streams
+    other_prompt: Callable[[Inputs], Inputs] | None = None  # of a third party's method without
+    # early layers: the prompt that a row is compared with; None: its own without the images
 
 
 class StepTrace(NamedTuple):

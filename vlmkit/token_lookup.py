@@ -131,7 +131,8 @@ class _Place(NamedTuple):
 
     def error(self, message: str) -> VlmkitError:
         where = ".".join(map(str, self.path))
-        return VlmkitError(f"{where}: {getattr(self.config, 'kind', where)}: {message}")
+        kind = getattr(self.config, "kind", where)
+        return VlmkitError(f"{where}: {kind}: {message}", path=self.path)
 
 
 def _resolve(form: str, value: Any, place: _Place, lookup: TokenLookup) -> Any:

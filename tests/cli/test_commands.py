@@ -179,7 +179,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         ),
         (
             "contrast:\n  kind: dola\n  layers: [0, 99]\n",
-            "run.yaml:3: contrast: dola: layers has 99",
+            "run.yaml:4: contrast.layers: dola: layers has 99",
         ),
         (
             "sampling:\n  - kind: greedy\n  - kind: logit_bias\n    bias: {99999: 1}\n",

@@ -126,6 +126,8 @@ def test_a_name_of_two_stages_shows_both(command: Command) -> None:
     shown = command("stages", "external").stdout
     assert "external (sampling)\n" in shown
     assert "\n\nexternal (stopping)\n" in shown
+    assert "external (contrast)\n" in shown
+    assert "\n\nexternal (search)\n" in shown
     assert "(stopping)" not in command("stages", "sampling.external").stdout
 
 
@@ -151,7 +153,7 @@ def test_mistakes(command: Command, words: list[str], message: str) -> None:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install entry points of each kind; the module of one says that it was imported."""
+    """Install entry points of each group; the module of one says that it was imported."""
     info = tmp_path / "own_stages-1.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-stages\nVersion: 1.5\n")
@@ -159,6 +161,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"[vlmkit.sampling]\nfading_penalty = {MODULE}.fading_penalty:fading_penalty\n"
         "loud = loud_stage:loud\nbroken = no_such_module:stage\nnumber = loud_stage:NUMBER\n"
         f"[vlmkit.stopping]\nmax_lines = {MODULE}.max_lines:max_lines\n"
+        f"[vlmkit.contrast]\nhalf_prompt = {MODULE}.half_prompt:half_prompt\n"
+        f"[vlmkit.search]\nlikeliest_path = {MODULE}.likeliest_path:likeliest_path\n"
     )
     (tmp_path / "loud_stage.py").write_text(
         "from pathlib import Path\nPath(__file__).with_name('imported').touch()\nNUMBER = 3\n"
@@ -188,6 +192,8 @@ def test_installed_stages_are_listed_without_an_import(command: Command, install
     [
         ("fading_penalty", "  strength: float; required\n  decay: float; default 0.5\n"),
         ("max_lines", '  num_lines: int; required\n  newline: str; default "\\n"\n'),
+        ("half_prompt", "  weight: float; required\n"),
+        ("likeliest_path", "  scale: float; default 1\n"),
     ],
 )
 def test_an_installed_stage_is_explained_and_its_example_runs(

@@ -6,8 +6,8 @@ import pytest
 
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.locate import located
-from vlmkit.config.tree import DEFAULT, KeyPath, merge, to_node
-from vlmkit.errors import VlmkitError
+from vlmkit.config.tree import DEFAULT, merge, to_node
+from vlmkit.errors import KeyPath, VlmkitError
 
 WRITTEN = """
 images: [a.png, "http://none/b.png"]
@@ -22,27 +22,32 @@ DEFAULTS = {"model": "shapes", "cache": {"kind": "dense"}}
 
 
 @pytest.mark.parametrize(
-    ("message", "otherwise", "expected"),
+    ("message", "path", "otherwise", "expected"),
     [
-        ("image a.png: no such file", (), "run.yaml:2: images.0: image a.png: no such file"),
-        ("http://none/b.png: no answer", (), "run.yaml:2: images.1: http://none/b.png: no answer"),
-        ("vcd: needs an image", (), "run.yaml:3: contrast: vcd: needs an image"),
-        ("contrast.alpha: too large", (), "run.yaml:3: contrast.alpha: too large"),
+        ("image a.png: not there", ("images", 0), (), "run.yaml:2: images.0: image a.png: not the"),
+        ("no answer", ("images", 1), (), "run.yaml:2: images.1: no answer"),
+        ("vcd: needs an image", ("contrast",), (), "run.yaml:3: contrast: vcd: needs an image"),
+        ("contrast.alpha: too large", ("contrast", "alpha"), (), "run.yaml:3: contrast.alpha: too"),
         (
             "thinking_budget: no marker",
+            ("stopping", 0, "criteria", 1, "start"),
             (),
-            "run.yaml:8: stopping.0.criteria.1: thinking_budget: no marker",
+            "run.yaml:8: stopping.0.criteria.1.start: thinking_budget: no marker",
         ),
-        ("dense: what a default does", (), "dense: what a default does"),
-        ("row 0: no token", (), "row 0: no token"),
-        ("a folder is missing", ("model",), "a folder is missing"),
-        ("a folder is missing", ("stopping",), "run.yaml:5: stopping: a folder is missing"),
+        ("no such key", ("stopping", 7, "kind"), (), "run.yaml:5: stopping.7.kind: no such key"),
+        ("dense: what a default does", ("cache",), (), "dense: what a default does"),
+        ("vcd: of no key", (), (), "vcd: of no key"),
+        ("row 0: no token", (), (), "row 0: no token"),
+        ("a folder is missing", (), ("model",), "a folder is missing"),
+        ("a folder is missing", (), ("stopping",), "run.yaml:5: stopping: a folder is missing"),
+        ("it is cfg: odd", ("contrast",), ("model",), "run.yaml:3: contrast: it is cfg: odd"),
     ],
 )
-def test_the_place_is_that_of_what_the_message_begins_with(
-    message: str, otherwise: KeyPath, expected: str
+def test_the_place_is_that_of_the_errors_path(
+    message: str, path: KeyPath, otherwise: KeyPath, expected: str
 ) -> None:
     tree = merge(to_node(DEFAULTS, DEFAULT), parse_yaml(WRITTEN, "run.yaml"))
     with pytest.raises(VlmkitError) as caught, located(tree, otherwise):
-        raise VlmkitError(message)
-    assert str(caught.value) == expected
+        raise VlmkitError(message, path=path)
+    assert str(caught.value).startswith(expected)
+    assert caught.value.path == (path or (otherwise if "run.yaml" in expected else ()))

@@ -66,6 +66,57 @@ def test_defaults_are_those_of_the_parameters() -> None:
     assert load_run().config.pipeline == pipeline_from_params() == PipelineConfig()
 
 
+def test_a_run_hands_its_whole_pipeline_on() -> None:
+    values: dict[str, Any] = {
+        "preprocess": {"resize_shape": [28, 28]},
+        "prefill": {"step_size": 7},
+        "cache": {"kind": "rotating", "max_size": 9},
+        "contrast": {"kind": "vcd"},
+        "sampling": [{"kind": "temperature", "temperature": 0.5}],
+        "search": {"kind": "beam", "num_beams": 2},
+        "stopping": [{"kind": "eos"}],
+        "seed": 5,
+        "reproducible": False,
+        "skip_special_tokens": True,
+    }
+    assert set(values) == set(PipelineConfig.model_fields)
+    pipeline = RunConfig(prompt="Hi", **values).pipeline
+    assert type(pipeline) is PipelineConfig
+    assert pipeline == PipelineConfig(**values)
+    changed = {name for name, value in pipeline if value != dict(PipelineConfig())[name]}
+    assert changed == set(values)
+
+
+BEAM = "search: {kind: beam, num_beams: 2}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "flags", "kinds"),
+    [
+        ("", [], {}, ["greedy"]),
+        (BEAM, [], {}, []),
+        ("", ["search={kind: beam, num_beams: 2}"], {}, []),
+        (BEAM, ["search=null"], {}, ["greedy"]),
+        (BEAM, [], {"max_tokens": 9}, []),
+        (BEAM, [], {"temperature": 0.5}, ["temperature"]),
+        (BEAM, ["sampling=[]"], {}, []),
+        (BEAM + "sampling: [{kind: top_k, k: 3}]\n", [], {}, ["top_k"]),
+        ("", ["sampling.0={kind: top_k, k: 3}"], {}, ["top_k"]),
+        (BEAM, ["sampling.0={kind: top_k, k: 3}"], {}, ["top_k"]),
+    ],
+)
+def test_a_search_begins_without_the_default_chain(
+    tmp_path: Path, text: str, overrides: list[str], flags: dict[str, Any], kinds: list[str]
+) -> None:
+    run = load_run(write(tmp_path, text), overrides=overrides, flags=flags)
+    assert [stage.kind for stage in run.config.sampling] == kinds
+    given = yaml.safe_load(text) or {}
+    if not overrides and not flags:  # what Python makes of the same
+        assert PipelineConfig(**given).sampling == run.config.sampling
+    shown = [str(item.origin) for item in describe_run(run) if item.path == ("sampling",)]
+    assert shown == ([] if kinds else ["sampling=[]" if "sampling=[]" in overrides else "default"])
+
+
 def test_every_value_knows_where_it_came_from(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -12,12 +12,14 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.sampling.contract import SHAPES, VOCAB_SIZE, logits
+from tests.sampling.contract import VOCAB_SIZE
+from tests.sampling.strategies import SHAPES, logits
 from vlmkit.contrast import (
     CfgConfig,
     ContrastConfig,
     ContrastiveDecodingConfig,
     DolaConfig,
+    External,
     IcdConfig,
     M3idConfig,
     VcdConfig,
@@ -35,6 +37,16 @@ class Row(NamedTuple):
     neutral: tuple[ContrastConfig, ...] = ()  # leave the distribution as it is
     # With these, equal streams leave the distribution as it is, but for a cut:
     nothing_to_contrast: tuple[ContrastConfig, ...] = ()
+
+
+def away_from_layer(weight: float) -> External:
+    factory = "experiments.own_contrast:away_from_layer"
+    return External(factory=factory, config={"layer": 2, "weight": weight})
+
+
+def half_prompt(weight: float) -> External:
+    factory = "tests.external_package.vlmkit_example_stages.half_prompt:half_prompt"
+    return External(factory=factory, config={"weight": weight})
 
 
 CD = ContrastiveDecodingConfig
@@ -80,6 +92,12 @@ CONTRACT: dict[str, Row] = {
         ),
         neutral=(M3idConfig(forgetting=0.0), M3idConfig(forgetting=0.5, confidence=1e-9)),
         nothing_to_contrast=(M3idConfig(forgetting=0.1),),
+    ),
+    # What a third party's method promises is its own affair: these are the examples.
+    "external": Row(
+        (away_from_layer(0.5), away_from_layer(2.0), half_prompt(1.5)),
+        neutral=(away_from_layer(0.0), half_prompt(0.0)),
+        nothing_to_contrast=(away_from_layer(1.0), half_prompt(0.5)),
     ),
 }
 

@@ -47,6 +47,12 @@ def away(config: Any, found: Streams) -> Wide:
     return cut((1 + config.alpha) * z - config.alpha * disturbed, found.values, config.beta)
 
 
+def away_from(config: Any, found: Streams) -> Wide:
+    """The example of a method from outside."""
+    z, early = found.values.astype(np.float64), found.others[:, 0].astype(np.float64)
+    return z + config.config["weight"] * (z - early)
+
+
 def m3id(config: Any, found: Streams) -> Wide:
     c, u = log_softmax(found.values), log_softmax(found.others[:, 0])
     gamma = np.exp(-config.forgetting * (found.num_tokens[:, None] + 1.0))
@@ -93,4 +99,5 @@ REFERENCES: dict[str, Callable[[Any, Streams], Wide]] = {
     "icd": away,
     "m3id": m3id,
     "dola": dola,
+    "external": away_from,
 }

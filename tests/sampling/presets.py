@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import vlmkit
-from tests.sampling.contract import SHAPES
+from tests.sampling.strategies import SHAPES
 from vlmkit.config.run import load_run
 from vlmkit.sampling import SamplerConfig, build_chain
 

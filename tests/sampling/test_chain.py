@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from pydantic import TypeAdapter, ValidationError
 
-from tests.sampling.contract import (
-    CONTRACT,
-    VOCAB_SIZE,
-    build_chain,
-    build_stage,
-    histories,
-    logits,
-)
+from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain, build_stage
+from tests.sampling.strategies import histories, logits
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import (
     FrequencyPenalty,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import logits
+from tests.sampling.strategies import logits
 from vlmkit.counter_rng import uniform
 from vlmkit.sampling import Greedy, MinP, SamplerConfig, Temperature, TopK, TopP, build_chain
 from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf

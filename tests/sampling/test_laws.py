@@ -12,16 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_map
 
-from tests.sampling.contract import (
-    CONTRACT,
-    KINDS,
-    VOCAB_SIZE,
-    build_stage,
-    case_id,
-    cases,
-    histories,
-    logits,
-)
+from tests.sampling.contract import CONTRACT, KINDS, VOCAB_SIZE, build_stage, case_id, cases
+from tests.sampling.strategies import histories, logits
 from vlmkit.sampling import join_states
 
 LAW = settings(max_examples=8)

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.sampling.contract import logits
+from tests.sampling.strategies import logits
 from vlmkit.sampling import MirostatV1, build_chain, build_stage
 
 

@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.sampling.contract import VOCAB_SIZE, build_chain, build_stage, logits
+from tests.sampling.contract import VOCAB_SIZE, build_chain, build_stage
+from tests.sampling.strategies import logits
 from tests.sampling.test_laws import assert_same_distribution, log_softmax, no_knife_edge, run
 from vlmkit.sampling import (
     Dry,

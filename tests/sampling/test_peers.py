@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import VOCAB_SIZE, histories, logits
+from tests.sampling.contract import VOCAB_SIZE
+from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import assert_same_distribution, no_knife_edge, run
 from vlmkit.sampling import (
     FrequencyPenalty,

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from numpy.typing import NDArray
 
-from tests.sampling.contract import SHAPES
 from tests.sampling.preset_references import run_llama_cpp, run_vllm
 from tests.sampling.presets import (
     HISTORY_KINDS,
@@ -22,6 +21,7 @@ from tests.sampling.presets import (
     load_preset,
     stable_rows,
 )
+from tests.sampling.strategies import SHAPES
 
 PRESETS = ["transformers", "vllm", "llama_cpp", "mlx_lm", "mlx_vlm"]
 EXAMPLES = settings(max_examples=30, phases=[Phase.generate])  # of 64 rows each

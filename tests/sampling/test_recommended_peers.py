@@ -13,8 +13,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import SHAPES
 from tests.sampling.presets import HISTORY_KINDS, Case, assert_same, batch
+from tests.sampling.strategies import SHAPES
 from vlmkit.config.recommended import FILE, checkpoint_sampling
 
 EOS = 2

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import VOCAB_SIZE, histories, logits
+from tests.sampling.contract import VOCAB_SIZE
+from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import log_softmax, run
 from vlmkit.numerics import mass_above
 from vlmkit.sampling import (

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import VOCAB_SIZE, logits
+from tests.sampling.contract import VOCAB_SIZE
+from tests.sampling.strategies import logits
 from tests.sampling.test_laws import run
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import (

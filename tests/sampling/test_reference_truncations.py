@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import VOCAB_SIZE, logits
+from tests.sampling.contract import VOCAB_SIZE
+from tests.sampling.strategies import logits
 from tests.sampling.test_laws import assert_same_distribution, log_softmax, no_knife_edge, run
 from tests.sampling.test_peers import TAME, has_ties
 from tests.sampling.test_reference import ranking

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sampling.contract import CONTRACT, VOCAB_SIZE, histories, logits
+from tests.sampling.contract import CONTRACT, VOCAB_SIZE
+from tests.sampling.strategies import histories, logits
 from vlmkit.sampling import (
     FrequencyPenalty,
     MinP,

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_map
 from numpy.typing import NDArray
 
-from tests.sampling.contract import (
-    CONTRACT,
-    VOCAB_SIZE,
-    build_stage,
-    case_id,
-    cases,
-    histories,
-    logits,
-)
+from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_stage, case_id, cases
+from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import assert_same_distribution, no_knife_edge, run
 
 LAW = settings(max_examples=8)

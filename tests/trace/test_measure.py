@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.sampling.contract import VOCAB_SIZE, cases, logits
+from tests.sampling.contract import VOCAB_SIZE, cases
+from tests.sampling.strategies import logits
 from tests.trace.chains import decode, measure, run_chain
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Temperature, TopK, TopP

@@ -74,7 +74,8 @@ def check_layers(config: CacheConfig, layer_specs: Sequence[LayerSpec]) -> None:
         found = " and ".join(str(dim) for dim in sorted(dims))
         raise VlmkitError(
             f"cache.group_size: {config.group_size} does not divide head_dim {found} "
-            f"of layer {index}; {remedy}"
+            f"of layer {index}; {remedy}",
+            path=("cache", "group_size"),
         )
 
 

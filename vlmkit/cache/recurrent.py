@@ -47,7 +47,8 @@ def _join(states: Sequence[State]) -> State:
 def _trim(state: State, seen: Sequence[int], kept: Sequence[int]) -> State:
     if tuple(seen) != tuple(kept):
         raise VlmkitError(
-            "cache: a recurrent layer cannot take tokens back; keep the earlier state instead"
+            "cache: a recurrent layer cannot take tokens back; keep the earlier state instead",
+            path=("cache",),
         )
     return state
 

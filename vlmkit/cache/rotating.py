@@ -93,7 +93,8 @@ def _check_trim(seen: Sequence[int], kept: Sequence[int], max_size: int) -> None
             raise VlmkitError(
                 f"cache: a window of {max_size} tokens has dropped tokens of the {before} it saw, "
                 f"so it cannot go back to {after}; keep the earlier state or, unless the window is "
-                "the model's own, use a cache of kind dense"
+                "the model's own, use a cache of kind dense",
+                path=("cache",),
             )
 
 

@@ -62,7 +62,9 @@ def trim_rows(cache: Cache, lengths: Sequence[int]) -> Cache:
     """
     for seen, kept in zip(cache.lengths, lengths, strict=True):
         if not 0 <= kept <= seen:
-            raise VlmkitError(f"cache: cannot go back to {kept} tokens; it has seen {seen}")
+            raise VlmkitError(
+                f"cache: cannot go back to {kept} tokens; it has seen {seen}", path=("cache",)
+            )
     layers = tuple(
         kind.trim(layer, cache.lengths, lengths)
         for kind, layer in zip(cache.kinds, cache.layers, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vlmkit.errors import VlmkitError
 
@@ -107,34 +107,9 @@ def _warn_dropped(result: GenerationResult) -> None:
 def load_request(config: RunConfig, question: str) -> LoadedRun:
     """Load the model and format the prompt, and a negative prompt likewise."""
     from vlmkit.api import load
-    from vlmkit.config.conversation import begun_answer, conversation
-    from vlmkit.contrast import CfgConfig
+    from vlmkit.config.formatting import format_run
     from vlmkit.engine import Request
-    from vlmkit.prompt_utils import apply_chat_template
 
     model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
-    pipeline, answer = config.pipeline, begun_answer(config)
-
-    def formatted(messages: list[dict[str, Any]], num_images: int) -> str:
-        if not config.template.apply:
-            return str(messages[0]["content"])
-        return apply_chat_template(
-            processor,
-            model.config,
-            [*messages, *answer],
-            num_images=num_images,
-            num_audios=len(config.audio),
-            enable_thinking=config.template.enable_thinking,
-            continue_final_message=bool(answer),
-        )
-
-    contrast, num_images = pipeline.contrast, len(config.images)
-    if isinstance(contrast, CfgConfig) and contrast.negative_prompt is not None:
-        negative = formatted(
-            [{"role": "user", "content": contrast.negative_prompt}],
-            num_images if contrast.negative_images else 0,
-        )
-        contrast = contrast.model_copy(update={"negative_prompt": negative})
-        pipeline = pipeline.model_copy(update={"contrast": contrast})
-    prompt = formatted(conversation(config, question), num_images)
+    prompt, pipeline = format_run(processor, config, question)
     return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)

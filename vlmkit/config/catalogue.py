@@ -149,7 +149,8 @@ def find_stages(name: str) -> list[Kind | Installed]:
 
     Example:
         >>> [(stage.section, stage.name) for stage in find_stages("external")]
-        [('sampling', 'external'), ('stopping', 'external')]
+        [('contrast', 'external'), ('sampling', 'external'), ('search', 'external'), \
+('stopping', 'external')]
     """
     stages: list[Kind | Installed] = [*all_kinds(), *installed_stages()]
     found = [stage for stage in stages if name in (stage.name, f"{stage.section}.{stage.name}")]

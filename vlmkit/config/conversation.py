@@ -38,22 +38,27 @@ the assistant's; the answer to one question is begun with template.prefill_respo
     template, messages = config.template, config.messages
     ends_in_answer = bool(messages) and messages[-1].role == "assistant"
     if messages and config.prompt:
-        raise VlmkitError("messages: a prompt is given as well; leave one of the two out")
+        raise VlmkitError(
+            "messages: a prompt is given as well; leave one of the two out", path=("messages",)
+        )
     if template.prefill_response is not None and (ends_in_answer or not template.apply):
         instead = "continue_final_message" if ends_in_answer else "the end of the prompt"
         raise VlmkitError(
             "template.prefill_response: begins the assistant's message, which is there already;"
-            f" use {instead}"
+            f" use {instead}",
+            path=("template", "prefill_response"),
         )
     if template.continue_final_message and not ends_in_answer:
         raise VlmkitError(
             "template.continue_final_message: the last of 'messages' must be the assistant's; the"
-            " answer to one question is begun with template.prefill_response"
+            " answer to one question is begun with template.prefill_response",
+            path=("template", "continue_final_message"),
         )
     if messages and not template.apply:
         raise VlmkitError(
             "template.apply: messages need the chat template; give a formatted prompt, or apply:"
-            " true"
+            " true",
+            path=("template", "apply"),
         )
 
 

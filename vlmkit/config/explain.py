@@ -91,7 +91,9 @@ def _explain_installed(stage: Installed) -> Explanation:
         if parameter.default is None
     }
     entry = {"kind": "external", "factory": stage.name, "config": needed}
-    stages = [*_ENDS, entry] if stage.section == "stopping" else [entry]
+    stages: Any = entry  # a contrast and a search stand alone, the others in a list
+    if stage.section in ("sampling", "stopping"):
+        stages = [*_ENDS, entry] if stage.section == "stopping" else [entry]
     return Explanation(
         title=f"{stage.name} ({stage.section}, kind: external)",
         summary=(docstring.paragraphs or (stage.summary,))[0],

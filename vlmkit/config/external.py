@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from vlmkit.config.tree import KeyPath, Node, format_path
+from collections.abc import Callable, Iterator
+
+from vlmkit.config.tree import Node, format_path
 from vlmkit.config.validate import nearest_origin
-from vlmkit.errors import VlmkitError
+from vlmkit.contrast import external as contrast_method
+from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import External, Grammar, check_grammar
 from vlmkit.sampling import external as sampler_stage
+from vlmkit.search import external as search_method
 from vlmkit.stopping import each_config
 from vlmkit.stopping import external as stopping_criterion
 
@@ -28,37 +32,46 @@ def check_external(pipeline: PipelineConfig, tree: Node, *, trust_code: bool) ->
     if not trust_code:
         _refuse_code(pipeline, tree)
     for index, sampler in enumerate(pipeline.sampling):
-        if isinstance(sampler, External):
-            try:
-                sampler_stage(sampler)
-            except VlmkitError as error:
-                raise _located(error, tree, ("sampling", index), "factory") from error
         if isinstance(sampler, Grammar):
             try:
                 check_grammar(sampler)
             except VlmkitError as error:
                 raise _located(error, tree, ("sampling", index), sampler.form) from error
-    for path, criterion in each_config(pipeline.stopping):
+    for path, make, config in _made_by_name(pipeline):
+        try:
+            make(config)
+        except VlmkitError as error:
+            raise _located(error, tree, path, "factory") from error
+
+
+def _made_by_name(
+    pipeline: PipelineConfig,
+) -> Iterator[tuple[KeyPath, Callable[[External], object], External]]:
+    """Every external stage, where it stands, and what makes it."""
+    if isinstance(pipeline.contrast, External):
+        yield ("contrast",), contrast_method, pipeline.contrast
+    for index, sampler in enumerate(pipeline.sampling):
+        if isinstance(sampler, External):
+            yield ("sampling", index), sampler_stage, sampler
+    if isinstance(pipeline.search, External):
+        yield ("search",), search_method, pipeline.search
+    for path, criterion in each_config(pipeline.stopping, ("stopping",)):
         if isinstance(criterion, External):
-            try:
-                stopping_criterion(criterion)
-            except VlmkitError as error:
-                raise _located(error, tree, ("stopping", *path), "factory") from error
+            yield path, stopping_criterion, criterion
 
 
 def _refuse_code(pipeline: PipelineConfig, tree: Node) -> None:
-    samplers = [(("sampling", index), stage) for index, stage in enumerate(pipeline.sampling)]
-    stops = [(("stopping", *path), stage) for path, stage in each_config(pipeline.stopping)]
-    for path, stage in (*samplers, *stops):
-        if isinstance(stage, External) and stage.is_code:
+    for path, _, stage in _made_by_name(pipeline):
+        if stage.is_code:
             key = (*path, "factory")
             raise VlmkitError(
                 f"{nearest_origin(tree, key)}: {format_path(key)}: {stage.factory!r} names code to "
                 "run; if you trust it, add --trust-code (in Python: load_run(..., "
-                "trust_code=True)), or name an installed entry point"
+                "trust_code=True)), or name an installed entry point",
+                path=key,
             )
 
 
 def _located(error: VlmkitError, tree: Node, path: KeyPath, key: str) -> VlmkitError:
-    origin = nearest_origin(tree, (*path, key))
-    return VlmkitError(f"{origin}: {format_path(path)}: {error}")
+    about = (*path, key)
+    return VlmkitError(f"{nearest_origin(tree, about)}: {format_path(path)}: {error}", path=about)

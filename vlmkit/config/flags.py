@@ -34,10 +34,10 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
     try:
         pipeline = written(pipeline_from_params(**params))
     except VlmkitError as error:
-        name = str(error).split()[0].partition(".")[0]
-        if name not in params:
+        name = next(iter(error.path), None)
+        if not isinstance(name, str) or name not in params:
             raise
-        raise VlmkitError(f"{_flag(name)}: {error}") from None
+        raise VlmkitError(f"{_flag(name)}: {error}", path=error.path) from None
     tree = merge_all([defaults, to_node(pipeline, DEFAULT), file])
     cache_flags = sorted(CACHE_FLAGS & params.keys())
     if "kv_group_size" in cache_flags and "kv_bits" not in cache_flags:

@@ -151,7 +151,9 @@ def parse_params(given: Mapping[str, Any]) -> GenerationParams:
         mistake = explain(GenerationParams, error)[0]
     path = ".".join(map(str, mistake.path))
     off = off_param_words(path, given.get(path))
-    raise VlmkitError(f"{path} {mistake.message}{'' if off is None else f'; {off}'}")
+    raise VlmkitError(
+        f"{path} {mistake.message}{'' if off is None else f'; {off}'}", path=mistake.about
+    )
 
 
 def _unknown(name: str) -> str:

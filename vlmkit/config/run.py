@@ -46,6 +46,10 @@ class TemplateConfig(StageConfig):
 class RunConfig(PipelineConfig):
     """Model, request and pipeline: what a YAML file in ``configs/`` describes.
 
+    A run is a pipeline with a model and a request: its keys stand beside theirs in a file, in the
+    schema, in overrides and in messages, and what takes a pipeline takes a run. So it extends
+    `PipelineConfig` rather than holding one, which would have to be flattened in each of those.
+
     Example:
         >>> RunConfig(prompt="How many circles?").model
         'shapes'
@@ -74,7 +78,18 @@ class RunConfig(PipelineConfig):
     @property
     def pipeline(self) -> PipelineConfig:
         """The part that the engine takes."""
-        return PipelineConfig(**{name: getattr(self, name) for name in PipelineConfig.model_fields})
+        return PipelineConfig(
+            preprocess=self.preprocess,
+            prefill=self.prefill,
+            cache=self.cache,
+            contrast=self.contrast,
+            sampling=self.sampling,
+            search=self.search,
+            stopping=self.stopping,
+            seed=self.seed,
+            reproducible=self.reproducible,
+            skip_special_tokens=self.skip_special_tokens,
+        )
 
 
 class ResolvedRun(NamedTuple):
@@ -123,7 +138,7 @@ def load_run(
     file = _expand_sampling(file, sources)
     tree = merge_all([apply_flags(file, given, default_tree()), over])
     tree = _expand_sampling(tree, [tree])
-    tree = _free_chain_for_search(tree)
+    tree = _without_default_sampling(tree)
     config = validate(RunConfig, tree)
     check_external(config, tree, trust_code=trust_code)
     with located(tree):
@@ -151,13 +166,13 @@ def _expand_sampling(tree: Node, sources: Sequence[Node]) -> Node:
     return expand_checkpoint(tree, value("model"), value("revision"), search=is_search)
 
 
-def _free_chain_for_search(tree: Node) -> Node:
-    """Leave the default greedy stage out where a search is asked for: it would decide alone."""
-    search, sampling = find(tree, ("search",)), find(tree, ("sampling",))
-    is_default = sampling == to_node(written(RunConfig())["sampling"], DEFAULT)
-    if search is None or search.value is None or not is_default:
+def _without_default_sampling(tree: Node) -> Node:
+    """Leave a chain that nobody wrote to the pipeline, which knows what a search begins with."""
+    sampling = tree.value.get("sampling")
+    if sampling != find(default_tree(), ("sampling",)):
         return tree
-    return replace_at(tree, ("sampling",), to_node([], DEFAULT))
+    rest = {name: node for name, node in tree.value.items() if name != "sampling"}
+    return tree._replace(value=rest)
 
 
 def _resolve_paths(tree: Node) -> Node:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vlmkit.errors import KeyPath as KeyPath
 from vlmkit.errors import VlmkitError
 
 Key = str | int
-KeyPath = tuple[Key, ...]
 
 
 class Origin(NamedTuple):
@@ -130,7 +130,8 @@ def _edit_list(base: Node, over: Node, path: KeyPath) -> Node:
         if not 0 <= index < len(items):
             raise VlmkitError(
                 f"{item.origin}: {format_path((*path, index))}: the list has {len(items)} "
-                f"entries, so an index is 0 to {len(items) - 1}; or give the whole list"
+                f"entries, so an index is 0 to {len(items) - 1}; or give the whole list",
+                path=(*path, index),
             )
         items[index] = merge(items[index], item, (*path, index))
     return Node(items, base.origin)

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from vlmkit.config.tree import KeyPath, Node, Origin, find, to_plain
-from vlmkit.errors import VlmkitError
+from vlmkit.config.tree import Node, Origin, find, to_plain
+from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.mistakes.explain import explain, one_line
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -23,10 +23,8 @@ def validate(model: type[Config], tree: Node) -> Config:
         return TypeAdapter(model).validate_python(to_plain(tree))
     except ValidationError as error:
         mistakes = explain(model, error)
-    # A message about the whole begins with the section it speaks of.
-    first = mistakes[0]
-    place = nearest_origin(tree, first.path or (first.message.split()[0],))
-    raise VlmkitError(f"{place}: {one_line(mistakes)}")
+    about = mistakes[0].about
+    raise VlmkitError(f"{nearest_origin(tree, about)}: {one_line(mistakes)}", path=about)
 
 
 def nearest_origin(tree: Node, path: KeyPath) -> Origin:

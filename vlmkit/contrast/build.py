@@ -9,15 +9,23 @@ from pydantic import Field
 from vlmkit.contrast.cfg import CfgConfig, cfg, cfg_inputs
 from vlmkit.contrast.contrastive_decoding import ContrastiveDecodingConfig, contrastive_decoding
 from vlmkit.contrast.dola import DolaConfig, dola
+from vlmkit.contrast.external import external, external_inputs
 from vlmkit.contrast.icd import IcdConfig, icd, icd_inputs
 from vlmkit.contrast.m3id import M3idConfig, m3id
 from vlmkit.contrast.streams import StreamMarkers, without_images
 from vlmkit.contrast.vcd import VcdConfig, vcd, vcd_inputs
+from vlmkit.external import External
 from vlmkit.inputs import Inputs
 from vlmkit.stages import Contrast
 
 ContrastConfig = Annotated[
-    CfgConfig | ContrastiveDecodingConfig | DolaConfig | VcdConfig | IcdConfig | M3idConfig,
+    CfgConfig
+    | ContrastiveDecodingConfig
+    | DolaConfig
+    | VcdConfig
+    | IcdConfig
+    | M3idConfig
+    | External,
     Field(discriminator="kind"),
 ]
 """Any contrast method's config, told apart by ``kind``."""
@@ -27,7 +35,8 @@ def build_contrast(config: ContrastConfig, *, num_layers: int, tied_embeddings: 
     """Make the method that a config describes, for a model of this shape.
 
     Raises:
-        VlmkitError: DoLa with a layer that the model doesn't have.
+        VlmkitError: DoLa with a layer that the model doesn't have; an external factory that can't
+            be found or fails.
 
     Example:
         >>> build_contrast(VcdConfig(alpha=0.5), num_layers=4, tied_embeddings=True).name
@@ -46,6 +55,8 @@ def build_contrast(config: ContrastConfig, *, num_layers: int, tied_embeddings: 
             return icd(config)
         case M3idConfig():
             return m3id(config)
+        case External():
+            return external(config, num_layers=num_layers)
         case _:
             assert_never(config)
 
@@ -68,7 +79,7 @@ def other_inputs(
 
     Returns:
         One prompt, or none for ``contrastive_decoding`` (another model on the same prompt) and
-        ``dola`` (early layers).
+        ``dola`` (early layers); ``external`` as its method says.
 
     Raises:
         VlmkitError: the method needs an image that the prompt doesn't have.
@@ -92,5 +103,7 @@ def other_inputs(
             return (icd_inputs(config, inputs, markers),)
         case M3idConfig():
             return (without_images(inputs, markers, kind="m3id"),)
+        case External():
+            return external_inputs(config, inputs, markers)
         case _:
             assert_never(config)

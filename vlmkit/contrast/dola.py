@@ -97,7 +97,8 @@ def candidate_layers(
         beyond = [layer for layer in config.layers if layer >= num_layers]
         if beyond:
             raise VlmkitError(
-                f"dola: layers has {beyond[0]}, but the model's layers are 0 to {num_layers - 1}"
+                f"dola: layers has {beyond[0]}, but the model's layers are 0 to {num_layers - 1}",
+                path=("layers",),
             )
         return config.layers
     reach = num_layers // 2 if num_layers <= 40 else 20

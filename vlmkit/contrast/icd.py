@@ -72,6 +72,8 @@ def icd_inputs(config: IcdConfig, inputs: Inputs, markers: StreamMarkers) -> Inp
         )
     ids = np.asarray(markers.encode(config.disturbance), np.int32)
     if not len(ids):
-        raise VlmkitError(f"icd: the disturbance {config.disturbance!r} has no token")
+        raise VlmkitError(
+            f"icd: the disturbance {config.disturbance!r} has no token", path=("disturbance",)
+        )
     before, after = inputs.token_ids[:place], inputs.token_ids[place:]
     return Inputs.of(np.concatenate([before, ids, after]), inputs.media)

@@ -65,4 +65,4 @@ def named_row(place: int) -> Iterator[None]:
     try:
         yield
     except VlmkitError as error:
-        raise VlmkitError(f"row {place}: {error}") from error
+        raise VlmkitError(f"row {place}: {error}", path=error.path) from error

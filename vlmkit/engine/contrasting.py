@@ -15,13 +15,15 @@ from vlmkit.contrast import (
 )
 from vlmkit.engine.request import Request, prepare_inputs
 from vlmkit.engine.streams import Method
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, within
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor, load_processor
+
+_AMATEUR = ("contrast", "amateur")
 
 
 class Amateur(NamedTuple):
@@ -47,7 +49,7 @@ def find_amateur(
             folder = resolve_checkpoint(config.amateur)
             given = Amateur(load_model(folder), load_processor(folder))
         except VlmkitError as error:
-            raise VlmkitError(f"contrast.amateur: {error}") from error
+            raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
     _check_vocabulary(given.processor, processor)
     return given
 
@@ -58,7 +60,8 @@ def _check_vocabulary(amateur: Processor, own: Processor) -> None:
         if here != there:
             raise VlmkitError(
                 f"contrast.amateur: {amateur.folder} has another vocabulary (token {token_id} is "
-                f"{there!r} there, {here!r} in {own.folder}); both models need the same tokens"
+                f"{there!r} there, {here!r} in {own.folder}); both models need the same tokens",
+                path=_AMATEUR,
             )
 
 
@@ -74,14 +77,17 @@ def build_method(
     if config is None:
         return Method(model)
     sees = isinstance(model, VisionLanguageModel)
-    contrast = build_contrast(
-        config,
-        num_layers=len(model.layer_specs),
-        tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
-    )
+    with within("contrast"):
+        contrast = build_contrast(
+            config,
+            num_layers=len(model.layer_specs),
+            tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
+        )
     second = isinstance(config, ContrastiveDecodingConfig)
     if second and amateur is None:
-        raise VlmkitError("contrast: contrastive_decoding needs the amateur's model")
+        raise VlmkitError(
+            "contrast: contrastive_decoding needs the amateur's model", path=("contrast",)
+        )
     return Method(
         model,
         contrast,
@@ -111,15 +117,17 @@ def other_prompts(
         try:
             return (prepare_inputs(amateur.model, amateur.processor, request, pipeline),)
         except VlmkitError as error:
-            raise VlmkitError(f"contrast.amateur: {error}") from error
-    others = other_inputs(
-        config,
-        inputs,
-        _markers(model, processor),
-        seed=pipeline.seed,
-        sample=request.sample,
-        negative=_negative(model, processor, request, pipeline, config),
-    )
+            raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
+    negative = _negative(model, processor, request, pipeline, config)
+    with within("contrast"):
+        others = other_inputs(
+            config,
+            inputs,
+            _markers(model, processor),
+            seed=pipeline.seed,
+            sample=request.sample,
+            negative=negative,
+        )
     _check_context(model, config, others)
     return others
 
@@ -130,7 +138,8 @@ def _check_context(model: Model, config: ContrastConfig, streams: Sequence[Input
     if context is not None and longest > context:
         raise VlmkitError(
             f"contrast: {config.kind} makes a prompt of {longest} tokens, but the model's context "
-            f"is {context}; shorten the text or set a smaller resize_shape"
+            f"is {context}; shorten the text or set a smaller resize_shape",
+            path=("contrast",),
         )
 
 
@@ -148,7 +157,9 @@ def _negative(
     try:
         return prepare_inputs(model, processor, Request(config.negative_prompt, images), pipeline)
     except VlmkitError as error:
-        raise VlmkitError(f"contrast.negative_prompt: {error}") from error
+        raise VlmkitError(
+            f"contrast.negative_prompt: {error}", path=("contrast", "negative_prompt")
+        ) from error
 
 
 def _markers(model: Model, processor: Processor) -> StreamMarkers:

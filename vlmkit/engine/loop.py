@@ -219,7 +219,7 @@ def _prefill(
     try:
         second = prefill_prompts(method.amateur, streams, options.prefill)
     except VlmkitError as error:
-        raise VlmkitError(f"contrast.amateur: {error}") from error
+        raise VlmkitError(f"contrast.amateur: {error}", path=("contrast", "amateur")) from error
     return Streams(own.state, second.state), own.hidden, second.hidden, cached
 
 

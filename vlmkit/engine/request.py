@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
+from vlmkit.errors import within
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
@@ -30,7 +31,11 @@ def load_images(request: Request, pipeline: PipelineConfig) -> tuple[Image, ...]
     Raises:
         VlmkitError: an image cannot be read.
     """
-    return tuple(load_image(image, config=pipeline.preprocess) for image in request.images)
+    images = []
+    for index, image in enumerate(request.images):
+        with within("images", index):
+            images.append(load_image(image, config=pipeline.preprocess))
+    return tuple(images)
 
 
 def content_key(request: Request, images: Sequence[Image], pipeline: PipelineConfig) -> Hashable:

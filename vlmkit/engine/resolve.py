@@ -9,7 +9,7 @@ from vlmkit.cache import build_cache
 from vlmkit.engine.effective import effective_config
 from vlmkit.engine.samplers import RowSampler
 from vlmkit.engine.text import TextDecoder
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, within
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
@@ -63,7 +63,8 @@ def resolve(
     if trace and pipeline.search is not None:
         raise VlmkitError(
             f"search: {pipeline.search.kind} draws no tokens, so there is nothing to trace; leave "
-            "it out"
+            "it out",
+            path=("search",),
         )
     tokenizer = processor.tokenizer
     decode = partial(tokenizer.decode, skip_special_tokens=False)
@@ -72,19 +73,18 @@ def resolve(
     pipeline = resolve_tokens(pipeline, lookup)
     key = pipeline.model_dump_json()
     placeholder_ids = sorted(i for i in processor.placeholder_ids if i < lookup.num_ids)
-    sampling = (
-        *_hold_back(pipeline, lookup),
-        *exclude_ids(pipeline.sampling, placeholder_ids),
-    )
+    held = _hold_back(pipeline, lookup)
+    sampling = (*held, *exclude_ids(pipeline.sampling, placeholder_ids))
     pipeline = pipeline.model_copy(update={"sampling": sampling})
-    search = None if pipeline.search is None else build_search(pipeline.search)
+    with within("search"):
+        search = None if pipeline.search is None else build_search(pipeline.search)
     # Rows that a search gives their tokens stand apart from those that draw them.
     kind = None if search is None else (search.name, search.from_logprobs)
     return Resolved(
         pipeline=pipeline,
         key=key,
         sampler=RowSampler(
-            chain=build_row_chain(sampling, vocabulary=processor.vocabulary),
+            chain=build_row_chain(sampling, vocabulary=processor.vocabulary, num_added=len(held)),
             key=(kind, row_chain_key(sampling)),
             seed=pipeline.seed,
             sample=0,

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from vlmkit.cache import describe_cache
 from vlmkit.engine.request import context_left
-from vlmkit.errors import VlmkitError, VlmkitWarning
+from vlmkit.errors import VlmkitError, VlmkitWarning, within
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.loading.memory import available_bytes
@@ -59,7 +59,8 @@ def plan_search(
     """
     if pipeline.search is None:
         return None
-    width = build_search(pipeline.search).width
+    with within("search"):
+        width = build_search(pipeline.search).width
     contrast = pipeline.contrast
     streams = 1 if contrast is None or contrast.kind == "dola" else 2
     limits = (token_limit(pipeline.stopping), context_left(model, [inputs]))
@@ -90,7 +91,9 @@ def check_search_plan(plan: SearchPlan | None, pipeline: PipelineConfig) -> None
     """
     if plan is None or pipeline.search is None:
         return
-    key = "top_k" if pipeline.search.kind == "contrastive_search" else "num_beams"
+    key = {"contrastive_search": "top_k", "external": "config"}.get(
+        pipeline.search.kind, "num_beams"
+    )
     several = f" for each of {plan.num_requests} requests" if plan.num_requests > 1 else ""
     need = (
         f"search.{key}: {plan.num_rows} rows{several} of up to {plan.num_tokens} tokens may take "
@@ -102,10 +105,12 @@ def check_search_plan(plan: SearchPlan | None, pipeline: PipelineConfig) -> None
         free += mx.get_cache_memory()  # what mlx keeps for its next arrays
         if plan.num_bytes > free:
             fitting = plan.num_rows * free // plan.num_bytes
-            fewer = f"{key}: {fitting} or less" if fitting > 1 else "no search"
+            limit = f"{fitting} rows" if key == "config" else f"{key}: {fitting}"
+            fewer = f"{limit} or less" if fitting > 1 else "no search"
             raise VlmkitError(
                 f"{need}, and {_size(free)} are free; use {fewer}, a smaller max_tokens or batch, "
-                "or a quantized cache"
+                "or a quantized cache",
+                path=("search", key),
             )
     if plan.num_rows > MANY_ROWS:
         warnings.warn(f"{need}, and each step computes all of them", VlmkitWarning, stacklevel=2)

@@ -192,7 +192,7 @@ def _build_arm(name: str, layers: Sequence[Node], base: Node, trust_code: bool) 
         # Layer by layer: a patch that edits a list must find that of the layer before.
         run = load_run(merge_all([base, *nested]), trust_code=trust_code)
     except VlmkitError as error:
-        raise VlmkitError(f"{error} (in the arm {name!r})") from error
+        raise VlmkitError(f"{error} (in the arm {name!r})", path=error.path) from error
     config = run.config.model_copy(update={"prompt": _asked(name, run), "images": (), "audio": ()})
     return Arm(name, config, run.tree, patch.origin)
 

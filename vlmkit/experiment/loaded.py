@@ -62,7 +62,7 @@ def load_group(
                 amateur = _find_amateur(processor, pipeline, second)
                 methods.append(build_method(model, processor, pipeline, amateur))
         except VlmkitError as error:
-            raise VlmkitError(f"{error} (in the arm {arm.name!r})") from error
+            raise VlmkitError(f"{error} (in the arm {arm.name!r})", path=error.path) from error
         amateurs.append(amateur)
     return Loaded(model, processor, group, arms, resolved, methods, amateurs)
 

@@ -82,7 +82,7 @@ def resolve_arm(
         with located(arm.tree):
             return [resolve(model, processor, pipeline) for pipeline in pipelines]
     except VlmkitError as error:
-        raise VlmkitError(f"{error} (in the arm {arm.name!r})") from error
+        raise VlmkitError(f"{error} (in the arm {arm.name!r})", path=error.path) from error
 
 
 def with_negative(processor: Processor, arm: Arm, resolved: Resolved, num_images: int) -> Resolved:

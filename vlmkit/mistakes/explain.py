@@ -8,8 +8,9 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.mistakes.jsonschema import Schema, json_schema
-from vlmkit.mistakes.messages import KeyPath, Spot, write_message
+from vlmkit.mistakes.messages import Spot, write_message
 
 
 class Mistake(NamedTuple):
@@ -17,6 +18,7 @@ class Mistake(NamedTuple):
 
     path: KeyPath  # as written, without pydantic's union tags
     message: str
+    about: KeyPath = ()  # the value to blame: ``path``, or one in it where a validator says so
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> list[Mistake]:
@@ -59,7 +61,9 @@ def one_line(mistakes: Sequence[Mistake]) -> str:
 
 def _mistake(schema: Schema, details: ErrorDetails) -> Mistake:
     spot = _follow(schema, details["loc"])
-    return Mistake(spot.path, write_message(details, spot))
+    error = details.get("ctx", {}).get("error")
+    inner = error.path if isinstance(error, VlmkitError) else ()
+    return Mistake(spot.path, write_message(details, spot), (*spot.path, *inner))
 
 
 def _follow(root: Schema, loc: Sequence[int | str]) -> Spot:

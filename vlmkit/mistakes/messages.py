@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from vlmkit.errors import nearest
+from vlmkit.errors import KeyPath, nearest
 from vlmkit.mistakes.jsonschema import BOUNDS, Schema, kind_sections
 from vlmkit.names.words import key_words, kind_words, off_words
-
-KeyPath = tuple[str | int, ...]
 
 
 class Spot(NamedTuple):
@@ -160,9 +158,10 @@ def _show_range(schema: Schema) -> str:
 
 
 def _value_message(details: ErrorDetails, spot: Spot) -> str:
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if details["type"] in ("value_error", "assertion_error"):
-        return message
+    error = details.get("ctx", {}).get("error")
+    if error is not None:  # what a validator of ours raised
+        return str(error)
+    message = details["msg"]
     for wording in ("Input should be", "String should", "Tuple should", "Dictionary should"):
         message = message.replace(wording, "must be" if wording.endswith("be") else "must")
     expected = details.get("ctx", {}).get("expected")

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, within
 from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.images import ImageSource, describe_source, load_image, resize_image
 from vlmkit.processors import Processor
+
+_PROMPT = ("prompt",)
 
 
 def prepare(
@@ -42,6 +43,7 @@ def prepare(
 
     Example:
         >>> from importlib.resources import files
+        >>> from PIL import Image
         >>> from vlmkit.processors import load_processor
         >>> processor = load_processor(str(files("vlmkit") / "assets" / "shapes"))
         >>> inputs = prepare(processor, "<|image_pad|>?", [Image.new("RGB", (112, 112))],
@@ -51,20 +53,21 @@ def prepare(
     """
     images = as_sources(images)
     if as_sources(audio):
-        raise VlmkitError(f"audio: the {processor.model_type} family takes no audio; leave it out")
+        raise VlmkitError(
+            f"audio: the {processor.model_type} family takes no audio; leave it out",
+            path=("audio",),
+        )
     token_ids = _token_ids(processor, prompt)
     if images and processor.image_processor is None:
-        raise VlmkitError(processor.no_images())
+        raise VlmkitError(processor.no_images(), path=("images",))
     _check_placeholders(processor, token_ids, len(images))
     _check_length(len(token_ids), len(images), 0, context_length)
-    loaded = [load_image(source, config=config) for source in images]
-    if config.resize_shape is not None:
-        loaded = [resize_image(image, config.resize_shape) for image in loaded]
-    if not loaded:
+    processed = []
+    for index, source in enumerate(images):
+        with within("images", index):
+            processed.append(_process(processor, source, config))
+    if not processed:
         return Inputs.of(np.array(token_ids, np.int32))
-    processed = [
-        _process(processor, image, source) for image, source in zip(loaded, images, strict=True)
-    ]
     counts = [processor.num_image_tokens(grid) for _, grid in processed]
     expanded, spans = _expand(token_ids, processor.image_token_id, counts)
     _check_length(len(expanded), len(images), sum(counts), context_length)
@@ -85,10 +88,11 @@ def _token_ids(processor: Processor, prompt: object) -> list[int]:
             if not 0 <= token_id < processor.num_embeddings:
                 raise VlmkitError(
                     f"prompt: token id {token_id} at position {index} has no embedding; ids go from"
-                    f" 0 to {processor.num_embeddings - 1}"
+                    f" 0 to {processor.num_embeddings - 1}",
+                    path=_PROMPT,
                 )
     if not token_ids:
-        raise VlmkitError("prompt: it has no tokens; give at least one character")
+        raise VlmkitError("prompt: it has no tokens; give at least one character", path=_PROMPT)
     return token_ids
 
 
@@ -96,7 +100,8 @@ def _check_placeholders(processor: Processor, token_ids: list[int], num_images: 
     if processor.video_token_id is not None and processor.video_token_id in token_ids:
         raise VlmkitError(
             "prompt: it has a video placeholder, and videos are not supported; give the frames as"
-            " images"
+            " images",
+            path=_PROMPT,
         )
     if processor.image_token_id is None:
         return
@@ -106,7 +111,8 @@ def _check_placeholders(processor: Processor, token_ids: list[int], num_images: 
             f"prompt: it has {found} image placeholder{'s' * (found != 1)}"
             f" ({processor.image_token}), but there {'is' if num_images == 1 else 'are'}"
             f" {num_images} image{'s' * (num_images != 1)}; format it with"
-            f" apply_chat_template(processor, config, prompt, num_images={num_images})"
+            f" apply_chat_template(processor, config, prompt, num_images={num_images})",
+            path=_PROMPT,
         )
 
 
@@ -119,13 +125,17 @@ def _check_length(
     advice = "shorten the text" + (" or set a smaller resize_shape" if num_images else "")
     raise VlmkitError(
         f"prompt: {num_tokens} tokens{visual if num_visual else ''}, but the model's context is"
-        f" {context_length}; {advice}"
+        f" {context_length}; {advice}",
+        path=_PROMPT,
     )
 
 
 def _process(
-    processor: Processor, image: Image.Image, source: ImageSource
+    processor: Processor, source: ImageSource, config: PreprocessConfig
 ) -> tuple[NDArray[np.float32], ImageGrid]:
+    image = load_image(source, config=config)
+    if config.resize_shape is not None:
+        image = resize_image(image, config.resize_shape)
     try:
         patches, (grid,) = processor.process_images([image])
     except VlmkitError as error:

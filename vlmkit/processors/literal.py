@@ -109,7 +109,8 @@ def refuse_literal(text: str) -> list[int]:
 def _no_text(token: str) -> VlmkitError:
     return VlmkitError(
         f"prompt: {token!r} in a message is a special token, and this tokenizer cannot read it as"
-        " text; write it in another way, for instance with a space inside"
+        " text; write it in another way, for instance with a space inside",
+        path=("prompt",),
     )
 
 

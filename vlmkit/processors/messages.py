@@ -67,7 +67,9 @@ def _as_list(prompt: object) -> list[Any]:
         return [prompt]
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
         shown = "None" if prompt is None else f"of type {type(prompt).__name__}"
-        raise VlmkitError(f"prompt: {shown}; give a question, a message, or a list of messages")
+        raise VlmkitError(
+            f"prompt: {shown}; give a question, a message, or a list of messages", path=("prompt",)
+        )
     if not prompt:
         raise VlmkitError("prompt: an empty list of messages; give at least one")
     if all(isinstance(entry, int) for entry in prompt):
@@ -94,12 +96,16 @@ def _message(entry: object, index: int, sees: bool) -> dict[str, Any]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("role"), str):
         raise VlmkitError(
             f"prompt: message {index} needs the form {{'role': 'user', 'content': ...}}, not"
-            f" {str(entry)[:80]!r}"
+            f" {str(entry)[:80]!r}",
+            path=("messages", index),
         )
     message = dict(entry)
     content = message.get("content")
     if content is not None and not isinstance(content, str | list | tuple):
-        raise VlmkitError(f"prompt: the content of message {index} must be a string or a list")
+        raise VlmkitError(
+            f"prompt: the content of message {index} must be a string or a list",
+            path=("messages", index),
+        )
     calls = message.get("tool_calls")
     if calls and not (
         isinstance(calls, list | tuple) and all(isinstance(c, Mapping) for c in calls)

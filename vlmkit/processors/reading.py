@@ -116,7 +116,8 @@ def check_roles(
         if role in TOOL_ROLES and role not in constants and "tools" not in variables:
             raise VlmkitError(
                 f"prompt: message {index}: the chat template does not know the role {role!r};"
-                f" write the result into a user message{_OR_TEMPLATE}"
+                f" write the result into a user message{_OR_TEMPLATE}",
+                path=("messages", index),
             )
 
 
@@ -147,7 +148,9 @@ def check_read(
             if has_read(message, key) or key in optional or (role, key) in LINKS:
                 continue
             if not is_empty(value):
-                raise VlmkitError(f"prompt: message {index}: {_dropped(role, key)}")
+                raise VlmkitError(
+                    f"prompt: message {index}: {_dropped(role, key)}", path=("messages", index)
+                )
 
 
 def check_tools(tools: object, variables: frozenset[str]) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, within
 from vlmkit.external import External
-from vlmkit.sampling._chain import SamplerChain, chain, numbered_hosts
+from vlmkit.sampling._chain import SamplerChain, chain, numbered_hosts, placed_stage
 from vlmkit.sampling._draw import NO_TOKEN
 from vlmkit.sampling._dry import Dry, dry
 from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
@@ -188,11 +188,18 @@ def build_chain(
         >>> build_chain([TopK(k=20), Greedy()]).is_greedy
         True
     """
-    return chain([build_stage(config, vocabulary=vocabulary) for config in configs])
+    return chain([_build_at(index, config, vocabulary) for index, config in enumerate(configs)])
+
+
+def _build_at(index: int, config: SamplerConfig, vocabulary: Vocabulary | None) -> SamplerStage:
+    """Make a stage whose errors name its place in the list."""
+    with within("sampling", index):
+        stage = build_stage(config, vocabulary=vocabulary)
+    return placed_stage(stage, index) if isinstance(config, External | Grammar) else stage
 
 
 def build_row_chain(
-    configs: Sequence[SamplerConfig], *, vocabulary: Vocabulary | None = None
+    configs: Sequence[SamplerConfig], *, vocabulary: Vocabulary | None = None, num_added: int = 0
 ) -> SamplerChain:
     """Make a chain of the same tokens that rows with other temperatures and penalties can share.
 
@@ -202,6 +209,7 @@ def build_row_chain(
     Args:
         configs: the stages.
         vocabulary: as in `build_chain`.
+        num_added: stages in front that no one wrote: errors count the places behind them.
 
     Example:
         >>> import mlx.core as mx
@@ -211,7 +219,10 @@ def build_row_chain(
         [[0.0, 4.0], [0.0, 2.0]]
     """
     return chain(
-        [row_stage(config) or build_stage(config, vocabulary=vocabulary) for config in configs]
+        [
+            row_stage(config) or _build_at(place - num_added, config, vocabulary)
+            for place, config in enumerate(configs)
+        ]
     )
 
 

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, placed
 from vlmkit.interface import Pytree
 from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
 from vlmkit.sampling._numerics import scatter
@@ -116,6 +116,18 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
     )
 
 
+def placed_stage(stage: SamplerStage, index: int) -> SamplerStage:
+    """Let a stage's errors, now and while it runs, name its place in the list of stages."""
+    keys, host, observe = ("sampling", index), stage.host, stage.observe
+    return stage._replace(
+        init=placed(stage.init, *keys),
+        apply=placed(stage.apply, *keys),
+        update=placed(stage.update, *keys),
+        observe=None if observe is None else placed(observe, *keys),
+        host=None if host is None else HostReducer(*(placed(function, *keys) for function in host)),
+    )
+
+
 def numbered_hosts(sampler: SamplerChain, number: int) -> SamplerChain:
     """Let errors on the host name their row; for the rows of a batch, all of them.
 
@@ -133,7 +145,7 @@ def _numbered(host: HostReducer, number: int) -> HostReducer:
         try:
             return function(*arguments)
         except VlmkitError as error:
-            raise VlmkitError(f"row {row}: {error}") from error
+            raise VlmkitError(f"row {row}: {error}", path=error.path) from error
 
     return HostReducer(
         init=lambda prompt_ids: (number, named(number, host.init, prompt_ids)),

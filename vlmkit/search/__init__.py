@@ -6,6 +6,7 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
+from vlmkit.external import External
 from vlmkit.search._protocol import (
     Extend,
     Extended,
@@ -19,15 +20,19 @@ from vlmkit.search._protocol import (
 from vlmkit.search.beam import BeamSearch, beam_search
 from vlmkit.search.contrastive import ContrastiveSearch, contrastive_search
 from vlmkit.search.diverse_beam import DiverseBeamSearch, diverse_beam_search
+from vlmkit.search.external import external
 
 SearchConfig = Annotated[
-    BeamSearch | DiverseBeamSearch | ContrastiveSearch, Field(discriminator="kind")
+    BeamSearch | DiverseBeamSearch | ContrastiveSearch | External, Field(discriminator="kind")
 ]
 """Any search's config, told apart by ``kind``."""
 
 
 def build_search(config: SearchConfig) -> Search:
     """Make the search that a config describes.
+
+    Raises:
+        VlmkitError: an external factory that can't be found or fails.
 
     Example:
         >>> build_search(BeamSearch(num_beams=4)).width
@@ -40,6 +45,8 @@ def build_search(config: SearchConfig) -> Search:
             return diverse_beam_search(config)
         case ContrastiveSearch():
             return contrastive_search(config)
+        case External():
+            return external(config)
         case _:
             assert_never(config)
 
@@ -50,6 +57,7 @@ __all__ = [
     "DiverseBeamSearch",
     "Extend",
     "Extended",
+    "External",
     "Hypothesis",
     "Outcome",
     "Path",
@@ -61,4 +69,5 @@ __all__ = [
     "build_search",
     "contrastive_search",
     "diverse_beam_search",
+    "external",
 ]

@@ -63,7 +63,8 @@ def best_candidates(
     if broken:
         raise VlmkitError(
             f"search: the logits of live row {broken[0]} are NaN, or the sampler chain removed "
-            "every token; check the weights' dtype and the chain's biases"
+            "every token; check the weights' dtype and the chain's biases",
+            path=("search",),
         )
     return [
         _order(group, size, *map(_values, arrays[3 * place + 1 : 3 * place + 4]))

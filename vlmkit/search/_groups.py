@@ -188,6 +188,7 @@ def _best(rules: Rules, state: GroupsState) -> tuple[Hypothesis, ...]:
     if not found:
         raise VlmkitError(
             f"search: no beam can go on after {state.num_tokens - 1} tokens: the sampler chain "
-            "removed every token; check its biases and allowed tokens"
+            "removed every token; check its biases and allowed tokens",
+            path=("search",),
         )
     return tuple(sorted(found, key=lambda hypothesis: -hypothesis.score)[: rules.num_return])

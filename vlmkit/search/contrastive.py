@@ -111,7 +111,8 @@ def _propose(
     if not candidates:
         raise VlmkitError(
             "search: no token can follow: the sampler chain removed every token; check its biases "
-            "and allowed tokens"
+            "and allowed tokens",
+            path=("search",),
         )
     probabilities = [math.exp(each.logprob) for each in candidates]
     tried = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import KeyPath, VlmkitError, placed, within
 from vlmkit.external import External
 from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping.all_of import all_of
@@ -56,16 +56,27 @@ def build_stopping(
         >>> criterion.init([])[1].finish.reason
         'length'
     """
-    flat = [config for _, config in each_config(configs)]
-    markers = _all_eos_markers(flat, encode, eos_token_ids)
-    if sum(config.kind == "thinking_budget" for config in flat) > 1:
-        raise VlmkitError("stopping: two thinking_budget entries; keep one of them")
+    markers = _all_eos_markers(configs, encode, eos_token_ids)
+    kinds = [config.kind for _, config in each_config(configs)]
+    if kinds.count("thinking_budget") > 1:
+        raise VlmkitError(
+            "stopping: two thinking_budget entries; keep one of them", path=("stopping",)
+        )
 
-    def build(config: StoppingConfig) -> StoppingCriterion:
-        if isinstance(config, AnyOfConfig):
-            return any_of([build(member) for member in config.criteria])
-        if isinstance(config, AllOfConfig):
-            return all_of([build(member) for member in config.criteria])
+    def build(config: StoppingConfig, path: KeyPath) -> StoppingCriterion:
+        if isinstance(config, AnyOfConfig | AllOfConfig):
+            members = [
+                build(member, (*path, "criteria", index))
+                for index, member in enumerate(config.criteria)
+            ]
+            return any_of(members) if isinstance(config, AnyOfConfig) else all_of(members)
+        with within(*path):
+            criterion = build_alone(config)
+        return criterion._replace(
+            init=placed(criterion.init, *path), step=placed(criterion.step, *path)
+        )
+
+    def build_alone(config: StoppingConfig) -> StoppingCriterion:
         if isinstance(config, MaxTokensConfig):
             return max_tokens(config)
         if isinstance(config, TimeLimitConfig):
@@ -83,11 +94,13 @@ def build_stopping(
             return eos(own, min_tokens=config.min_tokens)
         if isinstance(config, EntropyStop | ConfidenceStop):
             return _uncertainty(config, encode, decode)
+        assert isinstance(config, ThinkingBudgetConfig)  # groups have been looked into
         resolved = thinking_markers(config, encode=encode, decode=decode)
-        _refuse_dead_stops(config, flat, end_ids=resolved.end)
         return thinking_budget(config, resolved, markers)
 
-    return any_of([build(config) for config in configs])
+    built = any_of([build(config, ("stopping", index)) for index, config in enumerate(configs)])
+    _refuse_dead_stops(configs, encode, decode)
+    return built
 
 
 def stop_markers(
@@ -134,11 +147,11 @@ def _all_eos_markers(
     encode: Callable[[str], Sequence[int]],
     eos_token_ids: frozenset[int],
 ) -> EosMarkers:
-    resolved = [
-        eos_markers(config, encode=encode, eos_token_ids=eos_token_ids)
-        for config in configs
-        if isinstance(config, EosConfig)
-    ]
+    resolved = []
+    for path, config in each_config(configs, ("stopping",)):
+        if isinstance(config, EosConfig):
+            with within(*path):
+                resolved.append(eos_markers(config, encode=encode, eos_token_ids=eos_token_ids))
     return EosMarkers(
         ids=frozenset[int]().union(*(markers.ids for markers in resolved)),
         texts=tuple(text for markers in resolved for text in markers.texts),
@@ -146,25 +159,31 @@ def _all_eos_markers(
 
 
 def _refuse_dead_stops(
-    thinking: ThinkingBudgetConfig, configs: Sequence[StoppingConfig], *, end_ids: Sequence[int]
+    configs: Sequence[StoppingConfig],
+    encode: Callable[[str], Sequence[int]],
+    decode: Callable[[Sequence[int]], str] | None,
 ) -> None:
-    # the first tokens of an end marker can't be told from thinking, so no stop begins there
-    if len(end_ids) == 1 or thinking.stop_inside == "honor":
+    each = list(each_config(configs, ("stopping",)))
+    thinking = next((one for _, one in each if isinstance(one, ThinkingBudgetConfig)), None)
+    if thinking is None or thinking.stop_inside == "honor":
         return
-    for config in configs:
+    end_ids = thinking_markers(thinking, encode=encode, decode=decode).end
+    if len(end_ids) == 1:
+        return
+    # the first tokens of an end marker can't be told from thinking, so no stop begins there
+    for path, config in each:
         if not isinstance(config, StopSequencesConfig | StopTokenIdsConfig):
             continue
-        for sequence in config.sequences:
+        for index, sequence in enumerate(config.sequences):
             if _holds(config.kind, sequence, thinking.end, end_ids):
                 raise VlmkitError(
                     f"{config.kind}: {sequence!r} holds the end marker {thinking.end!r}, where "
-                    "thinking_budget ignores stops; set its stop_inside to 'honor'"
+                    "thinking_budget ignores stops; set its stop_inside to 'honor'",
+                    path=(*path, "sequences", index),
                 )
 
 
-def _holds(
-    kind: str, sequence: str | tuple[int | str, ...], text: str, part: Sequence[int]
-) -> bool:
+def _holds(kind: str, sequence: str | Sequence[int | str], text: str, part: Sequence[int]) -> bool:
     """Whether a text stands within a stop string, or its ids in a row within a sequence."""
     if isinstance(sequence, str):
         return text in sequence

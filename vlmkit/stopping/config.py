@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vlmkit.configbase import StageConfig
+from vlmkit.errors import KeyPath, within
 from vlmkit.external import External
 from vlmkit.stopping.eos import EosConfig
 from vlmkit.stopping.external import external
@@ -84,8 +85,8 @@ def never_ends(config: StoppingConfig) -> bool:
 
 
 def each_config(
-    configs: Sequence[StoppingConfig], path: tuple[int | str, ...] = ()
-) -> Iterator[tuple[tuple[int | str, ...], StoppingConfig]]:
+    configs: Sequence[StoppingConfig], path: KeyPath = ()
+) -> Iterator[tuple[KeyPath, StoppingConfig]]:
     """Yield every config that is no group, in order, and where it stands.
 
     Example:
@@ -112,12 +113,13 @@ def clock_kinds(configs: Sequence[StoppingConfig]) -> tuple[str, ...]:
     Raises:
         VlmkitError: a third party's criterion that can't be made.
     """
-    kinds = (
-        config.kind
-        for _, config in each_config(configs)
-        if isinstance(config, TimeLimitConfig)
-        or (isinstance(config, External) and "elapsed_s" in external(config).reads)
-    )
+    kinds = []
+    for path, config in each_config(configs, ("stopping",)):
+        with within(*path):
+            if isinstance(config, TimeLimitConfig) or (
+                isinstance(config, External) and "elapsed_s" in external(config).reads
+            ):
+                kinds.append(config.kind)
     return tuple(dict.fromkeys(kinds))
 
 

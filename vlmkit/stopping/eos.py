@@ -69,7 +69,8 @@ def eos_markers(
         if not encoded:
             raise VlmkitError(
                 f"eos tokens: the tokenizer turns {token!r} into no token; give a string that it "
-                "knows, or the id in `token_ids`"
+                "knows, or the id in `token_ids`",
+                path=("tokens",),
             )
         if len(encoded) == 1:
             ids.add(encoded[0])

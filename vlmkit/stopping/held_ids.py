@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from vlmkit.errors import within
 from vlmkit.stopping.config import StoppingConfig, each_config
 from vlmkit.stopping.eos import EosConfig, eos_markers
 from vlmkit.stopping.stop_token_ids import StopTokenIdsConfig
@@ -33,9 +34,11 @@ def held_ids(
         Sampling parameter ``min_tokens`` of vLLM, vllm/v1/sample/logits_processor/builtin.py.
     """
     least: dict[int, int] = {}
-    for _, config in each_config(configs):
+    for path, config in each_config(configs, ("stopping",)):
         if isinstance(config, EosConfig | StopTokenIdsConfig):
-            for token_id in _ending(config, encode, eos_token_ids):
+            with within(*path):
+                ending = list(_ending(config, encode, eos_token_ids))
+            for token_id in ending:
                 least[token_id] = min(config.min_tokens, least.get(token_id, config.min_tokens))
     counts = sorted({count for count in least.values() if count})
     return {count: tuple(sorted(i for i in least if least[i] == count)) for count in counts}

@@ -106,7 +106,8 @@ def thinking_markers(
         if not ids or lossy or (len(ids) > 1 and field not in config.model_fields_set):
             raise VlmkitError(
                 f"{kind}: the tokenizer has no token {text!r} ({field}); set `start` and `end` "
-                f"to the markers that this model writes, or drop {kind}"
+                f"to the markers that this model writes, or drop {kind}",
+                path=(field,),
             )
         return ids
 
@@ -116,7 +117,8 @@ def thinking_markers(
     wait = tuple(encode(config.wait)) if config.min_tokens else ()
     if config.min_tokens and not wait:
         raise VlmkitError(
-            f"{kind}: the tokenizer turns wait {config.wait!r} into no token; set `wait`"
+            f"{kind}: the tokenizer turns wait {config.wait!r} into no token; set `wait`",
+            path=("wait",),
         )
     return ThinkingMarkers(start, end, closing, wait)
 

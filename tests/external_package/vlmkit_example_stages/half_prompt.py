@@ -1,0 +1,24 @@
+"""Contrast with the end of the prompt."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from vlmkit.contrast.difference import only, without_gaps
+from vlmkit.inputs import Inputs
+from vlmkit.stages import Contrast
+
+
+def half_prompt(*, weight: float) -> Contrast:
+    """Return ``(1 + w) z − w z'``, z' from the second half of the text behind the images."""
+    if weight < 0:
+        raise ValueError(f"weight must be at least 0, got {weight}")
+
+    def combine(logits: mx.array, others: mx.array, num_tokens: mx.array) -> mx.array:
+        return (1 + weight) * logits - weight * without_gaps(only(others))
+
+    def other_prompt(inputs: Inputs) -> Inputs:
+        text = inputs.token_ids[max((medium.span[1] for medium in inputs.media), default=0) :]
+        return Inputs.of(text[len(text) // 2 :])
+
+    return Contrast("half_prompt", combine, other_prompt=other_prompt)
