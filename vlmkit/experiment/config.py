@@ -68,6 +68,13 @@ class ExperimentConfig(StageConfig):
     baseline: Name | None = Field(
         default=None, description="the arm that others are compared with; null: the first"
     )
+    top_logprobs: Int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="with each token, record the model's own log-probability of it and of so many "
+        "most likely ones, which vlmkit reproduce compares with; 0: nothing",
+    )
     limits: LimitsConfig = Field(
         default=LimitsConfig(), description="where a run ends early, and what is too large"
     )
