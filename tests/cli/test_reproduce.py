@@ -16,8 +16,9 @@ from tests.cli.reply import Command
 from tests.experiment.drifting import drifting
 from tests.experiment.studies import write_study
 from vlmkit.errors import VlmkitError
+from vlmkit.experiment.chosen import Choice
 from vlmkit.experiment.manifest import FILE, FORMAT
-from vlmkit.experiment.reproduce import Choice, reproduce
+from vlmkit.experiment.reproduce import reproduce
 from vlmkit.experiment.runner import run_experiment
 from vlmkit.experiment.store import RECORDS
 
@@ -247,5 +248,3 @@ def test_a_device_that_mixes_rows_exits_with_1(
     document = json.loads(command(*CHECK, "--json").stdout)
     assert document["num_outputs"] > 1
     assert len(document["outcomes"]) == 7
-
-

@@ -64,8 +64,11 @@ def test_a_distribution_ranks_and_knows_what_was_removed() -> None:
     assert found.top[0].logprob == pytest.approx(np.log(0.4 / 0.9))
     assert found.recorded is not None
     assert (found.recorded.logprob, found.recorded.rank) == (None, None)
-    assert found.now is not None and found.now.rank == 3
-    ended = describe_distribution("model", logits, recorded_id=None, now_id=99, decode=decode, top_n=9)
+    assert found.now is not None
+    assert found.now.rank == 3
+    ended = describe_distribution(
+        "model", logits, recorded_id=None, now_id=99, decode=decode, top_n=9
+    )
     assert (ended.recorded, ended.now, len(ended.top)) == (None, None, 3)
 
 
@@ -85,7 +88,8 @@ def test_what_was_recorded_of_a_distribution() -> None:
     assert [(top.text, top.rank, top.logprob) for top in found.top] == [
         ("d", 1, -0.2), ("e", 2, -1.0),
     ]  # fmt: skip
-    assert found.recorded is not None and found.now is not None
+    assert found.recorded is not None
+    assert found.now is not None
     assert (found.recorded.text, found.recorded.logprob, found.recorded.rank) == ("b", -2.5, None)
     assert found.now == found.top[1]
     assert recorded_distribution(one, 3, now_id=4, decode=decode) is None

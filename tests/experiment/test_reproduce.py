@@ -14,9 +14,11 @@ import pytest
 
 import vlmkit
 from tests.experiment.studies import write_study
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.chosen import Choice
 from vlmkit.experiment.manifest import FILE
 from vlmkit.experiment.reading import read_records
-from vlmkit.experiment.reproduce import Choice, Reproduction, reproduce
+from vlmkit.experiment.reproduce import Reproduction, reproduce
 from vlmkit.experiment.restore import Change
 from vlmkit.experiment.runner import run_experiment
 from vlmkit.experiment.running import Settings
@@ -130,8 +132,10 @@ def test_another_seed_draws_other_tokens(run: Path) -> None:
     recorded, model, drawn = one.distributions
     assert [one.name for one in one.distributions] == ["recorded model", "model", "drawn from"]
     assert one.recorded.token_id != one.now.token_id
-    assert drawn.recorded is not None and drawn.recorded.token_id == one.recorded.token_id
-    assert drawn.now is not None and drawn.now.token_id == one.now.token_id
+    assert drawn.recorded is not None
+    assert drawn.now is not None
+    assert drawn.recorded.token_id == one.recorded.token_id
+    assert drawn.now.token_id == one.now.token_id
     # The model is the same, so what it said then is what it says now.
     assert [one.token_id for one in recorded.top] == [one.token_id for one in model.top[:3]]
     for then, now in zip(recorded.top, model.top, strict=False):
@@ -191,9 +195,7 @@ def test_versions_device_and_code_are_compared(run: Path) -> None:
         hashes={**manifest["hashes"], "code": "0" * 32},
         git={"commit": "abc"},
     )
-    changes = {
-        change.name: change.was for change in reproduce(run, Choice(num_samples=1)).changes
-    }
+    changes = {change.name: change.was for change in reproduce(run, Choice(num_samples=1)).changes}
     git = changes.pop("git commit")
     assert git == "abc"
     changes.pop("git dirty", None)
@@ -214,6 +216,24 @@ def test_a_search_that_diverges_has_no_distribution(run: Path) -> None:
     found = reproduce(run)
     assert counts(found) == {**ALL, "beam": (0, 6)}
     assert {(one.position, one.what) for one in found.divergences} == {(2, "token")}
+
+
+def test_code_that_a_run_names_runs_again_where_it_is_trusted(tmp_path: Path) -> None:
+    study = """
+    base: {stopping: [{kind: max_tokens, max_tokens: 3}]}
+    dataset: {kind: shapes, num_samples: 1}
+    arms:
+      own:
+        sampling:
+          - {kind: temperature, temperature: 4.0}
+          - {kind: external, factory: "experiments.own_stage:top_a", config: {a: 0.2}}
+    """
+    path = write_study(tmp_path, study)
+    folder = run_experiment(path, tmp_path / "run", trust_code=True).folder
+    with pytest.raises(VlmkitError, match="names code to run"):
+        reproduce(folder)
+    found = reproduce(folder, trust_code=True)
+    assert (counts(found), found.changes) == ({"own": (1, 1)}, [])
 
 
 DATA = [{"id": str(number), "question": f"How many, {number}?"} for number in range(3)]

@@ -65,7 +65,6 @@ def add_experiment_commands(commands: Any) -> None:
         "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
     )
 
-
     _add_reproduce(commands)
 
 

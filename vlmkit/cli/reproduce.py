@@ -29,8 +29,9 @@ def run_reproduce(args: argparse.Namespace) -> bool:
     require_mlx()
     import msgspec
 
+    from vlmkit.experiment.chosen import Choice
     from vlmkit.experiment.progress import Lines
-    from vlmkit.experiment.reproduce import Choice, reproduce
+    from vlmkit.experiment.reproduce import reproduce
     from vlmkit.experiment.running import Settings
 
     found = reproduce(

@@ -196,9 +196,7 @@ def recorded_distribution(
     known = {candidate.token_id: candidate for candidate in top}
 
     def chosen(token_id: int, logprob: float | None) -> Candidate:
-        unranked = Candidate(
-            token_id=token_id, text=decode([token_id]), logprob=logprob, rank=None
-        )
+        unranked = Candidate(token_id=token_id, text=decode([token_id]), logprob=logprob, rank=None)
         return known.get(token_id, unranked)
 
     return Distribution(

@@ -7,13 +7,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import mlx.core as mx
 import msgspec
 
 from vlmkit.engine import Step
-from vlmkit.errors import VlmkitError, nearest
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.chosen import Choice, read_chosen
 from vlmkit.experiment.divergence import (
     Distribution,
     Divergence,
@@ -23,23 +23,13 @@ from vlmkit.experiment.divergence import (
 )
 from vlmkit.experiment.plan import Plan
 from vlmkit.experiment.progress import Progress, Silent
-from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.restore import Change, restore
 from vlmkit.experiment.rows import Unit
 from vlmkit.experiment.running import Settings, load_group, run_group
-from vlmkit.experiment.store import RECORDS
 from vlmkit.experiment.units import Units
 
 Decode = Callable[[Sequence[int]], str]
-
-
-class Choice(NamedTuple):
-    """Which responses of a run."""
-
-    num_samples: int | None = None  # so many, spread evenly over those of the run; None: all
-    sample: str | None = None  # the id of one; None: all
-    arm: str | None = None  # the name of one; None: all
 
 
 class ArmOutcome(msgspec.Struct, kw_only=True):
@@ -115,7 +105,7 @@ def reproduce(
         raise VlmkitError(f"top_n is {top_n}; it must be 1 or more")
     path = Path(folder)
     manifest, plan, changes = restore(path, trust_code=trust_code)
-    num_recorded, recorded = _recorded(path, plan, choice)
+    num_recorded, recorded = read_chosen(path, plan, choice)
     if announce is not None:
         announce(changes)
     outcomes = {arm.name: ArmOutcome(arm=arm.name) for arm in plan.experiment.arms}
@@ -134,53 +124,6 @@ def reproduce(
         arms=[outcome for outcome in outcomes.values() if outcome.num_units],
         divergences=[one[-1] for one in sorted(divergences, key=lambda one: one[:3])],
     )
-
-
-def _recorded(path: Path, plan: Plan, choice: Choice) -> tuple[int, dict[Unit, Record]]:
-    """Count a run's records, and read those that are chosen."""
-    arms = {arm.name: place for place, arm in enumerate(plan.experiment.arms)}
-    samples = {name: place for place, name in enumerate(plan.samples.ids)}
-    seeds = {seed: place for place, seed in enumerate(plan.experiment.seeds)}
-    if choice.arm is not None and choice.arm not in arms:
-        raise VlmkitError(
-            f"{path}: no arm {choice.arm!r}{nearest(choice.arm, arms)}; the arms are "
-            f"{', '.join(arms)}"
-        )
-    file = path / RECORDS
-    if not file.exists():
-        raise VlmkitError(f"{path}: has no records yet; the command that made it goes on with it")
-    there = list(dict.fromkeys(record.sample for record in read_records(file)))
-    chosen = _chosen_samples(path, sorted(there, key=lambda name: samples.get(name, -1)), choice)
-    number, found = 0, {}
-    for record in read_records(file):
-        number += 1
-        if record.sample not in chosen or choice.arm not in (None, record.arm):
-            continue
-        if record.sample not in samples:
-            raise VlmkitError(
-                f"{path}: its sample {record.sample!r} is no longer in the data set; put it back"
-            )
-        found[Unit(samples[record.sample], arms[record.arm], seeds[record.seed])] = record
-    if not found:
-        raise VlmkitError(f"{path}: has no record of what was chosen; leave --arm or --sample out")
-    return number, found
-
-
-def _chosen_samples(path: Path, there: Sequence[str], choice: Choice) -> set[str]:
-    if choice.sample is not None and choice.num_samples is not None:
-        raise VlmkitError("--samples and --sample both say which samples; give one of them")
-    if choice.sample is not None:
-        if choice.sample not in there:
-            shown = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
-            raise VlmkitError(f"{path}: no record of a sample {choice.sample!r}; there is {shown}")
-        return {choice.sample}
-    number = choice.num_samples
-    if number is None:
-        return set(there)
-    if number < 1:
-        raise VlmkitError(f"--samples is {number}; it must be 1 or more")
-    count = min(number, len(there))
-    return {there[place * len(there) // count] for place in range(count)}
 
 
 def _run_again(
@@ -255,7 +198,7 @@ class _Watch:
         self._found[unit] += [
             describe_distribution(
                 name,
-                logits,  # type: ignore[arg-type]
+                logits,
                 recorded_id=recorded_id,
                 now_id=step.token_id,
                 decode=self._decode,
