@@ -21,12 +21,13 @@ from vlmkit.experiment.divergence import (
     describe_distribution,
     recorded_distribution,
 )
+from vlmkit.experiment.loaded import load_group
 from vlmkit.experiment.plan import Plan
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.restore import Change, restore
 from vlmkit.experiment.rows import Unit
-from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, run_group
 from vlmkit.experiment.units import Units
 
 Decode = Callable[[Sequence[int]], str]

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.files import Experiment
+from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.plan import Plan, choose_sample, make_plan
 from vlmkit.experiment.prompting import prepare_sample
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.rows import Loaded
-from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, run_group
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scores import score
 from vlmkit.processors.literal import unmark
