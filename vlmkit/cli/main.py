@@ -111,17 +111,22 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             from vlmkit.cli.report import run_report
 
             run_report(args)
-        case "reproduce":
-            from vlmkit.cli.reproduce import run_reproduce
-
-            return EXIT_OK if run_reproduce(args) else EXIT_FAILED
-        case "check":
-            from vlmkit.cli.check import run_check
-
-            return EXIT_OK if run_check(args) else EXIT_FAILED
+        case "reproduce" | "check":
+            return EXIT_OK if _is_as_expected(args) else EXIT_FAILED
         case _:
             parser.print_help()
     return EXIT_OK
+
+
+def _is_as_expected(args: argparse.Namespace) -> bool:
+    """Run a command that finds out whether something holds."""
+    if args.command == "reproduce":
+        from vlmkit.cli.reproduce import run_reproduce
+
+        return run_reproduce(args)
+    from vlmkit.cli.check import run_check
+
+    return run_check(args)
 
 
 @contextlib.contextmanager

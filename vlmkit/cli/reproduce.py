@@ -30,7 +30,7 @@ def run_reproduce(args: argparse.Namespace) -> bool:
     import msgspec
 
     from vlmkit.experiment.chosen import Choice
-    from vlmkit.experiment.progress import Lines
+    from vlmkit.experiment.progress import Bars, Lines
     from vlmkit.experiment.reproduce import reproduce
     from vlmkit.experiment.running import Settings
 
@@ -40,7 +40,7 @@ def run_reproduce(args: argparse.Namespace) -> bool:
         Settings(args.batch_size, not args.no_sharing),
         top_n=args.top,
         trust_code=args.trust_code,
-        progress=Lines(),
+        progress=Bars(()) if sys.stderr.isatty() else Lines(),
         announce=None if args.json else _print_changes,
     )
     if args.json:
