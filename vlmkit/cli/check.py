@@ -15,6 +15,8 @@ from vlmkit.errors import VlmkitError
 if TYPE_CHECKING:
     from vlmkit.experiment.invariance import Invariance, Outcome
 
+_HEAD = ("rows", "place", "neighbours", "output", "first difference", "largest logprob change")
+
 
 def run_check(args: argparse.Namespace) -> bool:
     """Check one response and print a table; tell whether it is always the same."""
@@ -37,7 +39,12 @@ def run_check(args: argparse.Namespace) -> bool:
         loaded = load_request(run.config, question)
     with located(run.tree):
         found = check_batch_invariance(
-            loaded.model, loaded.processor, loaded.request, loaded.pipeline, batch_sizes=batch_sizes
+            loaded.model,
+            loaded.processor,
+            loaded.request,
+            loaded.pipeline,
+            batch_sizes=batch_sizes,
+            announce=None if args.json else _Table(),
         )
     if args.json:
         print(json.dumps(msgspec.to_builtins(found), ensure_ascii=False))
@@ -57,11 +64,6 @@ def _batch_sizes(text: str) -> list[int]:
 
 
 def _lines(found: Invariance) -> Iterator[str]:
-    head = ("rows", "place", "neighbours", "output", "first difference", "largest logprob change")
-    rows = [head, *(_row(one) for one in found.outcomes)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    for row in rows:
-        yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
     runs = len(found.outcomes) + 1
     what = "1 output" if found.num_outputs == 1 else f"{found.num_outputs} different outputs"
     yield (
@@ -71,6 +73,20 @@ def _lines(found: Invariance) -> Iterator[str]:
     if found.num_outputs > 1:
         for number, text in enumerate(found.outputs):
             yield f"output {number}: {json.dumps(text, ensure_ascii=False)}"
+
+
+class _Table:
+    """Prints each outcome as it comes."""
+
+    def __init__(self) -> None:
+        self._has_head = False
+
+    def __call__(self, one: Outcome) -> None:
+        rows = [_row(one)] if self._has_head else [_HEAD, _row(one)]
+        self._has_head = True
+        for row in rows:
+            cells = (cell.rjust(len(name)) for cell, name in zip(row, _HEAD, strict=True))
+            print("  ".join(cells), flush=True)
 
 
 def _row(one: Outcome) -> tuple[str, ...]:

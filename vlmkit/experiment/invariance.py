@@ -8,7 +8,7 @@ Nondeterminism in LLM Inference", Thinking Machines Lab, 2025).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -75,6 +75,7 @@ def check_batch_invariance(
     pipeline: PipelineConfig,
     *,
     batch_sizes: Sequence[int] = (1, 2, 4, 8),
+    announce: Callable[[Outcome], None] | None = None,
 ) -> Invariance:
     """Generate a response alone, again, and in batches; count how many responses come out.
 
@@ -89,6 +90,7 @@ def check_batch_invariance(
         request: what to generate from.
         pipeline: how; a random draw is the same in all settings.
         batch_sizes: rows side by side; the response alone is always among them.
+        announce: called with each outcome as it is there.
 
     Raises:
         VlmkitError: a batch size out of range, a request that cannot run, or a response that ends
@@ -129,6 +131,8 @@ def check_batch_invariance(
                 max_logprob_difference=max((abs(a - b) for a, b in pairs), default=None),
             )
         )
+        if announce is not None:
+            announce(outcomes[-1])
     return Invariance(
         device=str(mx.default_device()),
         dtype=str(model.dtype).removeprefix("mlx.core."),
