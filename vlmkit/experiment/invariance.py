@@ -104,7 +104,7 @@ def check_batch_invariance(
         ...     batch_sizes=[2],
         ... )
         >>> found.num_outputs, len(found.outcomes)
-        (1, 8)
+        (1, 7)
     """
     for size in batch_sizes:
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
