@@ -20,7 +20,7 @@ from tests.cli.reply import ROOT, Command
 
 COMMANDS = [
     *("generate", "trace", "describe", "schema", "models", "configs", "stages", "completion"),
-    *("plan", "run", "rescore", "compare", "report"),
+    *("plan", "run", "rescore", "compare", "report", "reproduce", "check"),
 ]
 # What is typed, and the words that are offered.
 CASES = [
@@ -41,6 +41,7 @@ CASES = [
     ("vlmkit stages mirostat", ["mirostat_v1", "mirostat_v2"]),
     ("vlmkit completion ", ["bash", "zsh", "fish"]),
     ("vlmkit models ", []),
+    ("vlmkit check batch", ["batch-invariance"]),
     ("vlmkit compare --format ", ["terminal", "markdown", "csv", "json", "latex"]),
 ]
 TABLE = pytest.mark.parametrize(("typed", "offered"), CASES, ids=[case[0] for case in CASES])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.cli.reply import ROOT, Command
 from tests.experiment.studies import outcome, write_study
@@ -80,13 +81,50 @@ def test_a_report_is_one_file(command: Command, study: Path) -> None:
 
 def test_one_sample_is_shown_and_nothing_kept(command: Command, study: Path) -> None:
     folder = study.parent / "run"
+    before = sorted(study.parent.iterdir())
     reply = command(
         "run", str(study), "--sample", "shapes-1", "--arm", "warm", "--out", str(folder)
     )
     assert reply.code == 0, reply.stderr
     heads = re.findall(r"^(warm), seed (\d), 6 tokens  right [01]$", reply.stdout, re.MULTILINE)
     assert heads == [("warm", "0"), ("warm", "1")]
-    assert not folder.exists()
+    head, *lines = reply.stdout.splitlines()
+    assert head == "sample shapes-1"
+    question = next(line for line in lines if line.startswith("question  "))[10:]
+    assert any(re.fullmatch(r"image     in the data, [\d,]+ bytes", line) for line in lines)
+    assert "answer    green ring" in lines
+    place = lines.index("prompt of warm, images of 112 x 112 pixels")
+    assert lines[place + 1].startswith("<|im_start|>")
+    assert question in lines[place + 2]
+    assert sum(line.startswith("right reads it as ") for line in lines) == 2
+    assert sorted(study.parent.iterdir()) == before
+
+
+def test_a_sample_shows_its_files_and_what_failed(command: Command, tmp_path: Path) -> None:
+    Image.new("RGB", (56, 84), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (2000, 4)).save(tmp_path / "strip.png")
+    rows = [
+        {"id": "two", "question": "Which?", "images": ["a.png", "a.png"]},
+        {"id": "strip", "question": "What?", "images": ["strip.png"]},
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = """
+    base: {stopping: [{kind: max_tokens, max_tokens: 2}]}
+    dataset: {kind: jsonl, path: data.jsonl}
+    arms: {plain: {}, asked: {prompt: "Look. {question}"}, same: {prefill: {step_size: 9}}}
+    """
+    study = write_study(tmp_path, text)
+    reply = command("run", str(study), "--sample", "two")
+    assert reply.code == 0, reply.stderr
+    lines = reply.stdout.splitlines()
+    assert lines[0] == f"sample two, {tmp_path / 'data.jsonl'}:1"
+    assert lines.count(f"image     {tmp_path / 'a.png'}") == 2
+    assert "prompt of plain, same, images of 56 x 84, 56 x 84 pixels" in lines
+    assert "prompt of asked, images of 56 x 84, 56 x 84 pixels" in lines
+    failed = command("run", str(study), "--sample", "strip", "--arm", "plain")
+    assert failed.code == 0
+    assert "prompt of" not in failed.stdout
+    assert re.search(r"^plain, seed 0, 0 tokens\nerror: .*strip\.png", failed.stdout, re.MULTILINE)
 
 
 def test_records_are_scored_again_by_other_metrics(command: Command, study: Path) -> None:

@@ -19,7 +19,8 @@ def test_rows_are_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(export, "_ROWS", 7)  # several batches
     full = record(
         "hot", "ü", 0.5, seed=2**64 - 1, token_ids=[1, 2], forced=[True, False], text_ends=[1, 2],
-        logprobs=[-0.5, -1.0], extra={"a": [1]}, finish_reason="stop", cached_tokens=3,
+        logprobs=[-0.5, -1.0], top_logprobs=[[(1, -0.5)], []], extra={"a": [1]},
+        finish_reason="stop", cached_tokens=3,
         scores={"exact": Scored(value=0.5, parsed="x", parts={"tp": 1.0})},
     )  # fmt: skip
     failed = record("hot", "s", None, error="NaN", scores={})
@@ -36,7 +37,8 @@ def test_rows_are_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert rows[30] | {"text": ""} == {
         "arm": "hot", "sample": "ü", "seed": 2**64 - 1, "text": "", "token_ids": [1, 2],
         "forced": [True, False], "text_ends": [1, 2], "logprobs": [-0.5, -1.0],
-        "finish_reason": "stop", "finish_kind": None, "error": None, "prompt_tokens": 0,
+        "top_logprobs": "[[[1,-0.5]],[]]", "finish_reason": "stop",
+        "finish_kind": None, "error": None, "prompt_tokens": 0,
         "cached_tokens": 3, "generation_tokens": 0, "prompt_s": 0.0, "generation_s": 0.0,
         "extra": '{"a":[1]}', "score.exact": 0.5, "parsed.exact": "x",
         "parts.exact": '{"tp":1.0}',

@@ -98,13 +98,8 @@ def _progress(experiment: Experiment) -> Progress:
 
 def _show_sample(experiment: Experiment, sample: str, arm: str | None) -> None:
     """Run one sample, print what each arm says of it, and keep nothing."""
+    from vlmkit.cli.showing import sample_lines
     from vlmkit.experiment.showing import run_sample
 
-    for record in run_sample(experiment, sample, arm):
-        scores = "".join(
-            f"  {name} {one.value:g}"
-            for name, one in record.scores.items()
-            if one.value is not None
-        )
-        print(f"{record.arm}, seed {record.seed}, {record.generation_tokens} tokens{scores}")
-        print(record.text if record.error is None else f"error: {record.error}")
+    for line in sample_lines(run_sample(experiment, sample, arm)):
+        print(line)

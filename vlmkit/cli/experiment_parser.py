@@ -20,11 +20,21 @@ EXPERIMENT_FLAGS = {
     "rescore": (),
     "compare": ("format", "baseline", "out"),
     "report": ("out", "samples"),
+    "reproduce": (
+        "samples",
+        "sample",
+        "arm",
+        "top",
+        "json",
+        "batch_size",
+        "no_sharing",
+        "trust_code",
+    ),
 }
 
 
 def add_experiment_commands(commands: Any) -> None:
-    """Add ``plan``, ``run``, ``rescore``, ``compare`` and ``report`` to the subcommands."""
+    """Add ``plan``, ``run``, ``rescore``, ``compare``, ``report`` and ``reproduce``."""
     plan = commands.add_parser(
         "plan",
         help="show what an experiment would run; nothing is run or written",
@@ -53,6 +63,36 @@ def add_experiment_commands(commands: Any) -> None:
     report.add_argument("--out", metavar="FILE", help="where to (DIR/report.html)")
     report.add_argument(
         "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
+    )
+
+    _add_reproduce(commands)
+
+
+def _add_reproduce(commands: Any) -> None:
+    again = commands.add_parser(
+        "reproduce",
+        help="run responses of a run again, and say which are token-exact",
+        description="Run responses of a run again, from its directory alone, and compare them "
+        "token by token; nothing is written. What has changed since the run is listed first. Exit "
+        "code 1: at least one response is not as it was.",
+        allow_abbrev=False,
+    )
+    again.add_argument("run_folder", metavar="DIR", help="the run directory")
+    again.add_argument("--samples", type=int, metavar="N", help="so many, spread evenly (all)")
+    again.add_argument("--sample", metavar="ID", help="this sample alone")
+    again.add_argument("--arm", metavar="NAME", help="this arm alone")
+    again.add_argument(
+        "--top", type=int, metavar="N", default=5, help="tokens to list of a distribution (5)"
+    )
+    again.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    again.add_argument(
+        "--batch-size", type=int, metavar="N", help="rows in flight at most (by memory)"
+    )
+    again.add_argument(
+        "--no-sharing", action="store_true", help="every response by itself, with its own prefill"
+    )
+    again.add_argument(
+        "--trust-code", action="store_true", help="run code that the run's arms name"
     )
 
 

@@ -1,7 +1,7 @@
 """Entry point: parse, run the subcommand, turn the outcome into an exit code.
 
-Exit codes: 0 done; 2 bad input, with one line on stderr; 130 interrupted; 141 the reader of the
-output went away; 1 with a traceback: a bug.
+Exit codes: 0 done; 1 a check failed (reproduce, check); 2 bad input, with one line on stderr; 130
+interrupted; 141 the reader of the output went away; 1 with a traceback: a bug.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vlmkit.cli.parser import build_parser, parse
 from vlmkit.errors import VlmkitError, VlmkitWarning
 
 EXIT_OK = 0
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + 2  # SIGINT
 EXIT_BROKEN_PIPE = 128 + 13  # SIGPIPE
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(parser, sys.argv[1:] if argv is None else argv)
         try:
             with _warnings_on_one_line():
-                _run(args, parser)
+                code = _run(args, parser)
         except SystemExit as error:  # a stage's own code; nothing here leaves that way
             raise VlmkitError(f"code of a stage ended the run: SystemExit: {error}") from error
         sys.stdout.flush()
@@ -56,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"vlmkit: error: output cannot be written: {error.strerror}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    return EXIT_OK
+    return code
 
 
-def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     match args.command:
         case "generate":
             from vlmkit.cli.generate import run_generate
@@ -110,8 +111,22 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.report import run_report
 
             run_report(args)
+        case "reproduce" | "check":
+            return EXIT_OK if _is_as_expected(args) else EXIT_FAILED
         case _:
             parser.print_help()
+    return EXIT_OK
+
+
+def _is_as_expected(args: argparse.Namespace) -> bool:
+    """Run a command that finds out whether something holds."""
+    if args.command == "reproduce":
+        from vlmkit.cli.reproduce import run_reproduce
+
+        return run_reproduce(args)
+    from vlmkit.cli.check import run_check
+
+    return run_check(args)
 
 
 @contextlib.contextmanager

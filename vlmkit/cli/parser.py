@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.check_parser import CHECK_FLAGS, add_check_command
 from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
 from vlmkit.cli.lookup import add_lookup_commands
 from vlmkit.cli.words import sort_words
@@ -24,6 +25,7 @@ _OWN_FLAGS = {
     "schema": ("out", "experiment"),
     "models": ("json",),
     **EXPERIMENT_FLAGS,
+    "check": CHECK_FLAGS,
     "configs": (),
     "stages": ("names",),
     "completion": (),
@@ -99,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_describe(commands)
     _add_schema(commands)
     add_experiment_commands(commands)
+    add_check_command(commands, _add_run_arguments)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
     add_lookup_commands(commands)
@@ -238,7 +241,7 @@ def _unknown_flag(flag: str, command: str | None) -> str:
 
 def _flags_of(command: str) -> list[str]:
     names = [*_OWN_FLAGS[command], "help"]
-    if command in ("generate", "trace", "describe"):
+    if command in ("generate", "trace", "describe", "check"):
         names += ["trust_code", *_REQUEST_FLAGS, *(flag.name for flag in PARAM_FLAGS)]
     return ["--" + name.replace("_", "-") for name in names]
 

@@ -70,6 +70,13 @@ class ExperimentConfig(StageConfig):
         description="the arm that others are compared with, of several that a grid made of it "
         "the first; null: the first of all",
     )
+    top_logprobs: Int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="with each token, record the model's own log-probability of it and of so many "
+        "most likely ones, which vlmkit reproduce compares with; 0: nothing",
+    )
     limits: LimitsConfig = Field(
         default=LimitsConfig(), description="where a run ends early, and what is too large"
     )

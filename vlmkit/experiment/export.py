@@ -60,6 +60,7 @@ def _schema(pa: Any, metrics: Sequence[str]) -> Any:
         ("arm", text), ("sample", text), ("seed", pa.uint64()), ("text", text),
         ("token_ids", pa.list_(count)), ("forced", pa.list_(pa.bool_())),
         ("text_ends", pa.list_(count)), ("logprobs", pa.list_(real)),
+        ("top_logprobs", text),
         ("finish_reason", text), ("finish_kind", text), ("error", text),
         ("prompt_tokens", count), ("cached_tokens", count), ("generation_tokens", count),
         ("prompt_s", real), ("generation_s", real), ("extra", text),
@@ -73,6 +74,7 @@ def _row(record: Record, metrics: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = msgspec.structs.asdict(record)
     del row["scores"]
     row["extra"] = _json(record.extra)
+    row["top_logprobs"] = _json(record.top_logprobs)
     for metric in metrics:
         scored = record.scores.get(metric)
         if scored is not None:
@@ -82,5 +84,5 @@ def _row(record: Record, metrics: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def _json(value: dict[str, Any]) -> str | None:
+def _json(value: dict[str, Any] | list[Any]) -> str | None:
     return msgspec.json.encode(value).decode() if value else None

@@ -26,6 +26,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     forced: list[bool] = []
     text_ends: list[int] = []  # per token: where its text ends in `text`, in characters
     logprobs: list[float] = []  # per token: of the model itself
+    top_logprobs: list[list[tuple[int, float]]] = []  # per token: the model's most likely ones
     finish_reason: str | None = None  # "stop", "length" or "error"
     finish_kind: str | None = None
     error: str | None = None  # why there is no whole response

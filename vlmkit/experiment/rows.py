@@ -43,12 +43,18 @@ class Sharing:
         loaded: the model and its arms.
         units: which of them are done.
         fail: called with a unit that cannot run, and why.
+        trace: keep the logits after each stage in every step.
     """
 
     def __init__(
-        self, loaded: Loaded, units: Units, fail: Callable[[Unit, VlmkitError], None]
+        self,
+        loaded: Loaded,
+        units: Units,
+        fail: Callable[[Unit, VlmkitError], None],
+        *,
+        trace: bool = False,
     ) -> None:
-        self._loaded, self._units, self._fail = loaded, units, fail
+        self._loaded, self._units, self._fail, self._trace = loaded, units, fail, trace
         self._requests = {place: request_key(loaded.arms[place]) for place in loaded.group.arms}
         self._prepared: dict[tuple[int, str], Prepared | VlmkitError] = {}
         self._left: Counter[tuple[int, str]] = Counter()  # rows to come of each prompt
@@ -114,7 +120,8 @@ class Sharing:
             return None
         self.numbers[spec.number] = unit
         sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, spec.number))
-        return spec._replace(sampler=sampler, reused=self._left[prompt] > 0)
+        reused = self._left[prompt] > 0
+        return spec._replace(sampler=sampler, reused=reused, trace=self._trace)
 
     def _prepare(self, unit: Unit, arm: Arm, sample: Sample) -> Prepared | VlmkitError:
         key = unit.sample, self._requests[unit.arm]

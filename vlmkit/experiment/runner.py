@@ -109,7 +109,8 @@ def run_experiment(
         units = plan.new_units()
         units.read(target)
         runner = _Runner(plan, store, units, fail_fast, progress or Silent())
-        status = runner.run(Settings(batch_size, share), loaded)
+        top_n = experiment.config.top_logprobs
+        status = runner.run(Settings(batch_size, share, top_n), loaded)
     return Run(target, status, plan.num_units, units.num_done, units.num_errors)
 
 

@@ -15,6 +15,7 @@ from vlmkit.experiment.groups import Group
 from vlmkit.experiment.loaded import Loaded, group_rows, prompt_bytes
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.rows import Placed, Sharing, Unit
+from vlmkit.experiment.toplogprobs import TopLogprobs
 from vlmkit.experiment.units import Units
 from vlmkit.prompts import PromptCache
 
@@ -34,6 +35,7 @@ class Settings(NamedTuple):
 
     batch_size: int | None = None  # rows in flight; None: chosen from the memory at hand
     share: bool = True  # False: every unit alone, with a prefill of its own
+    top_logprobs: int = 0  # most likely tokens to record with each token
 
 
 def run_group(
@@ -43,6 +45,7 @@ def run_group(
     settings: Settings,
     *,
     is_over: Callable[[], bool],
+    watch: Callable[[Unit, Step], None] | None = None,
 ) -> Generator[Response | None, None, None]:
     """Run what is left of a group.
 
@@ -52,6 +55,7 @@ def run_group(
         units: which are done; marked by the caller as responses come.
         settings: how they run.
         is_over: asked before a row begins: True lets no other one begin.
+        watch: shown each step with its logits, and what the stages did to them.
 
     Yields:
         A response when it is whole, else None: one item per step of a row.
@@ -61,20 +65,25 @@ def run_group(
     def fail(unit: Unit, error: VlmkitError) -> None:
         failed.append(Response(unit, _failed(loaded, samples, units, unit, error)))
 
-    sharing = Sharing(loaded, units, fail)
+    sharing = Sharing(loaded, units, fail, trace=watch is not None)
     if settings.share:
         steps = _shared_steps(loaded, samples, units, settings, sharing, is_over)
     else:
         steps = _single_steps(loaded, samples, units, sharing, is_over)
     gathered: dict[int, list[Step]] = {}
+    tops = TopLogprobs(settings.top_logprobs)
     for step in steps:
         yield from _drain(failed)
-        gathered.setdefault(step.row, []).append(step._replace(logits=None))
+        tops.add(step)
+        if watch is not None:
+            watch(sharing.numbers[step.row], step)
+        gathered.setdefault(step.row, []).append(step._replace(logits=None, trace=None))
         if step.finish is None:
             yield None
             continue
         unit = sharing.numbers.pop(step.row)
         record = _to_record(gathered.pop(step.row), _blank(loaded, samples, units, unit))
+        tops.write(step.row, record)
         yield Response(unit, record)
     yield from _drain(failed)
 
