@@ -17,9 +17,9 @@ from vlmkit.experiment.executors.claims import FOLDER
 from vlmkit.experiment.executors.fleet import Fleet, Start
 from vlmkit.experiment.executors.following import Following, unit_of
 from vlmkit.experiment.executors.heartbeat import LEASE_S, STOP
-from vlmkit.experiment.executors.on_ray import start_ray
-from vlmkit.experiment.executors.on_slurm import start_slurm
-from vlmkit.experiment.executors.processes import start_processes
+from vlmkit.experiment.executors.on_ray import ray_tasks
+from vlmkit.experiment.executors.on_slurm import slurm
+from vlmkit.experiment.executors.processes import processes
 from vlmkit.experiment.files import Experiment, load_experiment
 from vlmkit.experiment.interrupts import Interrupts
 from vlmkit.experiment.plan import Plan, make_plan, read_done
@@ -30,10 +30,10 @@ from vlmkit.experiment.running import load_group
 from vlmkit.experiment.store import Store
 from vlmkit.experiment.units import Units
 
-EXECUTORS: dict[str, Callable[[Start], Fleet]] = {
-    "worker": start_processes,
-    "slurm": start_slurm,
-    "ray": start_ray,
+EXECUTORS: dict[str, Callable[[Start], Callable[[], Fleet]]] = {
+    "worker": processes,
+    "slurm": slurm,
+    "ray": ray_tasks,
 }
 """How workers are started, by name."""
 
@@ -80,10 +80,9 @@ def run_with(
             is not there, or workers that all ended before the run did.
     """
     if executor not in EXECUTORS:
-        known = ["local", *EXECUTORS]
         raise VlmkitError(
-            f"--executor: {executor!r} is none{nearest(executor, known)}; there are "
-            f"{', '.join(known)}"
+            f"executor: {executor!r} is none{nearest(executor, EXECUTORS)}; there are "
+            f"{', '.join(EXECUTORS)}, and run_experiment for this process"
         )
     if isinstance(num_workers, bool) or not 0 <= num_workers <= 10_000:
         raise VlmkitError(f"num_workers is {num_workers!r}; it must be 0 to 10000")
@@ -96,7 +95,6 @@ def run_with(
     plan = make_plan(experiment)
     target = (Path("runs", experiment.name) if folder is None else Path(folder)).resolve()
     given = sys.argv if command is None else command
-    _prepare(plan, target, given, force_new=force_new)
     options = {
         "lease_s": lease_s,
         "batch_size": batch_size,
@@ -105,16 +103,18 @@ def run_with(
         "trust_code": trust_code,
     }
     start = Start(target, num_workers, options, dict(resources or {}))
+    begin = EXECUTORS[executor](start) if num_workers else None
+    _prepare(plan, target, given, force_new=force_new)
     units = plan.new_units()
     following = Following(target)
     for _ in following.mark(units):
         pass
     shown = Path("runs", experiment.name) if folder is None else Path(folder)
-    if num_workers == 0 or units.num_left == 0:
+    if begin is None or units.num_left == 0:
         status = "complete" if units.num_left == 0 else "prepared"
         return Run(shown, status, plan.num_units, units.num_done, units.num_errors)
     before = {worker["name"] for worker in read_workers(target)}
-    watch = _Watch(start, EXECUTORS[executor](start), units, following, progress or Silent())
+    watch = _Watch(start, begin(), units, following, progress or Silent())
     asked = watch.run()
     status = _status(start, watch.fleet, units, before, asked=asked)
     return Run(shown, status, plan.num_units, units.num_done, units.num_errors)

@@ -6,6 +6,7 @@ Reference: https://docs.ray.io/en/latest/ray-core/tasks.html, resources and retr
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from vlmkit.errors import VlmkitError
@@ -18,8 +19,8 @@ _RETRIES = 3  # of a task whose process was killed; a worker goes on wherever ot
 _OPTIONS = ("num_cpus", "num_gpus", "memory")
 
 
-def start_ray(start: Start) -> Fleet:
-    """Run workers as tasks, on the cluster that is running, else on one of this machine alone.
+def ray_tasks(start: Start) -> Callable[[], Fleet]:
+    """Return what runs workers as tasks, on the cluster at hand, else on this machine alone.
 
     ``start.resources`` are what each worker takes: ``num_cpus``, ``num_gpus``, ``memory`` or
     custom resources; one ``accelerator`` where none is named. ``address=HOST:PORT`` is the
@@ -44,6 +45,10 @@ def start_ray(start: Start) -> Fleet:
     task = ray.remote(run_worker).options(
         **{"num_cpus": 0, **options}, resources=custom, max_retries=_RETRIES, name="vlmkit worker"
     )
+    return lambda: _begin(ray, task, start)
+
+
+def _begin(ray: Any, task: Any, start: Start) -> Fleet:
     tasks = [task.remote(str(start.folder), start.options) for _ in range(start.num_workers)]
 
     def left() -> list[Any]:

@@ -6,6 +6,7 @@ Reference: https://github.com/facebookincubator/submitit, ``AutoExecutor`` and i
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 from vlmkit.errors import VlmkitError
@@ -29,8 +30,8 @@ class _Job:
         return DelayedSubmission(self)
 
 
-def start_slurm(start: Start) -> Fleet:
-    """Submit workers as jobs.
+def slurm(start: Start) -> Callable[[], Fleet]:
+    """Return what submits workers as jobs.
 
     ``start.resources`` are parameters of submitit, such as ``slurm_partition=gpu``,
     ``gpus_per_node=1`` or ``timeout_min=240``; ``cluster=local`` runs the jobs on this machine.
@@ -55,14 +56,20 @@ def start_slurm(start: Start) -> Fleet:
     try:
         executor = submitit.AutoExecutor(folder=start.folder / WORKERS / "jobs", cluster=cluster)
         executor.update_parameters(**{"name": "vlmkit", **resources})
+    except (NameError, TypeError, ValueError, RuntimeError) as error:
+        raise _refused(error) from error
+    return lambda: _submit(executor, start)
+
+
+def _submit(executor: Any, start: Start) -> Fleet:
+    try:
         with executor.batch():
             jobs = [
                 executor.submit(_Job(str(start.folder), start.options))
                 for _ in range(start.num_workers)
             ]
-    except (NameError, TypeError, ValueError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        raise VlmkitError(f"--resource: submitit refuses the jobs: {message}") from error
+    except RuntimeError as error:
+        raise _refused(error) from error
 
     def cancel(states: tuple[str, ...] | None) -> None:
         for job in jobs:
@@ -75,6 +82,10 @@ def start_slurm(start: Start) -> Fleet:
         kill=lambda: cancel(None),
         problems=lambda: [text for job in jobs if job.done() for text in _problem(job)],
     )
+
+
+def _refused(error: Exception) -> VlmkitError:
+    return VlmkitError(f"--resource: submitit refuses the jobs: {' '.join(str(error).split())}")
 
 
 def _problem(job: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError
@@ -15,8 +15,8 @@ from vlmkit.experiment.reading import WORKERS
 _TAIL_BYTES = 4096
 
 
-def start_processes(start: Start) -> Fleet:
-    """Start ``vlmkit worker`` some times; what they print goes to files in the run directory.
+def processes(start: Start) -> Callable[[], Fleet]:
+    """Return what starts ``vlmkit worker`` some times; what they print goes to files.
 
     Raises:
         VlmkitError: resources, which processes of one machine do not have.
@@ -27,6 +27,10 @@ def start_processes(start: Start) -> Fleet:
             f"--resource {name}: processes of this machine share all of it; leave it out, or "
             "choose --executor slurm or ray"
         )
+    return lambda: _begin(start)
+
+
+def _begin(start: Start) -> Fleet:
     logs = start.folder / WORKERS
     logs.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "vlmkit", "worker", str(start.folder), *_flags(start)]
