@@ -73,7 +73,7 @@ def work(
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     path = Path(folder)
     with ExitStack() as stack:
-        handle = _join(path)
+        handle = join_run(path)
         stack.callback(os.close, handle)
         about = About(path, lease_s, sys.argv if command is None else command)
         try:
@@ -186,7 +186,7 @@ class _Worker:
         self._runner.interrupts.is_set = True
 
 
-def _join(folder: Path) -> int:
+def join_run(folder: Path) -> int:
     """Lock a run directory together with other workers; returns what to close."""
     read_manifest(folder)
     try:
