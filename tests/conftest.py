@@ -21,6 +21,8 @@ WHOLE = (
     "cli/test_commands.py::test_as_a_process",
     "contrast/test_reference.py::test_large_vocabularies",
     "engine/",
+    "experiment/executors/test_launch.py",
+    "experiment/executors/test_worker.py",
     "experiments/",
     "loading/test_bad_checkpoints.py::test_unknown_model_type",
     "processors/test_chat_template.py::test_equals_transformers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiment.executors.killing import Killing
 from tests.experiment.executors.parties import (
     NUM_UNITS,
     ROOT,
@@ -23,29 +23,7 @@ from tests.experiment.test_runner import PICTURES, pictures
 from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.experiment.executors import run_with
 from vlmkit.experiment.executors.about import read_workers
-from vlmkit.experiment.progress import Silent
-from vlmkit.experiment.records import Record
 from vlmkit.experiment.runner import run_experiment
-from vlmkit.experiment.units import Units
-
-
-class Killing(Silent):
-    """Kills one worker after some records."""
-
-    def __init__(self, folder: Path, after: int) -> None:
-        self._folder, self._after = folder, after
-        self.told: list[tuple[str, str, int]] = []
-        self.killed: int | None = None
-
-    def begin(self, units: Units) -> None:
-        assert units.num_done == 0
-
-    def advance(self, record: Record) -> None:
-        self.told.append(record.unit)
-        if len(self.told) == self._after:
-            running = [about for about in read_workers(self._folder) if "ended" not in about]
-            self.killed = int(running[0]["pid"])
-            os.kill(self.killed, signal.SIGKILL)
 
 
 def test_two_processes_of_which_one_is_killed_end_with_a_local_runs_records(

@@ -6,7 +6,9 @@ Reference: https://github.com/facebookincubator/submitit, ``AutoExecutor`` and i
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vlmkit.errors import VlmkitError
@@ -14,7 +16,7 @@ from vlmkit.experiment.executors.fleet import Fleet, Start, run_worker
 from vlmkit.experiment.reading import WORKERS
 
 
-class _Job:
+class Job:
     """What one job calls; Slurm may preempt it, and then it waits for its turn again."""
 
     def __init__(self, folder: str, options: dict[str, Any]) -> None:
@@ -53,19 +55,25 @@ def slurm(start: Start) -> Callable[[], Fleet]:
             "--executor slurm: no sbatch on this machine; give the command where jobs are "
             "submitted, or --resource cluster=local to run the jobs here"
         )
-    try:
-        executor = submitit.AutoExecutor(folder=start.folder / WORKERS / "jobs", cluster=cluster)
-        executor.update_parameters(**{"name": "vlmkit", **resources})
-    except (NameError, TypeError, ValueError, RuntimeError) as error:
-        raise _refused(error) from error
-    return lambda: _submit(executor, start)
+
+    def make_executor(folder: str | Path) -> Any:
+        try:
+            executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            executor.update_parameters(**{"name": "vlmkit", **resources})
+        except (NameError, TypeError, ValueError, RuntimeError) as error:
+            raise _refused(error) from error
+        return executor
+
+    with tempfile.TemporaryDirectory() as folder:  # for it makes its folder at once
+        make_executor(folder)
+    return lambda: _submit(make_executor(start.folder / WORKERS / "jobs"), start)
 
 
 def _submit(executor: Any, start: Start) -> Fleet:
     try:
         with executor.batch():
             jobs = [
-                executor.submit(_Job(str(start.folder), start.options))
+                executor.submit(Job(str(start.folder), start.options))
                 for _ in range(start.num_workers)
             ]
     except RuntimeError as error:
