@@ -22,11 +22,11 @@ from vlmkit.experiment.executors.on_slurm import slurm
 from vlmkit.experiment.executors.processes import processes
 from vlmkit.experiment.files import Experiment, load_experiment
 from vlmkit.experiment.interrupts import Interrupts
+from vlmkit.experiment.loaded import load_group
 from vlmkit.experiment.plan import Plan, make_plan, read_done
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.reading import WORKERS
 from vlmkit.experiment.runner import Run, make_manifest
-from vlmkit.experiment.running import load_group
 from vlmkit.experiment.store import Store
 from vlmkit.experiment.units import Units
 

@@ -19,15 +19,15 @@ from vlmkit.experiment.executors.claims import FOLDER, Claims
 from vlmkit.experiment.executors.following import Following, unit_of
 from vlmkit.experiment.executors.heartbeat import LEASE_S, Heartbeat
 from vlmkit.experiment.executors.shares import Share, is_done, shares_of
+from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.manifest import Manifest, read_manifest
 from vlmkit.experiment.plan import Plan, make_plan
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.reading import WORKERS
 from vlmkit.experiment.rebuild import rebuild_experiment
 from vlmkit.experiment.recordfile import RecordFile
-from vlmkit.experiment.rows import Loaded
 from vlmkit.experiment.runner import Run, Runner, make_manifest
-from vlmkit.experiment.running import Settings, load_group
+from vlmkit.experiment.running import Settings
 from vlmkit.experiment.store import LOCK, lock
 from vlmkit.experiment.units import Units
 
