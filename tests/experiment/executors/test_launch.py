@@ -16,6 +16,7 @@ from tests.experiment.executors.parties import (
     STUDY,
     all_units,
     merged,
+    prepared,
     wait_for,
 )
 from tests.experiment.studies import outcome, write_study
@@ -23,6 +24,7 @@ from tests.experiment.test_runner import PICTURES, pictures
 from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.experiment.executors import run_with
 from vlmkit.experiment.executors.about import read_workers
+from vlmkit.experiment.executors.fleet import run_worker
 from vlmkit.experiment.runner import run_experiment
 
 
@@ -71,6 +73,17 @@ def test_what_fails_is_a_record_or_stops_all(tmp_path: Path) -> None:
     message = r"fast: all workers have ended with \d of 6 units done: .*sample '.*', arm '.*'"
     with pytest.raises(VlmkitError, match=message):
         run_with("worker", path, tmp_path / "fast", fail_fast=True, lease_s=2.0)
+
+
+def test_a_function_for_schedulers_runs_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepared(tmp_path, STUDY.replace("num_samples: 8", "num_samples: 1"))
+    monkeypatch.chdir(ROOT)
+    assert run_worker(str(folder), {"lease_s": 5.0, "share": True}, str(tmp_path)) == "complete"
+    assert Path.cwd() == tmp_path
+    assert run_worker(str(folder), {}, str(tmp_path / "gone")) == "complete"
+    assert Path.cwd() == tmp_path
 
 
 def test_workers_that_all_die_are_an_error_that_says_why(tmp_path: Path) -> None:

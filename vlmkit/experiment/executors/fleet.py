@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +26,16 @@ class Start(NamedTuple):
     resources: dict[str, Any]  # what each needs, in words of the executor
 
 
-def run_worker(folder: str, options: dict[str, Any]) -> str:
-    """Run one worker where an executor wants a function; returns how it ended."""
+def run_worker(folder: str, options: dict[str, Any], cwd: str) -> str:
+    """Run one worker where an executor wants a function; returns how it ended.
+
+    Args:
+        folder: the run directory, absolute.
+        options: keyword arguments of work().
+        cwd: of the command that started it, for checkpoints and code that are named relative to it.
+    """
     from vlmkit.experiment.executors.worker import work
 
+    if os.path.isdir(cwd):
+        os.chdir(cwd)
     return work(folder, **options).status

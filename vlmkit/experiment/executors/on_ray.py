@@ -29,7 +29,10 @@ def ray_tasks(start: Start) -> Callable[[], Fleet]:
     Raises:
         VlmkitError: Ray is not installed, cannot be reached, or offers no such resource.
     """
+    # A worker that takes an accelerator by another name than num_gpus still sees its GPU; and a
+    # cluster that is started here tells nobody of it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
@@ -49,7 +52,8 @@ def ray_tasks(start: Start) -> Callable[[], Fleet]:
 
 
 def _begin(ray: Any, task: Any, start: Start) -> Fleet:
-    tasks = [task.remote(str(start.folder), start.options) for _ in range(start.num_workers)]
+    call = str(start.folder), start.options, os.getcwd()
+    tasks = [task.remote(*call) for _ in range(start.num_workers)]
 
     def left() -> list[Any]:
         return list(ray.wait(tasks, num_returns=len(tasks), timeout=0)[1])

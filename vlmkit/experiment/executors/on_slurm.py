@@ -5,6 +5,7 @@ Reference: https://github.com/facebookincubator/submitit, ``AutoExecutor`` and i
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,10 +21,10 @@ class Job:
     """What one job calls; Slurm may preempt it, and then it waits for its turn again."""
 
     def __init__(self, folder: str, options: dict[str, Any]) -> None:
-        self._folder, self._options = folder, options
+        self._folder, self._options, self._cwd = folder, options, os.getcwd()
 
     def __call__(self) -> str:
-        return run_worker(self._folder, self._options)
+        return run_worker(self._folder, self._options, self._cwd)
 
     def checkpoint(self) -> Any:
         """Return what the job does when it is started again: nothing is lost in between."""
