@@ -146,16 +146,19 @@ def test_workers_go_on_with_a_local_run_and_the_other_way_round(
 @pytest.mark.slow
 def test_many_workers_killed_at_random_moments(tmp_path: Path, whole: Outcome) -> None:
     folder, moments = prepared(tmp_path), random.Random(5)
-    grown = []
-    for _ in range(20):
-        with a_worker(folder, "--lease", "0.5"), a_worker(folder, "--lease", "0.5") as worker:
-            time.sleep(2 + moments.uniform(0, 3))
-            if worker.poll() is not None:
-                break
+    grown = [0]
+    for _ in range(8):
+        with a_worker(folder, "--lease", "0.5") as one, a_worker(folder, "--lease", "0.5") as other:
+            wait_for(lambda: len(merged(folder)) > grown[-1], one)
+            time.sleep(moments.uniform(0, 0.1))
+            one.kill()
+            other.kill()
         found = merged(folder)
         assert found.items() <= whole.items()
         grown.append(len(found))
+        if len(found) == NUM_UNITS:
+            break
     assert grown == sorted(grown), "a record was lost"
-    assert any(0 < number < NUM_UNITS for number in grown), "no kill fell into the run"
+    assert 0 < grown[1] < NUM_UNITS, "no kill fell into the run"
     assert work(folder, lease_s=0.5).status == "complete"
     assert merged(folder) == whole
