@@ -26,6 +26,8 @@ WHOLE = (
     "cli/test_reproduce.py",
     "engine/",
     "experiment/test_invariance.py",
+    "experiment/executors/test_launch.py",
+    "experiment/executors/test_worker.py",
     "experiment/test_kill.py",
     "experiment/test_reproduce.py",
     "experiment/test_runner.py",

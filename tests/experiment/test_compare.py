@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from vlmkit.experiment.votes import majority_at_k, pass_at_k
 
 
 def values_of(records: list[Record]) -> np.ndarray:
-    """[arms, samples, seeds]"""
-    table = np.array([item.scores["exact"].value for item in records])
+    """[arms, samples, seeds], samples by their names"""
+    by_name = sorted(records, key=lambda item: item.sample)  # keeps the order of arms and seeds
+    table = np.array([item.scores["exact"].value for item in by_name])
     num_seeds = len({item.seed for item in records})
     return table.reshape(-1, len(ARMS), num_seeds).swapaxes(0, 1)
 
@@ -52,6 +54,12 @@ def test_one_seed_is_compared_by_mcnemar() -> None:
         deviation = (values[arm] - values[0]).std(ddof=1)
         assert row.detectable == detectable_difference(deviation, 40, comparisons=2)
     assert rows[0].difference is rows[0].p is rows[0].test is None
+
+
+def test_the_order_of_records_is_of_no_account() -> None:
+    records = list(drawn(num_seeds=2))
+    shuffled = random.Random(0).sample(records, len(records))
+    assert compare([(info(), shuffled)]) == compare([(info(), records)])
 
 
 def test_several_seeds_are_clusters() -> None:

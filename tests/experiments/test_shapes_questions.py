@@ -7,11 +7,12 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from experiments.shapes_model.drawing import COLOURS, GRID, SHAPES, Item, Scene
-from experiments.shapes_model.question import Question, plural
-from experiments.shapes_model.questions import ask, ask_about
 from hypothesis import given
 from hypothesis import strategies as st
+
+from vlmkit.experiment.shapes.drawing import COLOURS, GRID, SHAPES, Item, Scene
+from vlmkit.experiment.shapes.question import Question, plural
+from vlmkit.experiment.shapes.questions import ask, ask_about
 
 NUM_QUESTIONS = 600
 SHAPE_WORDS = {plural(s): s for s in SHAPES} | {s: s for s in SHAPES}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments.shapes_model.drawing import render
 
 from experiments.shapes_model import data
+from vlmkit.experiment.shapes.drawing import render
 
 NEEDS_TORCH = "torch is not installed: training needs the parity extra"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.worker import check_local, run_by_workers
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -26,21 +27,28 @@ def run_experiment_command(args: argparse.Namespace) -> None:
         return
     if args.arm is not None:
         raise VlmkitError("--arm needs --sample, which says what to run; try --sample ID")
-    run = run_experiment(
-        experiment,
-        _folder(args, experiment),
-        batch_size=args.batch_size,
-        share=not args.no_sharing,
-        force_new=args.force_new,
-        fail_fast=args.fail_fast,
-        progress=_progress(experiment),
-        command=["vlmkit", *args.argv],
-    )
+    if args.executor == "local":
+        check_local(args)
+        run = run_experiment(
+            experiment,
+            _folder(args, experiment),
+            batch_size=args.batch_size,
+            share=not args.no_sharing,
+            force_new=args.force_new,
+            fail_fast=args.fail_fast,
+            progress=_progress(experiment),
+            command=["vlmkit", *args.argv],
+        )
+    else:
+        run = run_by_workers(args, experiment, _folder(args, experiment), _progress(experiment))
     errors = f", {run.num_errors:,} of them errors" if run.num_errors else ""
     print(f"{run.folder}: {run.num_done:,} of {run.num_units:,} units are done{errors}")
     if run.status == "interrupted":
         print("the same command goes on from here", file=sys.stderr)
         raise KeyboardInterrupt
+    if run.status == "prepared":
+        print(f"start workers, here or where the folder is shared: vlmkit worker {run.folder}")
+        return
     if run.status != "complete":
         print(f"stopped by {run.status}; raise it, and the same command goes on from here")
     if run.num_done and experiment.config.metrics:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmkit.cli.worker_parser import add_executor_flags, add_worker_command
+
 FORMATS = ("terminal", "markdown", "csv", "json", "latex")
 EXPERIMENT_FLAGS = {
     "plan": ("out", "trust_code"),
@@ -16,7 +18,12 @@ EXPERIMENT_FLAGS = {
         "no_sharing",
         "sample",
         "arm",
+        "executor",
+        "workers",
+        "resource",
+        "lease",
     ),
+    "worker": ("trust_code", "batch_size", "fail_fast", "no_sharing", "lease"),
     "rescore": (),
     "compare": ("format", "baseline", "out"),
     "report": ("out", "samples"),
@@ -34,7 +41,7 @@ EXPERIMENT_FLAGS = {
 
 
 def add_experiment_commands(commands: Any) -> None:
-    """Add ``plan``, ``run``, ``rescore``, ``compare``, ``report`` and ``reproduce``."""
+    """Add plan, run, worker, rescore, compare, report and reproduce to the subcommands."""
     plan = commands.add_parser(
         "plan",
         help="show what an experiment would run; nothing is run or written",
@@ -44,6 +51,7 @@ def add_experiment_commands(commands: Any) -> None:
     )
     _add_experiment(plan)
     _add_run(commands)
+    add_worker_command(commands)
     rescore = commands.add_parser(
         "rescore",
         help="score the records of a run again, without generating",
@@ -124,6 +132,7 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument("--sample", metavar="ID", help="run this sample alone, show it, keep nothing")
     run.add_argument("--arm", metavar="NAME", help="with --sample: of this arm alone")
+    add_executor_flags(run)
 
 
 def _add_compare(commands: Any) -> None:

@@ -103,6 +103,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
                 "rescore": experiment.run_rescore,
             }
             commands[args.command](args)
+        case "worker":
+            from vlmkit.cli.worker import run_worker_command
+
+            run_worker_command(args)
         case "compare":
             from vlmkit.cli.compare import run_compare
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -11,8 +12,10 @@ import msgspec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Record, Scored
 
+WORKERS = "workers"
+"""The folder beside a run's records in which each worker has a file of its own."""
+
 _BUFFER_BYTES = 1 << 20
-_Line = TypeVar("_Line")
 
 
 class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -28,20 +31,50 @@ class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     scores: dict[str, Scored] = {}
 
 
-def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreLine]:
-    """Yield what a comparison needs of each record of a JSONL file.
+_Line = TypeVar("_Line", ScoreLine, Record)
 
-    A last line that was cut off while it was written is left out.
+
+def record_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return a run's file of records, and those of its workers.
+
+    Args:
+        path: ``records.jsonl`` of the run directory.
+    """
+    first = Path(path)
+    return [first, *sorted((first.parent / WORKERS).glob("*.jsonl"))]
+
+
+def read_scores(path: str | os.PathLike[str]) -> Iterator[ScoreLine]:
+    """Yield what a comparison needs of each record of a JSONL file, and of its workers' files.
+
+    A last line that was cut off while it was written is left out. A unit that two workers ran,
+    which happens where a lease expired, is yielded once.
 
     Raises:
         VlmkitError: the file cannot be read, or a line is no record.
     """
-    return _read(path, msgspec.json.Decoder(ScoreLine))
+    return _read_all(path, msgspec.json.Decoder(ScoreLine))
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
     """Yield each whole record of a JSONL file; as `read_scores` otherwise."""
-    return _read(path, msgspec.json.Decoder(Record))
+    return _read_all(path, msgspec.json.Decoder(Record))
+
+
+def _read_all(
+    path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]
+) -> Iterator[_Line]:
+    files = record_files(path)
+    if len(files) == 1:
+        yield from _read(path, decoder)
+        return
+    seen: set[int] = set()  # hashes take a third of the memory
+    for file in files:
+        for line in _read(file, decoder):
+            unit = hash((line.arm, line.sample, line.seed))
+            if unit not in seen:
+                seen.add(unit)
+                yield line
 
 
 def _read(path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]) -> Iterator[_Line]:

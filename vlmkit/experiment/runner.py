@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from vlmkit.experiment.manifest import Manifest
 from vlmkit.experiment.plan import Plan, identity, make_plan, read_done
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.reading import read_records
+from vlmkit.experiment.recordfile import Appends
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.running import Settings, run_group
 from vlmkit.experiment.scores import score, text_reader
@@ -108,7 +109,7 @@ def run_experiment(
     with Store(target, manifest, force_new=force_new) as store:
         units = plan.new_units()
         units.read(target)
-        runner = _Runner(plan, store, units, fail_fast, progress or Silent())
+        runner = Runner(plan, store, units, fail_fast, progress or Silent())
         top_n = experiment.config.top_logprobs
         status = runner.run(Settings(batch_size, share, top_n), loaded)
     return Run(target, status, plan.num_units, units.num_done, units.num_errors)
@@ -165,48 +166,52 @@ def _check_models(plan: Plan) -> Loaded | None:
     return None
 
 
-class _Runner:
+class Runner:
     """One call: where it writes to, and when it stops."""
 
     def __init__(
-        self, plan: Plan, store: Store, units: Units, fail_fast: bool, progress: Progress
+        self, plan: Plan, store: Appends, units: Units, fail_fast: bool, progress: Progress
     ) -> None:
         self._plan, self._store, self._units = plan, store, units
         self._fail_fast, self._progress = fail_fast, progress
         self._limits = plan.experiment.config.limits
         self._began = time.monotonic()
-        self._interrupts = Interrupts()
+        self.interrupts = Interrupts()
         self._read = text_reader(plan.samples)
 
     def run(self, settings: Settings, loaded: Loaded | None) -> str:
         experiment, units = self._plan.experiment, self._units
-        with self._interrupts, self._progress:
+        with self.interrupts, self._progress:
             self._progress.begin(units)
             for group in self._plan.groups:
-                if self._over() or units.done[:, list(group.arms)].all():
+                if self.over() or units.done[:, list(group.arms)].all():
                     continue
                 if loaded is None or loaded.group != group:
                     loaded = None
                     mx.clear_cache()
                     loaded = load_group(group, experiment.arms, experiment.seeds)
-                self._run_group(loaded, settings)
+                self.run_group(loaded, settings)
         if units.num_left == 0:
             return "complete"
-        return self._over() or "complete"
+        return self.over() or "complete"
 
-    def _run_group(self, loaded: Loaded, settings: Settings) -> None:
+    def run_group(
+        self, loaded: Loaded, settings: Settings, places: Iterable[int] | None = None
+    ) -> None:
+        """Run what is left of a model's arms, or of those samples only whose places are given."""
         responses = run_group(
             loaded,
             self._plan.samples,
             self._units,
             settings,
-            is_over=lambda: self._over() is not None,
+            is_over=lambda: self.over() is not None,
+            places=places,
         )
         with closing(responses):
             for response in responses:
                 if response is not None:
                     self._take(response.unit.sample, response.record)
-                if self._interrupts.is_set:
+                if self.interrupts.is_set:
                     return
 
     def _take(self, place: int, record: Record) -> None:
@@ -221,10 +226,10 @@ class _Runner:
         self._units.count(record)
         self._progress.advance(record)
 
-    def _over(self) -> str | None:
+    def over(self) -> str | None:
         """Why no other row begins."""
         limits = self._limits
-        if self._interrupts.is_set:
+        if self.interrupts.is_set:
             return "interrupted"
         if limits.tokens is not None and self._units.num_tokens >= limits.tokens:
             return "limits.tokens"

@@ -46,6 +46,7 @@ def run_group(
     *,
     is_over: Callable[[], bool],
     watch: Callable[[Unit, Step], None] | None = None,
+    places: Iterable[int] | None = None,
 ) -> Generator[Response | None, None, None]:
     """Run what is left of a group.
 
@@ -56,6 +57,7 @@ def run_group(
         settings: how they run.
         is_over: asked before a row begins: True lets no other one begin.
         watch: shown each step with its logits, and what the stages did to them.
+        places: of the samples to run, read as rows become free; None: all.
 
     Yields:
         A response when it is whole, else None: one item per step of a row.
@@ -66,10 +68,13 @@ def run_group(
         failed.append(Response(unit, _failed(loaded, samples, units, unit, error)))
 
     sharing = Sharing(loaded, units, fail, trace=watch is not None)
+    placed = _left_of(
+        loaded.group, samples, units, range(len(samples)) if places is None else places
+    )
     if settings.share:
-        steps = _shared_steps(loaded, samples, units, settings, sharing, is_over)
+        steps = _shared_steps(loaded, placed, units, settings, sharing, is_over)
     else:
-        steps = _single_steps(loaded, samples, units, sharing, is_over)
+        steps = _single_steps(loaded, placed, sharing, is_over)
     gathered: dict[int, list[Step]] = {}
     tops = TopLogprobs(settings.top_logprobs)
     for step in steps:
@@ -95,7 +100,7 @@ def _drain(failed: list[Response]) -> Iterator[Response]:
 
 def _shared_steps(
     loaded: Loaded,
-    samples: Samples,
+    placed: Iterator[Placed],
     units: Units,
     settings: Settings,
     sharing: Sharing,
@@ -105,7 +110,6 @@ def _shared_steps(
     group, rows = loaded.group, settings.batch_size
     size = group_rows(group, loaded.arms) if rows is None else rows
     caches: dict[str, PromptCache] = {}
-    placed = _left_of(group, samples, units)
     chunk = _chunk_size(loaded, units, size)
     while True:
         if len(group.batches) == 1:
@@ -133,13 +137,12 @@ def _shared_steps(
 
 def _single_steps(
     loaded: Loaded,
-    samples: Samples,
-    units: Units,
+    samples: Iterator[Placed],
     sharing: Sharing,
     is_over: Callable[[], bool],
 ) -> Iterator[Step]:
     """Every unit by itself."""
-    for placed in _left_of(loaded.group, samples, units):
+    for placed in samples:
         for place, batch in enumerate(loaded.group.batches):
             for unit in sharing.units_of(placed.place, batch):
                 if is_over():
@@ -167,10 +170,12 @@ def _cleared(caches: Mapping[str, PromptCache], placed: Iterable[Placed]) -> Ite
         yield one
 
 
-def _left_of(group: Group, samples: Samples, units: Units) -> Iterator[Placed]:
+def _left_of(
+    group: Group, samples: Samples, units: Units, places: Iterable[int]
+) -> Iterator[Placed]:
     """Read the samples of which something is left."""
     arms = list(group.arms)
-    for place in range(len(samples)):
+    for place in places:
         if not units.done[place, arms].all():
             yield Placed(place, samples[place])
 

@@ -16,6 +16,7 @@ from vlmkit.experiment.votes import NO_ANSWER
 
 FloatArray = NDArray[np.float64]
 _Number = TypeVar("_Number", bound=np.generic)
+_Name = TypeVar("_Name", str, int)
 MAX_CELLS = 200_000_000
 
 
@@ -23,7 +24,7 @@ class ScoreTable(NamedTuple):
     """What was measured. Every array is [arms, samples, seeds]; NaN: not measured."""
 
     arms: tuple[str, ...]
-    samples: tuple[str, ...]  # in the order they first came
+    samples: tuple[str, ...]  # by their text: no result depends on the order of records
     seeds: tuple[int, ...]  # ascending
     values: Mapping[str, FloatArray]  # by metric
     answers: Mapping[str, NDArray[np.int64]]  # by metric: equal for equal answers; 0: none
@@ -101,10 +102,8 @@ def _append(columns: _Columns, record: Record | ScoreLine) -> None:
 
 
 def _table(columns: _Columns) -> ScoreTable:
-    seeds = sorted(columns.seeds)
-    ranks = np.empty(len(seeds), np.int64)
-    ranks[[columns.seeds[seed] for seed in seeds]] = np.arange(len(seeds))
-    seed_place = ranks[np.array(columns.seed, np.int64)]
+    samples, sample_place = _ordered(columns.samples, columns.sample)
+    seeds, seed_place = _ordered(columns.seeds, columns.seed)
     shape = (len(columns.arms), len(columns.samples), len(seeds))
     num_cells = shape[0] * shape[1] * shape[2]
     if num_cells > MAX_CELLS:
@@ -112,7 +111,7 @@ def _table(columns: _Columns) -> ScoreTable:
             f"{shape[0]} arms × {shape[1]} samples × {shape[2]} seeds are {num_cells} units; "
             f"at most {MAX_CELLS} are compared at once"
         )
-    place = (np.array(columns.arm, np.int64) * shape[1] + columns.sample) * shape[2] + seed_place
+    place = (np.array(columns.arm, np.int64) * shape[1] + sample_place) * shape[2] + seed_place
     latest = np.full(num_cells, -1, np.int64)
     latest[place] = np.arange(len(place))  # of repeated places the last one stays
     present = latest >= 0
@@ -128,8 +127,8 @@ def _table(columns: _Columns) -> ScoreTable:
     arm_of = np.array(columns.arm, np.int64)[rows]
     return ScoreTable(
         arms=tuple(columns.arms),
-        samples=tuple(columns.samples),
-        seeds=tuple(seeds),
+        samples=samples,
+        seeds=seeds,
         values={name: spread(np.array(column), np.nan) for name, column in columns.values.items()},
         answers={
             name: spread(np.array(column, np.int64), NO_ANSWER)
@@ -144,6 +143,16 @@ def _table(columns: _Columns) -> ScoreTable:
             name: _by_arm(kept, rows, arm_of, shape[0]) for name, kept in columns.scored.items()
         },
     )
+
+
+def _ordered(
+    numbers: Mapping[_Name, int], column: Sequence[int]
+) -> tuple[tuple[_Name, ...], NDArray[np.int64]]:
+    """Names in ascending order, and the place of each entry of a column among them."""
+    names = tuple(sorted(numbers))
+    ranks = np.empty(len(names), np.int64)
+    ranks[[numbers[name] for name in names]] = np.arange(len(names))
+    return names, ranks[np.array(column, np.int64)]
 
 
 def _by_arm(

@@ -3,14 +3,14 @@
 A record is one line of ``records.jsonl``, handed to the operating system in one piece when its
 response is whole, and forced to the disk at least every quarter of a second. So a killed process
 loses nothing that was written, and at worst the last line of a machine that lost power is cut off;
-it is removed when the directory is opened again. One process writes at a time.
+it is removed when the directory is opened again. One process writes at a time, or several workers
+do, each to a file of its own in ``workers/``.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +20,12 @@ import msgspec
 
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.manifest import FILE, Manifest, check_same, read_manifest, write_manifest
+from vlmkit.experiment.reading import record_files
+from vlmkit.experiment.recordfile import RecordFile
 from vlmkit.experiment.records import Record
 
 RECORDS = "records.jsonl"
 LOCK = "lock"
-_SYNC_S = 0.25
 _MAX_KEPT = 10_000  # old runs beside a new one
 
 
@@ -54,12 +55,10 @@ class Store:
                     manifest, created=old.created, command=old.command
                 )
             write_manifest(folder, manifest)
-            self._file = _open_records(folder / RECORDS)
+            self._file = RecordFile(folder / RECORDS)
         except BaseException:
             os.close(self._lock)
             raise
-        self._size = os.fstat(self._file).st_size
-        self._synced = time.monotonic()
 
     def append(self, record: Record) -> None:
         """Add one record.
@@ -67,32 +66,17 @@ class Store:
         Raises:
             VlmkitError: it cannot be written, as on a full disk; the file ends as it did before.
         """
-        line = msgspec.json.encode(record) + b"\n"
-        try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-            self._size += len(line)
-            if time.monotonic() - self._synced >= _SYNC_S:
-                self.sync()
-        except OSError as error:
-            os.ftruncate(self._file, self._size)
-            raise VlmkitError(
-                f"{self.folder / RECORDS}: cannot be written: {error.strerror}; all records up to "
-                "here are kept: make room, and give the same command again to go on"
-            ) from error
+        self._file.append(record)
 
     def sync(self) -> None:
         """Force what was written to the disk."""
-        os.fsync(self._file)
-        self._synced = time.monotonic()
+        self._file.sync()
 
     def close(self) -> None:
         """Force everything to the disk and let others write."""
         try:
-            self.sync()
+            self._file.close()
         finally:
-            os.close(self._file)
             os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -108,7 +92,7 @@ class Store:
 
 
 def replace_records(folder: Path, records: Iterator[Record]) -> int:
-    """Write all records of a run anew; they appear whole or not at all.
+    """Write all records of a run anew into one file; they appear whole or not at all.
 
     Returns:
         How many there are.
@@ -124,6 +108,8 @@ def replace_records(folder: Path, records: Iterator[Record]) -> int:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            for other in record_files(path)[1:]:
+                other.unlink()
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -156,18 +142,33 @@ def _claim(folder: Path) -> int:
         raise VlmkitError(
             f"{folder}: cannot be written: {error.strerror}; choose another folder with --out"
         ) from None
+    lock(folder, handle, fcntl.LOCK_EX, f"pid {os.getpid()}")
+    return handle
+
+
+def lock(folder: Path, handle: int, kind: int, owner: str) -> None:
+    """Lock a run directory by its open lock file, exclusively or with others of the same kind.
+
+    Args:
+        folder: the run directory.
+        handle: the file, which is closed where it cannot be locked.
+        kind: ``fcntl.LOCK_EX`` or ``fcntl.LOCK_SH``.
+        owner: what others are told who comes in their way.
+
+    Raises:
+        VlmkitError: somebody else writes to the directory.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError:
-        owner = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
+        other = os.pread(handle, 40, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
         raise VlmkitError(
-            f"{folder}: another process (pid {owner}) is writing to it; wait until it is done, or "
+            f"{folder}: another process ({other}) is writing to it; wait until it is done, or "
             "choose another folder with --out"
         ) from None
     os.truncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-    return handle
+    os.pwrite(handle, f"{owner}\n".encode(), 0)
 
 
 def _is_ours(name: str) -> bool:
@@ -186,24 +187,3 @@ def _set_aside(folder: Path, lock: int) -> int:
     fresh = _claim(folder)
     os.close(lock)
     return fresh
-
-
-def _open_records(path: Path) -> int:
-    """Open for appending, after the last whole line."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    except OSError as error:
-        raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
-    end = os.fstat(file).st_size
-    block = 1 << 16
-    whole = end
-    while whole > 0:
-        start = max(whole - block, 0)
-        found = os.pread(file, whole - start, start).rfind(b"\n")
-        if found >= 0:
-            whole = start + found + 1
-            break
-        whole = start
-    if whole < end:
-        os.ftruncate(file, whole)
-    return file

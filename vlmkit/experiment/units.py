@@ -64,6 +64,16 @@ class Units:
                 ) from None
             self.count(line)
 
+    def take(self, line: ScoreLine) -> bool:
+        """Mark and count what a record says; tell whether it is news and of this experiment."""
+        sample, arm = self._samples.get(line.sample), self._arms.get(line.arm)
+        seed = self._seeds.get(line.seed)
+        if sample is None or arm is None or seed is None or self.done[sample, arm, seed]:
+            return False
+        self.done[sample, arm, seed] = True
+        self.count(line)
+        return True
+
     def count(self, line: ScoreLine | Record) -> None:
         """Add up what a record says of tokens, time and errors."""
         self.num_errors += line.error is not None

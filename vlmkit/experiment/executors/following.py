@@ -1,0 +1,59 @@
+"""Reading what other workers write, as they write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.reading import ScoreLine, record_files
+from vlmkit.experiment.records import Record
+from vlmkit.experiment.store import RECORDS
+from vlmkit.experiment.units import Units
+
+
+class Following:
+    """Reads each whole line of a run's files of records once, however often it is asked.
+
+    Args:
+        folder: the run directory.
+        without: a file to leave out, such as one's own.
+    """
+
+    def __init__(self, folder: Path, *, without: Path | None = None) -> None:
+        self._folder, self._without = folder, without
+        self._read: dict[Path, int] = {}  # bytes
+        self._decoder = msgspec.json.Decoder(ScoreLine)
+
+    def mark(self, units: Units) -> Iterator[ScoreLine]:
+        """Mark what was done since the last call; yield each unit that was not marked before.
+
+        Raises:
+            VlmkitError: a line that is no record of this experiment.
+        """
+        for path in record_files(self._folder / RECORDS):
+            if path != self._without:
+                for line in self._lines(path):
+                    if units.take(line):
+                        yield line
+
+    def _lines(self, path: Path) -> Iterator[ScoreLine]:
+        try:
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._read[path] = self._read.get(path, 0) + len(line)
+                    yield self._decoder.decode(line)
+        except FileNotFoundError:
+            return
+        except msgspec.DecodeError as error:
+            raise VlmkitError(f"{path}: no record of a run: {error}") from None
+
+
+def unit_of(line: ScoreLine) -> Record:
+    """Return a record that says which unit a line is of, for what shows progress."""
+    return Record(arm=line.arm, sample=line.sample, seed=line.seed, error=line.error)
