@@ -39,7 +39,7 @@ CHAINS: dict[str, dict[str, float]] = {
     "min_p 0.05, T 2.0": {"min_p": 0.05, "temperature": 2.0},
 }
 END_OF_THINKING = "</think>"
-STUDY = Path(__file__).parent / "sampler_chains" / "study.yaml"
+STUDY = Path(__file__).parent / "sampler_chains" / "sampler_chains.yaml"
 STUDY_SIZE = ("dataset.num_samples=12", "seeds=[0,1]")
 
 
@@ -182,8 +182,9 @@ NEXT_STEPS = """
     .venv/bin/vlmkit trace configs/runs/shapes_sampling.yaml --picture chain.png
     .venv/bin/vlmkit generate configs/runs/shapes_thinking.yaml search.kind=beam search.num_beams=4
   the whole study of which that was a part, and one of your own:
-    .venv/bin/vlmkit run experiments/sampler_chains/study.yaml
-    .venv/bin/vlmkit plan experiments/sampler_chains/study.yaml template.enable_thinking=true,false
+    .venv/bin/vlmkit run experiments/sampler_chains/sampler_chains.yaml
+    .venv/bin/vlmkit plan experiments/sampler_chains/sampler_chains.yaml \\
+        template.enable_thinking=true,false
   any Qwen2-VL or Qwen2.5-VL checkpoint:
     .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID --image FILE --prompt TEXT
 """
