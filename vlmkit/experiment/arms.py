@@ -253,6 +253,6 @@ def _check_different(arms: Sequence[Arm]) -> None:
         if (other := found.setdefault(key, arm)) is not arm:
             where = "" if arm.origin == DEFAULT else f"{arm.origin}: "
             raise VlmkitError(
-                f"{where}arms {other.name!r} and {arm.name!r} are the same pipeline; leave one out, "
-                "or use seeds for several responses of one"
+                f"{where}arms {other.name!r} and {arm.name!r} are the same pipeline; leave one "
+                "out, or use seeds for several responses of one"
             )
