@@ -42,6 +42,11 @@ def names(experiment: Experiment) -> list[str]:
             ["sampling=cold", "sampling=warm"],
         ),
         (
+            "grid: {prefill.step_size: {small: 4, 8: 16}}",
+            [],
+            ["step_size=small", "step_size=8"],
+        ),
+        (
             "base: {sampling: [{kind: min_p, p: 0.1}]}",
             ["sampling.0.p=0.2,0.3", "prefill.step_size=4,8"],
             [
@@ -138,6 +143,37 @@ def test_messages_hold_the_place_of_the_question() -> None:
     assert arm.config.prompt == ""
     with pytest.raises(VlmkitError, match=r"study\.yaml:2: messages: the arm 'base' asks every"):
         load(f"base: {{messages: [{system}]}}")
+
+
+def test_an_arm_may_ask_in_messages_what_others_ask_in_a_prompt() -> None:
+    messages = "messages: [{role: user, content: 'Well: {question}'}]"
+    text = f"""
+base: vlmkit:runs/shapes_thinking.yaml
+arms:
+  plain: {{}}
+  told: {{{messages}}}
+"""
+    plain, told = load(text).arms
+    assert (plain.config.prompt, told.config.prompt) == ("{question}", "")
+    assert told.config.messages[0].content == "Well: {question}"
+    text = f"base: {{{messages}}}\narms: {{told: {{}}, plain: {{prompt: 'Now: {{question}}'}}}}"
+    told, plain = load(text).arms
+    assert (plain.config.prompt, plain.config.messages) == ("Now: {question}", ())
+    with pytest.raises(VlmkitError, match="leave one of the two out"):
+        load(f"arms: {{both: {{prompt: '{{question}}', {messages}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("grid: {prefill.step_size: [4, 4]}", []),
+        ('grid: {prefill.step_size: {4: 4, "4": 8}}', []),
+        ("", ["prefill.step_size=4,4"]),
+    ],
+)
+def test_values_of_a_grid_have_different_names(text: str, overrides: list[str]) -> None:
+    with pytest.raises(VlmkitError, match="2 values are called '4'; leave one out"):
+        load(text, *overrides)
 
 
 def test_the_baseline_of_a_swept_arm_is_its_first() -> None:

@@ -104,8 +104,18 @@ def read_axes(node: Node | None) -> list[Axis]:
             named = [(str(label), value) for label, value in values.value.items()]
         else:
             named = list(zip(_labels(values.value), values.value, strict=True))
+        _check_labels(str(key), values.origin, [label for label, _ in named])
         axes.append(Axis(path, tuple(named)))
     return axes
+
+
+def _check_labels(key: str, origin: Origin, labels: Sequence[str]) -> None:
+    for label, number in Counter(labels).items():
+        if number > 1:
+            raise VlmkitError(
+                f"{origin}: grid.{key}: {number} values are called {label!r}; leave one out, or "
+                "use seeds for several responses of one"
+            )
 
 
 def _labels(values: Sequence[Node]) -> list[str]:
@@ -190,11 +200,21 @@ def _build_arm(name: str, layers: Sequence[Node], base: Node, trust_code: bool) 
     _check_patch(name, patch)
     try:
         # Layer by layer: a patch that edits a list must find that of the layer before.
-        run = load_run(merge_all([base, *nested]), trust_code=trust_code)
+        start = _without_other_question(base, patch)
+        run = load_run(merge_all([start, *nested]), trust_code=trust_code)
     except VlmkitError as error:
         raise VlmkitError(f"{error} (in the arm {name!r})", path=error.path) from error
     config = run.config.model_copy(update={"prompt": _asked(name, run), "images": (), "audio": ()})
     return Arm(name, config, run.tree, patch.origin)
+
+
+def _without_other_question(base: Node, patch: Node) -> Node:
+    """The base without its prompt where an arm gives messages, and the other way round."""
+    for own, other in (("messages", "prompt"), ("prompt", "messages")):
+        if own in patch.value and other not in patch.value:
+            left = {key: node for key, node in base.value.items() if key != other}
+            return base._replace(value=left)
+    return base
 
 
 def _asked(name: str, run: ResolvedRun) -> str:
@@ -227,12 +247,12 @@ def _check_patch(name: str, patch: Node) -> None:
 
 
 def _check_different(arms: Sequence[Arm]) -> None:
-    names: dict[str, str] = {}
+    found: dict[str, Arm] = {}
     for arm in arms:
         key = json.dumps(arm.identity, sort_keys=True)
-        if (other := names.setdefault(key, arm.name)) != arm.name:
+        if (other := found.setdefault(key, arm)) is not arm:
             where = "" if arm.origin == DEFAULT else f"{arm.origin}: "
             raise VlmkitError(
-                f"{where}arms {other!r} and {arm.name!r} are the same pipeline; leave one out, or "
-                "use seeds for several responses of one"
+                f"{where}arms {other.name!r} and {arm.name!r} are the same pipeline; leave one "
+                "out, or use seeds for several responses of one"
             )

@@ -54,7 +54,7 @@ class ExperimentConfig(StageConfig):
         description="what each arm changes in the base, by the arm's name; keys may be dotted "
         "paths such as sampling.0.temperature",
     )
-    grid: dict[Name, list[Any] | dict[Name, Any]] = Field(
+    grid: dict[Name, list[Any] | dict[Name | int, Any]] = Field(
         default={},
         description="every combination of these: dotted paths with a list of values each, or with "
         "names for the values; multiplies the arms",

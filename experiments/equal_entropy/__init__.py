@@ -1,0 +1,1 @@
+"""A study of sampler chains that draw with the same mean entropy."""
