@@ -1,0 +1,1 @@
+"""What lets the harnesses of others drive vlmkit. Nothing else in vlmkit imports this."""
