@@ -3,13 +3,14 @@
     python -m experiments.demo
 
 First it answers a few questions, streamed, with its thinking. Then it compares three sampler
-chains, and a range of thinking budgets, on the same images. Everything runs offline on the
-embedded model and uses public names only.
+chains, and a range of thinking budgets, on the same images, and ends with a small ablation study
+from a YAML file. Everything runs offline on the embedded model and uses public names only.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -21,6 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from vlmkit import batch_generate, load, stream_generate
+from vlmkit.experiment.compare import compare
+from vlmkit.experiment.files import load_experiment
+from vlmkit.experiment.render import to_terminal
+from vlmkit.experiment.reopen import run_info
+from vlmkit.experiment.reporting import report_run
+from vlmkit.experiment.runner import run_experiment
 from vlmkit.prompt_utils import apply_chat_template
 
 SHOWN_KINDS = ("describe", "count not", "chain", "sum")
@@ -32,6 +39,8 @@ CHAINS: dict[str, dict[str, float]] = {
     "min_p 0.05, T 2.0": {"min_p": 0.05, "temperature": 2.0},
 }
 END_OF_THINKING = "</think>"
+STUDY = Path(__file__).parent / "sampler_chains" / "sampler_chains.yaml"
+STUDY_SIZE = ("dataset.num_samples=12", "seeds=[0,1]")
 
 
 class Sample(NamedTuple):
@@ -147,6 +156,20 @@ def compare_budgets(
     console.print(table)
 
 
+def run_study(console: Console) -> None:
+    """A small ablation from a YAML file: run, compared, and reported."""
+    folder = Path(tempfile.mkdtemp(prefix="vlmkit-demo-"))
+    study = load_experiment(STUDY, overrides=STUDY_SIZE)
+    console.print(
+        f"\n[bold]{STUDY.name}[/]: {len(study.arms)} sampler chains x "
+        f"{study.config.dataset.num_samples} questions x {len(study.seeds)} seeds"
+    )
+    run = run_experiment(study, folder)
+    comparison = compare([(run_info(run.folder), run.records())])
+    console.print(to_terminal(comparison, console.width))
+    console.print(f"Everything about it, in one file: {report_run(run.folder)}", soft_wrap=True)
+
+
 NEXT_STEPS = """
 [bold]What to try next[/]
   a question of your own, about one of the sample images or any file:
@@ -158,6 +181,10 @@ NEXT_STEPS = """
   what each sampler stage did to each token, and a picture of it; then the same run by beam search:
     .venv/bin/vlmkit trace configs/runs/shapes_sampling.yaml --picture chain.png
     .venv/bin/vlmkit generate configs/runs/shapes_thinking.yaml search.kind=beam search.num_beams=4
+  the whole study of which that was a part, and one of your own:
+    .venv/bin/vlmkit run experiments/sampler_chains/sampler_chains.yaml
+    .venv/bin/vlmkit plan experiments/sampler_chains/sampler_chains.yaml \\
+        template.enable_thinking=true,false
   any Qwen2-VL or Qwen2.5-VL checkpoint:
     .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID --image FILE --prompt TEXT
 """
@@ -177,6 +204,7 @@ def main() -> None:
     console.print()
     compare_chains(console, model, processor, samples)
     compare_budgets(console, model, processor, samples)
+    run_study(console)
     console.print(f"All of this took {time.perf_counter() - began:.0f} s.")
     console.print(NEXT_STEPS, soft_wrap=True)
 

@@ -194,3 +194,21 @@ def test_any_arguments_survive_json_and_have_a_hash(values: dict[str, Any]) -> N
     assert hash(again) == hash(config)
     assert External(factory="a:b", config={"x": 1}) == External(factory="a:b", config={"x": 1.0})
     assert len({External(factory="a:b", config={"x": x}) for x in (1, 1.0, True)}) == 1
+
+
+def test_an_installed_metric_scores(site: Path) -> None:
+    script = (
+        "from vlmkit.experiment.scoring import ExternalScorerConfig, Sample, make_scorer\n"
+        "config = ExternalScorerConfig(factory='max_words', config={'num_words': 2})\n"
+        "print(make_scorer(config).score(Sample('1', '?'), 'two words').value)\n"
+    )
+    path = os.pathsep.join([str(site), str(ROOT)])
+    reply = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=site,
+        check=False,
+    )
+    assert (reply.stdout, reply.stderr) == ("1.0\n", "")

@@ -50,8 +50,8 @@ LAYERS = (
     {"preprocess", "loading", "prompt_utils", "prompts"},
     {"pipeline"},
     {"engine", "config"},
-    {"api"},
-    {"batch", "branching", "tracing"},
+    {"api", "branching"},
+    {"batch", "tracing"},
     {"experiment"},
     {"cli"},
     {"__main__"},
@@ -66,6 +66,8 @@ HEAVY = (
     "tokenizers",
     "requests",
     "llguidance",
+    "pyarrow",
+    "datasets",
 )
 
 
@@ -183,6 +185,14 @@ def test_what_the_quick_tests_leave_out_is_there() -> None:
         assert path.is_dir() or f"def {function}" in path.read_text(), name
 
 
-def test_files_stay_readable() -> None:
+def test_files_and_functions_stay_readable() -> None:
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
-        assert len(path.read_text().splitlines()) <= 400, f"{path}: split it by purpose"
+        text = path.read_text()
+        limit = 300 if path.is_relative_to(PACKAGE) else 400
+        assert len(text.splitlines()) <= limit, f"{path}: split it by purpose"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                docstring = ast.get_docstring(node, clean=False) or ""
+                assert node.end_lineno is not None
+                length = node.end_lineno - node.lineno + 1 - len(docstring.splitlines())
+                assert length <= 60, f"{path}: {node.name} has {length} lines; split it"

@@ -68,13 +68,15 @@ def test_the_stage_of_ones_own_is_the_file_it_names() -> None:
 
 
 def test_the_yaml_example_loads(tmp_path: Path) -> None:
-    (example,) = blocks("yaml")
+    example, tokens = blocks("yaml")
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "shapes_thinking.yaml").write_text("template: {enable_thinking: true}\n")
     (runs / "example.yaml").write_text(example)
     config = load_run(runs / "example.yaml").config
     assert (config.seed, config.cache.kind, len(config.sampling)) == (3, "affine", 2)
+    (runs / "tokens.yaml").write_text("prompt: How many?\n" + tokens)
+    assert load_run(runs / "tokens.yaml").config.sampling[0].kind == "dry"
 
 
 def test_every_make_target_named_exists() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors import Processor
-from vlmkit.processors.chat_template import template_variables
+from vlmkit.processors.chat_template import OWN_VARIABLES, template_variables
 from vlmkit.processors.messages import Prompt, build_messages, count_images, mark_texts
 from vlmkit.processors.reading import check_switches
 
@@ -228,6 +228,10 @@ def _check_variables(source: object, given: object) -> None:
     for name, value in (given or {}).items():
         if not isinstance(name, str):
             raise VlmkitError(f"template_kwargs: names are text, got {name!r}")
+        if name in OWN_VARIABLES:
+            raise VlmkitError(
+                f"template_kwargs: {name!r} has an argument of its own; give it there"
+            )
         if THINKING_ON.get(name) is True:
             check_switches(**{name: value})
 

@@ -18,7 +18,10 @@ import pytest
 
 from tests.cli.reply import ROOT, Command
 
-COMMANDS = ["generate", "trace", "describe", "schema", "models", "configs", "stages", "completion"]
+COMMANDS = [
+    *("generate", "trace", "describe", "schema", "models", "configs", "stages", "completion"),
+    *("plan", "run", "rescore", "compare", "report"),
+]
 # What is typed, and the words that are offered.
 CASES = [
     ("vlmkit ", COMMANDS),
@@ -38,6 +41,7 @@ CASES = [
     ("vlmkit stages mirostat", ["mirostat_v1", "mirostat_v2"]),
     ("vlmkit completion ", ["bash", "zsh", "fish"]),
     ("vlmkit models ", []),
+    ("vlmkit compare --format ", ["terminal", "markdown", "csv", "json", "latex"]),
 ]
 TABLE = pytest.mark.parametrize(("typed", "offered"), CASES, ids=[case[0] for case in CASES])
 Ask = Callable[[str], list[str]]

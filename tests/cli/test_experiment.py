@@ -65,6 +65,19 @@ def test_a_comparison_goes_to_a_file(command: Command, study: Path, form: str) -
     assert "warm" in file.read_text()
 
 
+def test_a_report_is_one_file(command: Command, study: Path) -> None:
+    folder, file = str(study.parent / "run"), study.parent / "page.html"
+    assert command("run", str(study), "--out", folder, "limits.samples=2").code == 0
+    reply = command("report", folder)
+    assert (reply.code, reply.stdout) == (0, f"{folder}/report.html\n")
+    text = Path(folder, "report.html").read_text()
+    assert text.lower().startswith("<!doctype html>")
+    assert "shapes-1" in text
+    assert "shapes-2" not in text
+    assert command("report", folder, "--out", str(file), "--samples", "1").code == 0
+    assert len(file.read_text()) < len(text)
+
+
 def test_one_sample_is_shown_and_nothing_kept(command: Command, study: Path) -> None:
     folder = study.parent / "run"
     reply = command(
@@ -93,7 +106,8 @@ def test_records_are_scored_again_by_other_metrics(command: Command, study: Path
     after = {record.unit: record for record in read_records(Path(folder, RECORDS))}
     assert all(list(record.scores) == ["other"] for record in after.values())
     assert all(after[unit].token_ids == said[1] for unit, said in before.items())
-    assert command("run", str(other), "--out", folder).code == 0
+    assert command("run", str(other), "--out", folder, "limits.samples=1").code == 0
+    assert "12 records scored again" in command("rescore", folder).stdout
 
 
 def test_ctrl_c_closes_the_run(study: Path) -> None:
@@ -130,6 +144,8 @@ MISTAKES = {
     "batch size": (["run", "STUDY", "--batch-size", "0"], "batch_size is 0"),
     "no run": (["compare", "nowhere"], "nowhere: no such folder; 'vlmkit run' makes one"),
     "no run directory": (["compare", "configs"], "configs: no run directory"),
+    "no report": (["report", "configs"], "configs: no run directory"),
+    "a report of nothing": (["report", "configs", "--samples", "0"], "--samples is 0"),
     "nothing to rescore": (["rescore", "configs"], "configs: no run directory"),
     "not a run directory": (["run", "STUDY", "--out", "configs"], "is no run directory"),
     "unknown option": (["run", "STUDY", "--force"], "unknown option --force"),

@@ -25,6 +25,9 @@ class Telling(Silent):
     def begin(self, units):
         print("begun", flush=True)
 
+    def advance(self, record):
+        print("record", flush=True)
+
 run = run_experiment(sys.argv[1], sys.argv[2], batch_size=3, progress=Telling())
 print(run.status, flush=True)
 """
@@ -40,15 +43,20 @@ seeds: [0, 1, 2]
 """
 
 
-def run_and_kill(path: Path, folder: Path, after_s: float) -> str:
-    """Start the run in a process of its own, and kill it so many seconds after it has begun."""
+def run_and_kill(path: Path, folder: Path, after: int, wait_s: float) -> bool:
+    """Start the run in a process of its own, and kill it some time after some more records.
+
+    Returns:
+        Whether it had come to its end.
+    """
     command = [sys.executable, "-c", SCRIPT, str(path), str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        time.sleep(after_s)
+        said = [process.stdout.readline() for _ in range(after)]
+        time.sleep(wait_s)
         process.kill()
-        return process.stdout.read()
+        return "complete\n" in [*said, *process.stdout]
 
 
 @pytest.mark.parametrize(
@@ -56,18 +64,17 @@ def run_and_kill(path: Path, folder: Path, after_s: float) -> str:
 )
 def test_killed_at_random_moments(tmp_path: Path, num_kills: int) -> None:
     path, folder = write_study(tmp_path, STUDY), tmp_path / "run"
-    began = time.monotonic()
     whole = run_experiment(path, tmp_path / "whole", batch_size=3)
-    seconds = time.monotonic() - began
     expected = outcome(whole.records())
     moments = random.Random(num_kills)
     grown = []
     for _ in range(num_kills):
-        ending = run_and_kill(path, folder, moments.uniform(0, 2 * seconds / num_kills))
+        after = moments.randint(0, len(expected) // num_kills)
+        ended = run_and_kill(path, folder, after, moments.uniform(0, 0.05))
         found = outcome(read_records(folder / RECORDS))
         grown.append(len(found))
         assert found.items() <= expected.items()
-        if ending:
+        if ended:
             break
     assert grown == sorted(grown), "a record was lost"
     assert any(0 < number < len(expected) for number in grown), "no kill fell into the run"

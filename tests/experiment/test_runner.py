@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ import pytest
 from PIL import Image
 
 from tests.engine.running import counted
-from tests.experiment.studies import outcome, write_study
+from tests.experiment.studies import STUDY, outcome, write_study
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.files import load_experiment
+from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.manifest import read_manifest
 from vlmkit.experiment.plan import make_plan
 from vlmkit.experiment.progress import Lines, Silent
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.rows import Loaded
 from vlmkit.experiment.runner import run_experiment
-from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, run_group
+from vlmkit.experiment.store import RECORDS
 
 WIDE = """
 base: {stopping: [{kind: max_tokens, max_tokens: 9}]}
@@ -185,6 +187,23 @@ def test_a_run_goes_on_where_a_limit_stopped_it(tmp_path: Path) -> None:
     assert (fewer.status, fewer.num_units) == ("complete", 16)
     run = run_experiment(path, tmp_path / "run")
     assert run.status == "complete"
+    assert outcome(run.records()) == outcome(run_experiment(path, tmp_path / "whole").records())
+
+
+def test_a_full_disk_ends_the_run_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    many = STUDY.replace("num_samples: 3", "num_samples: 12")
+    path, folder = write_study(tmp_path, many), tmp_path / "run"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, limits[1]))
+    try:
+        with pytest.raises(VlmkitError, match=r"records\.jsonl: cannot be written: .*go on"):
+            run_experiment(path, folder, batch_size=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    before = (folder / RECORDS).read_bytes()
+    assert before.endswith(b"}\n")
+    run = run_experiment(path, folder)
+    assert (folder / RECORDS).read_bytes().startswith(before)
     assert outcome(run.records()) == outcome(run_experiment(path, tmp_path / "whole").records())
 
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment import statistics
+from vlmkit.experiment import uncertainty
 from vlmkit.experiment.power import detectable_difference
 from vlmkit.experiment.uncertainty import (
     bootstrap_intervals,
@@ -39,7 +39,7 @@ def test_intervals_do_not_depend_on_how_much_is_drawn_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = bootstrap_intervals(DRAWN, resamples=300)
-    monkeypatch.setattr(statistics, "_CHUNK", 1000)
+    monkeypatch.setattr(uncertainty, "_CHUNK", 1000)
     assert_allclose(bootstrap_intervals(DRAWN, resamples=300), whole, rtol=1e-12)
 
 

@@ -63,6 +63,7 @@ def test_majority_at_k_counts_choices(k: int) -> None:
 def test_one_vote_is_the_mean_and_a_majority_outvotes() -> None:
     values, labels = [[1, 0, 0, 1, 1]], [[5, 6, 6, 5, 5]]
     assert_allclose(majority_at_k(values, labels, 1), [0.6])
+    assert_allclose(majority_at_k(values, labels, 2), [0.6])  # two that tie share the vote
     assert_allclose(majority_at_k(values, labels, 5), [1.0])
 
 

@@ -66,7 +66,9 @@ class ExperimentConfig(StageConfig):
         default={}, description="how responses are scored, by the metric's name"
     )
     baseline: Name | None = Field(
-        default=None, description="the arm that others are compared with; null: the first"
+        default=None,
+        description="the arm that others are compared with, of several that a grid made of it "
+        "the first; null: the first of all",
     )
     limits: LimitsConfig = Field(
         default=LimitsConfig(), description="where a run ends early, and what is too large"

@@ -8,8 +8,8 @@ from pathlib import Path
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.differences import differences
 from vlmkit.experiment.groups import Group
+from vlmkit.experiment.loaded import group_rows
 from vlmkit.experiment.plan import Plan, most_tokens
-from vlmkit.experiment.running import group_rows
 from vlmkit.experiment.units import Units
 
 _WIDTH = 40  # of the longest arm's name

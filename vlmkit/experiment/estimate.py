@@ -28,7 +28,7 @@ def rows_in_flight(config: Mapping[str, Any], *, tokens: int, available: int | N
         >>> text = {"num_hidden_layers": 28, "num_key_value_heads": 2, "hidden_size": 1536,
         ...         "num_attention_heads": 12, "vocab_size": 151936}
         >>> rows_in_flight(text, tokens=2000, available=4 << 30)
-        13
+        14
     """
     row = row_bytes(config, tokens=tokens)
     room = available_bytes() if available is None else available

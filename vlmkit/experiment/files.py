@@ -158,6 +158,10 @@ def _baseline(tree: Node, config: ExperimentConfig, arms: Sequence[Arm]) -> str:
     if config.baseline is None:
         return names[0]
     if config.baseline not in names:
+        # An arm that a grid multiplied: its first combination.
+        for name in names:
+            if name.startswith(f"{config.baseline}, "):
+                return name
         shown = ", ".join(repr(name) for name in names[:8]) + (", …" if len(names) > 8 else "")
         raise VlmkitError(
             f"{nearest_origin(tree, ('baseline',))}: baseline: {config.baseline!r} is no arm; "

@@ -147,18 +147,22 @@ def _add_differences(
 def _together(
     values: FloatArray, answers: NDArray[np.int64], seed: int
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """pass@k and majority@k over the samples of an arm that have all seeds, for k = 1, 2, 4, …"""
+    """pass@k and majority@k over the samples of an arm that have all seeds, for k = 2, 4, 8, …
+
+    One seed's pass@k and the majority of up to two, whose ties share the vote, are the mean score.
+    """
     complete = np.isfinite(values).all(axis=1)
     num_seeds = values.shape[1]
     if num_seeds < 2 or not complete.any():
         return {}, {}
     whole, labels = values[complete], answers[complete]
-    counts = sorted({2**power for power in range(num_seeds.bit_length())} | {num_seeds})
+    counts = sorted({2**power for power in range(1, num_seeds.bit_length())} | {num_seeds})
     pass_at, majority_at = {}, {}
     if np.isin(whole, (0.0, 1.0)).all():
         pass_at = {k: float(pass_at_k(whole, k).mean()) for k in counts}
     if labels.any():
-        majority_at = {k: float(majority_at_k(whole, labels, k, seed=seed).mean()) for k in counts}
+        votes = {k: majority_at_k(whole, labels, k, seed=seed) for k in counts if k > 2}
+        majority_at = {k: float(scores.mean()) for k, scores in votes.items()}
     return pass_at, majority_at
 
 

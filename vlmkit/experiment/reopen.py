@@ -23,7 +23,7 @@ Config = TypeVar("Config")
 
 
 def run_samples(folder: Path, manifest: Manifest) -> Samples:
-    """Read the samples of a run again.
+    """Read the data set of a run again, also what ``limits.samples`` leaves out.
 
     Raises:
         VlmkitError: they are not there any more, or are no longer the same.
@@ -33,8 +33,7 @@ def run_samples(folder: Path, manifest: Manifest) -> Samples:
     samples = load_samples(config, base)
     if data_hash(config, base, samples) != manifest.hashes["data"]:
         raise VlmkitError(f"{folder}: its data set has changed since the run; put it back")
-    limit = manifest.limits.get("samples")
-    return samples if limit is None else samples[:limit]
+    return samples
 
 
 def run_scorers(folder: Path, manifest: Manifest) -> dict[str, Scorer]:

@@ -7,18 +7,17 @@ prefill is kept until the last of their rows has begun.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from vlmkit.engine import Amateur, Method, Resolved, RowSpec, Work, build_spec
+from vlmkit.engine import RowSpec, Work, build_spec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
-from vlmkit.experiment.groups import Batch, Group, request_key
+from vlmkit.experiment.groups import Batch, request_key
+from vlmkit.experiment.loaded import Loaded
 from vlmkit.experiment.prompting import Prepared, prepare_sample, with_negative
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.units import Units
-from vlmkit.interface import Model
-from vlmkit.processors import Processor
 from vlmkit.sampling import numbered_hosts
 
 
@@ -35,18 +34,6 @@ class Placed(NamedTuple):
 
     place: int
     sample: Sample
-
-
-class Loaded(NamedTuple):
-    """A model with everything that its arms need, built and checked."""
-
-    model: Model
-    processor: Processor
-    group: Group
-    arms: Sequence[Arm]  # of the experiment
-    resolved: dict[int, list[Resolved]]  # by arm, one per seed
-    methods: list[Method]  # one per batch of the group
-    amateurs: list[Amateur | None]
 
 
 class Sharing:

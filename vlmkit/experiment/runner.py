@@ -19,13 +19,13 @@ from vlmkit.experiment import provenance
 from vlmkit.experiment.config import metrics_of
 from vlmkit.experiment.files import Experiment, load_experiment
 from vlmkit.experiment.interrupts import Interrupts
+from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.manifest import Manifest
 from vlmkit.experiment.plan import Plan, identity, make_plan, read_done
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.rows import Loaded
-from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, run_group
 from vlmkit.experiment.scores import score, text_reader
 from vlmkit.experiment.store import RECORDS, Store
 from vlmkit.experiment.units import Units

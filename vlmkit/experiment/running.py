@@ -8,23 +8,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from itertools import accumulate, islice
 from typing import NamedTuple
 
-from vlmkit.api import load
-from vlmkit.config.locate import located
-from vlmkit.engine import RowSpec, RunOptions, Step, build_method, find_amateur, run_specs
+from vlmkit.engine import RowSpec, RunOptions, Step, run_specs
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.data import Samples
-from vlmkit.experiment.estimate import row_bytes, rows_in_flight
 from vlmkit.experiment.groups import Group
-from vlmkit.experiment.prompting import resolve_arm
+from vlmkit.experiment.loaded import Loaded, group_rows, prompt_bytes
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.rows import Loaded, Placed, Sharing, Unit
+from vlmkit.experiment.rows import Placed, Sharing, Unit
 from vlmkit.experiment.units import Units
-from vlmkit.loading import read_config, resolve_checkpoint
 from vlmkit.prompts import PromptCache
-from vlmkit.stopping import token_limit
 
-_PROMPT_TOKENS = 1024  # taken for a prompt's length where rows in flight are chosen
 _FORGET_EVERY = 256  # samples
 _CACHE_BYTES = 1 << 30  # of prompts that wait for arms of another batch
 
@@ -41,55 +34,6 @@ class Settings(NamedTuple):
 
     batch_size: int | None = None  # rows in flight; None: chosen from the memory at hand
     share: bool = True  # False: every unit alone, with a prefill of its own
-
-
-def load_group(
-    group: Group, arms: Sequence[Arm], seeds: Sequence[int], *, lazy: bool = False
-) -> Loaded:
-    """Load a model, and build all that its arms need.
-
-    Args:
-        group: which model, and which arms.
-        arms: of the experiment.
-        seeds: of the experiment.
-        lazy: leave the weights on disk; enough to find out what cannot run.
-
-    Raises:
-        VlmkitError: the model cannot be loaded, or an arm cannot run on it.
-    """
-    first = arms[group.arms[0]]
-    with located(first.tree, ("model",)):
-        model, processor = load(group.model, revision=group.revision, dtype=group.dtype, lazy=lazy)
-    resolved = {place: resolve_arm(model, processor, arms[place], seeds) for place in group.arms}
-    methods, amateurs = [], []
-    for batch in group.batches:
-        arm, pipeline = arms[batch.arms[0]], resolved[batch.arms[0]][0].pipeline
-        try:
-            with located(arm.tree, ("contrast",)):
-                amateur = find_amateur(processor, pipeline)
-                methods.append(build_method(model, processor, pipeline, amateur))
-        except VlmkitError as error:
-            raise VlmkitError(f"{error} (in the arm {arm.name!r})") from error
-        amateurs.append(amateur)
-    return Loaded(model, processor, group, arms, resolved, methods, amateurs)
-
-
-def group_rows(group: Group, arms: Sequence[Arm]) -> int:
-    """Return how many rows of a group's arms fit into the memory at hand.
-
-    Raises:
-        VlmkitError: its checkpoint is not on this machine, or cannot be read.
-    """
-    return rows_in_flight(_config(group), tokens=_row_tokens(group, arms))
-
-
-def _config(group: Group) -> dict[str, object]:
-    return read_config(resolve_checkpoint(group.model, revision=group.revision))
-
-
-def _row_tokens(group: Group, arms: Sequence[Arm]) -> int:
-    limits = [token_limit(arms[place].config.stopping) for place in group.arms]
-    return _PROMPT_TOKENS + max(limit if limit is not None else 1024 for limit in limits)
 
 
 def run_group(
@@ -226,7 +170,7 @@ def _chunk_size(loaded: Loaded, units: Units, size: int) -> int:
     """Samples at a time: enough to keep the rows busy, few enough to keep all their prompts."""
     fewest = min(len(batch.arms) for batch in loaded.group.batches) * units.done.shape[2]
     wanted = math.ceil(4 * size / fewest)
-    one = row_bytes(_config(loaded.group), tokens=_PROMPT_TOKENS)
+    one = prompt_bytes(loaded.group)
     kept = wanted if one is None else _CACHE_BYTES // (one * loaded.group.num_prefills)
     return max(1, min(int(wanted), kept))
 

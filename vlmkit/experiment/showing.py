@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.files import Experiment
+from vlmkit.experiment.loaded import load_group
 from vlmkit.experiment.plan import choose_sample, make_plan
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.running import Settings, load_group, run_group
+from vlmkit.experiment.running import Settings, run_group
 from vlmkit.experiment.scores import score
 
 

@@ -183,8 +183,9 @@ def _set_aside(folder: Path, lock: int) -> int:
         folder.rename(free)
     except OSError as error:
         raise VlmkitError(f"{folder}: cannot be renamed: {error.strerror}") from None
+    fresh = _claim(folder)
     os.close(lock)
-    return _claim(folder)
+    return fresh
 
 
 def _open_records(path: Path) -> int:

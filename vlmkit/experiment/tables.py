@@ -8,6 +8,8 @@ from typing import NamedTuple
 from vlmkit.experiment.comparison import ArmCost, ArmScore, Comparison, Interval, MetricTable
 
 UNKNOWN = "–"
+_COSTS = ("tokens", "s", "errors")
+_COST_NOTE = "tokens, s: mean per response; rows were decoded together."
 _FEW = 30  # samples: Hesterberg, What Teachers Should Know About the Bootstrap (2015), section 4
 _TESTS = {"mcnemar": "McNemar's exact test", "sign_flip": "sign-flip permutation test"}
 
@@ -105,7 +107,7 @@ def design_notes(metric: MetricTable, comparison: Comparison) -> list[str]:
 
 
 def _main(metric: MetricTable, comparison: Comparison) -> TextTable:
-    columns = ("arm", "differs in", "n", "score", "difference", "p (Holm)", "tokens", "s", "errors")
+    columns = ("arm", "differs in", "n", "score", "difference", "p (Holm)", *_COSTS)
     rows = []
     for row, cost in zip(metric.rows, comparison.arms, strict=True):
         difference = with_interval(row.difference, row.difference_interval, signed=True)
@@ -123,7 +125,7 @@ def _main(metric: MetricTable, comparison: Comparison) -> TextTable:
             )
         )
     notes = design_notes(metric, comparison)
-    notes.append("tokens, s: mean per response; rows were decoded together.")
+    notes.append(_COST_NOTE)
     return TextTable(metric.metric, columns, tuple(rows), tuple(notes), num_text=2)
 
 
@@ -160,7 +162,7 @@ def _costs_only(comparison: Comparison) -> TextTable:
         )
         for cost in comparison.arms
     )
-    columns = ("arm", "differs in", "n", "tokens", "s", "errors")
+    columns = ("arm", "differs in", "n", *_COSTS)
     return TextTable("arms", columns, rows, num_text=2)
 
 
@@ -197,16 +199,25 @@ def _s(count: int) -> str:
 
 
 def narrow(tables: Sequence[TextTable]) -> list[TextTable]:
-    """The same with what arms differ in as a table of its own, for little width."""
-    if not tables or "differs in" not in tables[0].columns:
+    """The same for little width: what arms are and cost first, then only what metrics say."""
+    if not tables or tables[0].columns[1:2] != ("differs in",) or "score" not in tables[0].columns:
         return list(tables)
-    arms = tuple(row[:2] for row in tables[0].rows)
-    lines = [TextTable("arms", ("arm", "differs in"), arms, num_text=2)]
+    first = tables[0]
+    costs = _places(first, ("arm", "differs in", *_COSTS))
+    arms = _only(first, costs)._replace(title="arms", notes=(_COST_NOTE,))
+    shown = [arms]
     for table in tables:
-        if "differs in" in table.columns:
-            rows = tuple((row[0], *row[2:]) for row in table.rows)
-            columns = (table.columns[0], *table.columns[2:])
-            lines.append(table._replace(columns=columns, rows=rows, num_text=1))
-        else:
-            lines.append(table)
-    return lines
+        kept = [name for name in table.columns if name not in ("differs in", *_COSTS)]
+        notes = tuple(note for note in table.notes if note != _COST_NOTE)
+        cut = _only(table, _places(table, kept))
+        shown.append(cut._replace(notes=notes, num_text=1) if table.num_text == 2 else table)
+    return shown
+
+
+def _places(table: TextTable, names: Sequence[str]) -> list[int]:
+    return [table.columns.index(name) for name in names]
+
+
+def _only(table: TextTable, places: Sequence[int]) -> TextTable:
+    rows = tuple(tuple(row[place] for place in places) for row in table.rows)
+    return table._replace(columns=tuple(table.columns[place] for place in places), rows=rows)

@@ -65,7 +65,7 @@ def render_chat_template(
     strings = template_strings(template, place=place)
     variables = dict(variables or {})
     for name in OWN_VARIABLES & variables.keys():
-        raise VlmkitError(f"template_kwargs: {name!r} has an argument of its own; leave it out")
+        raise VlmkitError(f"template_kwargs: {name!r} has an argument of its own; give it there")
     check_tools(tools, known)
     check_roles(messages, strings, known)
     chat = _plain_json("messages", [_given(message) for message in messages])

@@ -53,6 +53,11 @@ def read_with_transformers(
         backend.no_padding()
         backend.no_truncation()
         return replace(from_backend(backend), padding_side=side), named
+    return replace(_read_slow(tokenizer, folder), padding_side=side), named
+
+
+def _read_slow(tokenizer: Any, folder: Path) -> Tokenizer:
+    """A tokenizer without tokenizer.json, by what transformers' class of it does."""
 
     def encode_text(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
@@ -65,7 +70,8 @@ def read_with_transformers(
         return str(tokenizer.decode(known, skip_special_tokens=skip_special_tokens))
 
     def token_to_id(token: str) -> int | None:
-        return tokenizer.get_vocab().get(token)
+        found: int | None = tokenizer.get_vocab().get(token)
+        return found
 
     def id_to_token(token_id: int) -> str | None:
         known = 0 <= token_id < len(tokenizer)
@@ -77,7 +83,7 @@ def read_with_transformers(
             f" ({type(tokenizer).__name__}) does not tell; use a checkpoint with tokenizer.json"
         )
 
-    slow = Tokenizer(
+    return Tokenizer(
         encode_text=encode_text,
         decode_ids=decode_ids,
         token_to_id=token_to_id,
@@ -89,9 +95,7 @@ def read_with_transformers(
             zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
         ),
         encode_whole=encode_whole,
-        padding_side=side,
     )
-    return slow, named
 
 
 def _config_without_ids(config: Section) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -61,6 +62,7 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
     """
     stages = tuple(stages)
     is_greedy = any(stage.is_greedy for stage in stages)
+    draw = _draw_largest if is_greedy else _draw
     host_places = [index for index, stage in enumerate(stages) if stage.host is not None]
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
@@ -71,38 +73,16 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
             stage.update(part, token_ids) for stage, part in zip(stages, state, strict=True)
         )
 
-    def steps(
-        state: Pytree, logits: mx.array, uniforms: mx.array | None
-    ) -> Iterator[tuple[Pytree, mx.array]]:
-        columns = _columns(stages, uniforms)
-        for stage, part, column in zip(stages, state, columns, strict=True):
-            seen = part if stage.observe is None else stage.observe(part, logits)
-            logits = stage.apply(seen, logits, column)
-            yield seen, logits
-
     def trace(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> tuple[mx.array, ...]:
-        return tuple(after for _, after in steps(state, logits.astype(mx.float32), uniforms))
+        return tuple(after for _, after in _steps(stages, state, logits, uniforms))
 
     def run(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> tuple[Pytree, mx.array]:
-        start = logits.astype(mx.float32)
-        after = list(steps(state, start, uniforms))
-        return tuple(part for part, _ in after), after[-1][1] if after else start
+        after = list(_steps(stages, state, logits, uniforms))
+        left = after[-1][1] if after else logits.astype(mx.float32)
+        return tuple(part for part, _ in after), left
 
     def apply(state: Pytree, logits: mx.array, uniforms: mx.array | None) -> mx.array:
         return run(state, logits, uniforms)[1]
-
-    def with_hosts(state: Pytree, values: Sequence[mx.array]) -> Pytree:
-        parts = list(state)
-        for index, value in zip(host_places, values, strict=True):
-            parts[index] = value
-        return tuple(parts)
-
-    def draw(logits: mx.array, uniforms: mx.array | None) -> mx.array:
-        if is_greedy:
-            return draw_greedy(logits)
-        if uniforms is None:
-            raise ValueError("a chain that isn't greedy needs uniforms [B, 1 + num_random]")
-        return draw_inverse_cdf(logits, uniforms[:, 0])
 
     def sample(
         state: Pytree, logits: mx.array, uniforms: mx.array | None
@@ -129,7 +109,7 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         draw=draw,
         trace=trace,
         hosts=tuple(stage.host for stage in stages if stage.host is not None),
-        with_hosts=with_hosts,
+        with_hosts=partial(_with_hosts, host_places),
         apply_hosts=apply_hosts,
         num_random=sum(stage.is_random for stage in stages),
         is_greedy=is_greedy,
@@ -160,6 +140,37 @@ def _numbered(host: HostReducer, number: int) -> HostReducer:
         step=lambda state, token_id: (state[0], named(state[0], host.step, state[1], token_id)),
         value=lambda state: named(state[0], host.value, state[1]),
     )
+
+
+def _draw_largest(logits: mx.array, uniforms: mx.array | None) -> mx.array:
+    """Draw the most likely token of each row."""
+    return draw_greedy(logits)
+
+
+def _draw(logits: mx.array, uniforms: mx.array | None) -> mx.array:
+    """Draw each row's token by the first of its uniform numbers."""
+    if uniforms is None:
+        raise ValueError("a chain that isn't greedy needs uniforms [B, 1 + num_random]")
+    return draw_inverse_cdf(logits, uniforms[:, 0])
+
+
+def _steps(
+    stages: Sequence[SamplerStage], state: Pytree, logits: mx.array, uniforms: mx.array | None
+) -> Iterator[tuple[Pytree, mx.array]]:
+    """Run the stages one by one: each one's state as it applied, and the logits after it."""
+    logits = logits.astype(mx.float32)
+    columns = _columns(stages, uniforms)
+    for stage, part, column in zip(stages, state, columns, strict=True):
+        seen = part if stage.observe is None else stage.observe(part, logits)
+        logits = stage.apply(seen, logits, column)
+        yield seen, logits
+
+
+def _with_hosts(places: Sequence[int], state: Pytree, values: Sequence[mx.array]) -> Pytree:
+    parts = list(state)
+    for index, value in zip(places, values, strict=True):
+        parts[index] = value
+    return tuple(parts)
 
 
 def _columns(stages: Sequence[SamplerStage], uniforms: mx.array | None) -> list[mx.array | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pydantic import TypeAdapter
@@ -117,6 +118,15 @@ def test_tsv_reads_what_vlmevalkit_writes(tmp_path: Path) -> None:
     assert samples[0].fields["B"] == "right"
     assert samples[3].where == f"{path}:6"  # the first row has two lines
     assert [sample.images for sample in samples.texts()] == [()] * 4
+
+
+def test_tsv_quotes_inside_cells_are_read_as_pandas_reads_them(tmp_path: Path) -> None:
+    cells = ['a "b" c', '"a ""b"" c"', '"Yes" he said', 'a"', '"x\n\ty"', "'a'"]
+    rows = "".join(f"{i}\t{cell}\n" for i, cell in enumerate(cells))
+    path = tmp_path / "d.tsv"
+    path.write_text("index\tquestion\n" + rows)
+    theirs = pd.read_csv(path, sep="\t")["question"].tolist()
+    assert [sample.question for sample in load(tmp_path, kind="tsv", path="d.tsv")] == theirs
 
 
 def test_a_tsv_cell_may_be_larger_than_pythons_csv_reader_allows(tmp_path: Path) -> None:

@@ -85,10 +85,16 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str | bytes], str]] = [
     ("all left out", {**JSONL, "offset": 5}, {"d.jsonl": ROW}, "offset 5 leaves none of its 1"),
     ("no column", TSV, {"d.tsv": "id\tquestion\n1\t?\n"}, "d.tsv:1: no column 'index'"),
     ("no rows", TSV, {"d.tsv": "index\tquestion\n"}, "d.tsv: no samples in it"),
-    ("nothing", TSV, {"d.tsv": ""}, "d.tsv:1: no column 'index' (it has: nothing)"),
+    ("nothing", TSV, {"d.tsv": ""}, "d.tsv:1: no column 'index' (it has: none)"),
     ("a column twice", TSV, {"d.tsv": "index\tquestion\tA\tA\n"}, "two columns are called 'A'"),
     ("cells", TSV, {"d.tsv": "index\tquestion\n1\t?\n2\n"}, "d.tsv:3: 1 cells, the header names 2"),
-    ("cut short", TSV, {"d.tsv": 'index\tquestion\n1\t"?\n'}, "d.tsv:2: not a TSV row"),
+    (
+        "cut short",
+        TSV,
+        {"d.tsv": 'index\tquestion\n1\t"?\n'},
+        "d.tsv:2: a cell opens with a quote",
+    ),
+    ("cut UTF-8", TSV, {"d.tsv": b"index\tquestion\n1\t\xc3\n"}, "d.tsv:2: not a TSV row ("),
     ("index empty", TSV, {"d.tsv": "index\tquestion\n\t?\n"}, "d.tsv:2: index: is empty"),
     ("question empty", TSV, {"d.tsv": "index\tquestion\n1\t\n"}, "d.tsv:2: question: is empty"),
     (
@@ -166,7 +172,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str | bytes], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "message"), [c[1:] for c in CASES], ids=[*map(str, [c[0] for c in CASES])]
+    ("config", "files", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_mistakes(
     tmp_path: Path, config: dict[str, Any], files: dict[str, str | bytes], message: str

@@ -15,7 +15,7 @@ from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring import Scored, Scorer, ScorerConfig, check_samples, make_scorer
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(ScorerConfig)
-OWN = "tests.experiment.scoring.own_scorer"
+OWN = "tests.external_package.vlmkit_example_stages.max_words"
 NAMES = {"dog": ["puppy"], "cat": [], "car": ["taxi"]}
 
 
@@ -83,7 +83,7 @@ def test_a_metric_is_called_by_its_kind_or_its_name() -> None:
 
 
 def test_a_scorer_of_ones_own() -> None:
-    own = scorer(kind="external", factory=f"{OWN}:words", config={"limit": 2}, name="brief")
+    own = scorer(kind="external", factory=f"{OWN}:max_words", config={"num_words": 2}, name="brief")
     assert own.name == "brief"
     assert summary(own, ("<think>a b c</think>a b", {}), ("a b c", {})) == {"short": 0.5}
 
@@ -108,11 +108,17 @@ def test_chairs_names_may_stand_in_a_file(tmp_path: Path) -> None:
         (
             {"kind": "multiple_choice"},
             {"answer": "C", "options": ["x", "y"]},
-            "metric 'multiple_choice': the answer 'C' is none of the choices A, B",
+            "metric 'multiple_choice' needs one of the choices A, B, got 'C'",
         ),
         ({"kind": "pope"}, {"answer": "maybe"}, "needs the answer yes or no, got 'maybe'"),
-        ({"kind": "contains"}, {"answer": " "}, "an empty answer is in every text"),
-        ({"kind": "ocrbench"}, {"answer": ""}, "an empty answer is in every text"),
+        ({"kind": "contains"}, {"answer": " "}, "can't score an empty answer"),
+        ({"kind": "ocrbench"}, {"answer": ""}, "can't score an empty answer"),
+        ({"kind": "mmmu"}, {"answer": ""}, "can't score an empty answer"),
+        (
+            {"kind": "mmmu"},
+            {"answer": "C", "A": "x", "B": "y"},
+            "metric 'mmmu' needs one of the choices A, B, got 'C'",
+        ),
         ({"kind": "vqa_accuracy"}, {"answer": "x"}, "the answers of at least 4 people"),
         (
             {"kind": "chair", "objects": NAMES},
@@ -122,7 +128,7 @@ def test_chairs_names_may_stand_in_a_file(tmp_path: Path) -> None:
         (
             {"kind": "chair", "objects": NAMES, "objects_key": "seen"},
             {"seen": "dog"},
-            "seen: must be a list of names, got 'dog'",
+            "metric 'chair' needs a list of names in 'seen', got 'dog'",
         ),
     ],
 )
@@ -149,18 +155,21 @@ def test_data_that_every_metric_can_score_pass() -> None:
     ("config", "message"),
     [
         ({"factory": "vlmkit_none:x"}, "can't be imported"),
-        ({"factory": f"{OWN}:word"}, "has no 'word'; did you mean 'words'?"),
+        ({"factory": f"{OWN}:max_word"}, "has no 'max_word'; did you mean 'max_words'?"),
         (
             {"factory": f"{OWN}:not_a_scorer"},
             "returned a dict, not a vlmkit.experiment.scoring.Scorer",
         ),
-        ({"factory": f"{OWN}:words", "config": {"max": 1}}, "unexpected keyword argument 'max'"),
         (
-            {"factory": f"{OWN}:words", "config": {"fails": True}},
+            {"factory": f"{OWN}:max_words", "config": {"max": 1}},
+            "unexpected keyword argument 'max'",
+        ),
+        (
+            {"factory": f"{OWN}:max_words", "config": {"fails": True}},
             "failed for sample '7': KeyError: 'two\\nlines'",
         ),
         (
-            {"factory": f"{OWN}:words", "config": {"returns": 1.0}},
+            {"factory": f"{OWN}:max_words", "config": {"returns": 1.0}},
             "returned float, not a Scored",
         ),
     ],

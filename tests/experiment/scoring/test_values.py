@@ -75,6 +75,21 @@ VALUES = [
     case("multiple_choice", "b", "B", is_worth=0, fields=PETS),
     case("multiple_choice", "B", "Dog", is_worth=1, fields=PETS),  # a reference by its text
     case("multiple_choice", "(E)", "E", is_worth=1, fields=dict(zip("ABE", "xyz", strict=True))),
+    # the same file, open questions
+    case("mmmu", "B", "B", is_worth=1, fields=PETS),
+    case("mmmu", "I think.\nThe answer is 12.", "12", is_worth=1),
+    case("mmmu", "The total is 1,200 cm", "1200", is_worth=1),
+    case("mmmu", "12.504", "12.5", is_worth=1),
+    case("mmmu", "12.51", "12.5", is_worth=0),
+    case("mmmu", "It is 120", "12", is_worth=0),
+    case("mmmu", "x = 3 + 4 = 7", "7", is_worth=1),
+    case("mmmu", "x = 3\nanswer 7", "3", is_worth=0),  # '=' counts in the last line only
+    case("mmmu", "It could be the Rome metro", "rome", is_worth=1),
+    case("mmmu", "It could be the Paris metro", "paris", is_worth=0),  # cut after 'Paris '
+    case("mmmu", "So it is Rome, thus not Paris", "Rome", is_worth=0),  # the shortest end
+    case("mmmu", "x", "x", is_worth=1),
+    case("mmmu", "next", "x", is_worth=0),  # a single letter needs a space beside it
+    case("mmmu", "Paris", "Rome", "Paris", is_worth=1),
     # EvolvingLMMs-Lab/lmms-eval, lmms_eval/tasks/_task_utils/mmmu_mcq_utils.py
     case("multiple_choice", "B.\nDog", "B", is_worth=1, fields=PETS, parsing="lmms_eval"),
     case("multiple_choice", "USA won", "A", is_worth=1, fields=PETS, parsing="lmms_eval"),

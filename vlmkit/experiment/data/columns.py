@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.data.base import DataConfig
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed, short
 
 IMAGE_NAMES = ("images", "image")
 ANSWER_NAMES = ("answers", "answer")
@@ -28,9 +29,10 @@ class ColumnsConfig(DataConfig):
         default=None, description="null: 'id' where the rows have one, else the row's number"
     )
     question_key: str = Field(default="question", description="what is asked")
-    images_key: str | None = Field(
+    images_key: str | tuple[str, ...] | None = Field(
         default=None,
-        description="a path or a list of them; null: 'images' or 'image' where a row has it",
+        description="an image or a list of them, or several keys of which each may be empty, as "
+        "[image_1, image_2]; null: 'images' or 'image' where a row has it",
     )
     answers_key: str | None = Field(
         default=None,
@@ -61,7 +63,9 @@ def row_id(config: ColumnsConfig, row: Row) -> str:
     key = config.id_key or "id"
     value = _value(row, key)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise VlmkitError(f"{row.where}: {key}: an id is text or a whole number, got {value!r}")
+        raise VlmkitError(
+            f"{row.where}: {key}: an id is text or a whole number, got {short(value)}"
+        )
     return str(value)
 
 
@@ -77,21 +81,21 @@ def to_sample(config: ColumnsConfig, row: Row, *, folder: Path) -> Sample:
         >>> sample.images, sample.answers
         (('/data/a.png',), ('3',))
     """
-    images_key = config.images_key or _first(IMAGE_NAMES, row)
-    answers_key = config.answers_key or _first(ANSWER_NAMES, row)
-    images = [] if images_key is None else as_list(_value(row, images_key))
+    images_keys = image_keys(config, row.values)
+    answers_key = config.answers_key or _first(ANSWER_NAMES, row.values)
+    images = [(item, key) for key in images_keys for item in as_list(_value(row, key))]
     answers = [] if answers_key is None else as_list(_value(row, answers_key))
     question = _value(row, config.question_key)
     if not isinstance(question, str):
         raise VlmkitError(
-            f"{row.where}: {config.question_key}: must be text, got {_show(question)}"
+            f"{row.where}: {config.question_key}: must be text, got {short(question)}"
         )
-    taken = {config.question_key, images_key, answers_key}
+    taken = {config.question_key, *images_keys, answers_key}
     fields = {key: value for key, value in row.values.items() if key not in taken}
     return Sample(
         id=row_id(config, row),
         question=fill(config.prompt, question, row),
-        images=tuple(_image(item, f"{row.where}: {images_key}", folder) for item in images),
+        images=tuple(_image(item, f"{row.where}: {key}", folder) for item, key in images),
         answers=tuple(_answer(item, f"{row.where}: {answers_key}") for item in answers),
         fields=fields,
         where=row.where,
@@ -132,13 +136,26 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _first(names: Sequence[str], row: Row) -> str | None:
-    return next((name for name in names if name in row.values), None)
+def image_keys(config: ColumnsConfig, names: Container[str]) -> tuple[str, ...]:
+    """The keys of a row that hold images.
+
+    Example:
+        >>> image_keys(ColumnsConfig(), ["question", "image"])
+        ('image',)
+    """
+    if isinstance(config.images_key, tuple):
+        return config.images_key
+    key = config.images_key or _first(IMAGE_NAMES, names)
+    return () if key is None else (key,)
+
+
+def _first(candidates: Sequence[str], names: Container[str]) -> str | None:
+    return next((name for name in candidates if name in names), None)
 
 
 def _value(row: Row, key: str, prefix: str = "") -> Any:
     if key not in row.values:
-        names = ", ".join(row.values) or "nothing"
+        names = listed(row.values)
         near = nearest(key, row.values)
         raise VlmkitError(f"{row.where}: {prefix}no {key!r} in this row{near} (it has: {names})")
     return row.values[key]
@@ -151,7 +168,7 @@ def _image(item: Any, where: str, folder: Path) -> str | bytes:
         return item
     if isinstance(item, str) and item:
         return locate_image(item, folder)
-    raise VlmkitError(f"{where}: must be a path, a URL or a list of them, got {_show(item)}")
+    raise VlmkitError(f"{where}: must be a path, a URL or a list of them, got {short(item)}")
 
 
 def _answer(item: Any, where: str) -> str:
@@ -161,9 +178,4 @@ def _answer(item: Any, where: str) -> str:
         return msgspec.json.encode(item).decode()
     if isinstance(item, Mapping) and isinstance(item.get("answer"), str):  # as VQA's files
         return str(item["answer"])
-    raise VlmkitError(f"{where}: must be text, a number or a list of them, got {_show(item)}")
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    raise VlmkitError(f"{where}: must be text, a number or a list of them, got {short(item)}")

@@ -12,13 +12,15 @@ from pydantic import Field
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.data.base import Rows, Samples, take
 from vlmkit.experiment.data.folder import ImagesConfig, images
+from vlmkit.experiment.data.hub import HubConfig, hub
 from vlmkit.experiment.data.images import check_image, image_content
 from vlmkit.experiment.data.jsonl import JsonlConfig, jsonl
+from vlmkit.experiment.data.parquet import ParquetConfig, parquet
 from vlmkit.experiment.data.shapes import ShapesConfig, shapes
 from vlmkit.experiment.data.tsv import TsvConfig, tsv
 
 DatasetConfig = Annotated[
-    JsonlConfig | ImagesConfig | TsvConfig | ShapesConfig,
+    JsonlConfig | ImagesConfig | TsvConfig | ShapesConfig | ParquetConfig | HubConfig,
     Field(discriminator="kind"),
 ]
 """Any data set's config, told apart by ``kind``."""
@@ -108,3 +110,7 @@ def _rows(config: DatasetConfig, base: Path) -> Rows:
             return tsv(config, base)
         case ShapesConfig():
             return shapes(config, base)
+        case ParquetConfig():
+            return parquet(config, base)
+        case HubConfig():
+            return hub(config, base)

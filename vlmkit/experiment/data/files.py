@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.experiment.shown import plain
 
 
 def resolve_file(text: str, base: Path, where: str) -> Path:
@@ -20,10 +21,10 @@ def resolve_file(text: str, base: Path, where: str) -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            raise VlmkitError(f"{where}: {path} is a folder, a file is needed")
+            raise VlmkitError(f"{where}: {plain(path)} is a folder, a file is needed")
     except OSError as error:
-        raise VlmkitError(f"{where}: {path}: {error.strerror}") from error
-    raise VlmkitError(f"{where}: {path} does not exist{_near(path)}")
+        raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
+    raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
 
 
 def resolve_folder(text: str, base: Path, where: str) -> Path:
@@ -37,10 +38,10 @@ def resolve_folder(text: str, base: Path, where: str) -> Path:
         if path.is_dir():
             return path
         if path.exists():
-            raise VlmkitError(f"{where}: {path} is a file, a folder is needed")
+            raise VlmkitError(f"{where}: {plain(path)} is a file, a folder is needed")
     except OSError as error:
-        raise VlmkitError(f"{where}: {path}: {error.strerror}") from error
-    raise VlmkitError(f"{where}: {path} does not exist{_near(path)}")
+        raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
+    raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
 
 
 def open_data(path: Path) -> io.BufferedReader:
@@ -52,7 +53,7 @@ def open_data(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except OSError as error:
-        raise VlmkitError(f"{path}: can't be read: {error.strerror}") from error
+        raise VlmkitError(f"{plain(path)}: can't be read: {error.strerror}") from error
 
 
 def _near(path: Path) -> str:

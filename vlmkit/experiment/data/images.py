@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.experiment.shown import plain
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -43,7 +44,7 @@ def check_image(source: str | bytes, where: str) -> None:
         if is_url(source):
             return
         _check_file(Path(source), where)
-    name = "the image" if isinstance(source, bytes) else f"image {source}"
+    name = "the image" if isinstance(source, bytes) else f"image {plain(source)}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -69,7 +70,7 @@ def image_content(source: str | bytes) -> bytes:
     try:
         return Path(source).read_bytes()
     except OSError as error:
-        raise VlmkitError(f"image {source}: can't be read: {error.strerror}") from error
+        raise VlmkitError(f"image {plain(source)}: can't be read: {error.strerror}") from error
 
 
 def _check_file(path: Path, where: str) -> None:
@@ -77,10 +78,10 @@ def _check_file(path: Path, where: str) -> None:
         if path.is_file():
             return
         if path.is_dir():
-            raise VlmkitError(f"{where}: image {path} is a folder")
+            raise VlmkitError(f"{where}: image {plain(path)} is a folder")
         near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
     except (OSError, ValueError) as error:
         if isinstance(error, VlmkitError):
             raise
-        raise VlmkitError(f"{where}: image {path} can't be read ({error})") from error
-    raise VlmkitError(f"{where}: image {path} does not exist{near}")
+        raise VlmkitError(f"{where}: image {plain(path)} can't be read ({error})") from error
+    raise VlmkitError(f"{where}: image {plain(path)} does not exist{near}")

@@ -29,8 +29,10 @@ from vlmkit.experiment.data.columns import Row, fill
 from vlmkit.experiment.data.files import open_data, resolve_file
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed
 
 LONGEST_REFERENCE = 64  # characters; a longer image cell is an image
+END = "\x04"  # stands after the last line, so that a quote that never ends is seen
 LONGEST_CELL = (1 << 31) - 1  # characters
 REQUIRED = ("index", "question")
 _TAKEN = ("index", "question", "answer", "image", "image_path")
@@ -81,9 +83,10 @@ def tsv(config: TsvConfig, base: Path) -> Rows:
         return _sample(config, _cells(table, index), where(index))
 
     def read(index: int) -> Sample:
-        sample = read_text(index)
-        owner = table.images[index]
-        return sample._replace(images=_images(_cells(table, owner), path.parent, where(owner)))
+        cells, owner = _cells(table, index), table.images[index]
+        owning = cells if owner == index else _cells(table, owner)
+        sample = _sample(config, cells, where(index))
+        return sample._replace(images=_images(owning, path.parent, where(owner)))
 
     return Rows(table.ids, read, read_text, where, source=str(path))
 
@@ -93,15 +96,17 @@ def _scan(path: Path) -> _Table:
     references: dict[int, str] = {}
     with open_data(path) as file, _large_cells():
         place = _Place(file)
-        reader = csv.reader(place.lines(), delimiter="\t", strict=True)
-        _next(reader, path, 1)
+        reader = csv.reader(place.lines(), delimiter="\t")
+        _next(reader, path, 1)  # the header
         while True:
             start, line = place.offset, place.line + 1
             cells = _next(reader, path, line)
-            if cells is None:
+            if cells == [END]:
                 break
             if not cells:
                 continue
+            if cells[-1].endswith(END):
+                raise VlmkitError(f"{path}:{line}: a cell opens with a quote that never ends")
             if len(cells) != len(table.columns):
                 raise VlmkitError(
                     f"{path}:{line}: {len(cells)} cells, the header names {len(table.columns)}"
@@ -133,7 +138,7 @@ def _resolve_references(table: _Table, references: Mapping[int, str]) -> None:
 
 
 class _Place:
-    """The lines of a file, and how far they were read."""
+    """The lines of a file and their end, and how far they were read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -145,6 +150,7 @@ class _Place:
             self.offset += len(line)
             self.line += 1
             yield line.decode("utf-8-sig" if self.line == 1 else "utf-8")
+        yield END
 
 
 @contextmanager
@@ -156,22 +162,22 @@ def _large_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _next(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
+def _next(reader: Iterator[list[str]], path: Path, line: int) -> list[str]:
     try:
-        return next(reader, None)
+        return next(reader, [END])
     except (csv.Error, UnicodeDecodeError) as error:
         raise VlmkitError(f"{path}:{line}: not a TSV row ({error})") from error
 
 
 def _columns(path: Path) -> tuple[str, ...]:
     with open_data(path) as file, _large_cells():
-        reader = csv.reader(_Place(file).lines(), delimiter="\t", strict=True)
-        names = tuple(_next(reader, path, 1) or ())
+        reader = csv.reader(_Place(file).lines(), delimiter="\t")
+        names = tuple(_next(reader, path, 1))
+    names = () if names == (END,) else names
     for name in REQUIRED:
         if name not in names:
-            shown = ", ".join(names)[:200] or "nothing"
             near = nearest(name, names)
-            raise VlmkitError(f"{path}:1: no column {name!r}{near} (it has: {shown})")
+            raise VlmkitError(f"{path}:1: no column {name!r}{near} (it has: {listed(names)})")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise VlmkitError(f"{path}:1: two columns are called {twice!r}")
@@ -182,8 +188,8 @@ def _cells(table: _Table, index: int) -> dict[str, str]:
     with open_data(table.path) as file, _large_cells():
         file.seek(table.starts[index], os.SEEK_SET)
         lines = (line.decode() for line in file)
-        reader = csv.reader(lines, delimiter="\t", strict=True)
-        cells = _next(reader, table.path, table.lines[index]) or []
+        reader = csv.reader(lines, delimiter="\t")
+        cells = _next(reader, table.path, table.lines[index])
     row = dict(zip(table.columns, cells, strict=False))
     if len(cells) != len(table.columns) or row["index"] != table.ids[index]:
         raise VlmkitError(f"{table.path}:{table.lines[index]}: changed while it is in use")

@@ -77,13 +77,23 @@ def _short(parsed: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A value of any type in one line; text as it is."""
-    return value if isinstance(value, str) else indented(value, None)
+    """A value of any type in one line.
+
+    >>> value_text({"device": "cpu", "seeds": [0, 1], "clean": True})
+    'device: cpu; seeds: 0, 1; clean: true'
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {value_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_text, value))
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def indented(value: Any, indent: int | None = 2) -> str:
+def indented(value: Any) -> str:
     """A value as JSON."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 def plural(count: int) -> str:

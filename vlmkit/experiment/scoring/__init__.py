@@ -12,6 +12,7 @@ from vlmkit.experiment.scoring.chartqa import ChartQAConfig as ChartQAConfig
 from vlmkit.experiment.scoring.config import ScorerConfig as ScorerConfig
 from vlmkit.experiment.scoring.config import make_scorer as make_scorer
 from vlmkit.experiment.scoring.external import ExternalScorerConfig as ExternalScorerConfig
+from vlmkit.experiment.scoring.mmmu import MmmuConfig as MmmuConfig
 from vlmkit.experiment.scoring.multiple_choice import MultipleChoiceConfig as MultipleChoiceConfig
 from vlmkit.experiment.scoring.ocrbench import OCRBenchConfig as OCRBenchConfig
 from vlmkit.experiment.scoring.pope import PopeConfig as PopeConfig

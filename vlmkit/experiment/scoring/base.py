@@ -12,7 +12,17 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.shown import listed
 
+NO_ANSWER = (
+    "needs an answer, this sample has none; name its key (dataset.answers_key) or leave the metric "
+    "out"
+)
+NO_CHOICES = (
+    "needs choices, this sample has none; they are a list under 'choices' or 'options', or columns "
+    "A, B, …"
+)
+EMPTY_ANSWER = "can't score an empty answer, which is in every text; leave this sample out"
 THINKING_START, THINKING_END = "<think>", "</think>"
 
 
@@ -28,8 +38,9 @@ class ScoringConfig(StageConfig):
     )
 
 
-def _any_sample(sample: Sample) -> None:
+def _any_sample(sample: Sample) -> str | None:
     """Nothing more is asked of a sample than its fields."""
+    return None
 
 
 class Scorer(NamedTuple):
@@ -40,7 +51,7 @@ class Scorer(NamedTuple):
     score: Callable[[Sample, str], Scored]
     summarise: Callable[[Sequence[Scored]], dict[str, float]]
     # an arm's numbers, the first one being the mean of the values; {} where none has a value
-    check: Callable[[Sample], None] = _any_sample  # VlmkitError: this sample can't be scored
+    check: Callable[[Sample], str | None] = _any_sample  # why a sample can't be scored
 
 
 def answer_of(text: str) -> str:
@@ -96,26 +107,22 @@ def check_samples(scorers: Sequence[Scorer], samples: Iterable[Sample]) -> None:
     """
     for sample in samples:
         for scorer in scorers:
-            for need in scorer.needs:
-                _check_need(scorer, need, sample)
-            scorer.check(sample)
+            lacks = next(filter(None, (_lacks(sample, need) for need in scorer.needs)), None)
+            complaint = lacks or scorer.check(sample)
+            if complaint is not None:
+                raise VlmkitError(f"{sample.where}: metric {scorer.name!r} {complaint}")
 
 
-def _check_need(scorer: Scorer, need: str, sample: Sample) -> None:
+def _lacks(sample: Sample, need: str) -> str | None:
     if need == "answers":
-        if not sample.answers:
-            raise VlmkitError(
-                f"{sample.where}: metric {scorer.name!r} needs an answer, this sample has none; "
-                "name its key (dataset.answers_key) or leave the metric out"
-            )
-    elif need == "choices":
-        if not choices_of(sample.fields):
-            raise VlmkitError(
-                f"{sample.where}: metric {scorer.name!r} needs choices, this sample has none; they "
-                "are a list under 'choices' or 'options', or columns A, B, …"
-            )
-    elif need not in sample.fields:
-        known = ", ".join(sample.fields) or "none"
-        raise VlmkitError(
-            f"{sample.where}: metric {scorer.name!r} needs the field {need!r} (fields: {known})"
-        )
+        return None if sample.answers else NO_ANSWER
+    if need == "choices":
+        return None if choices_of(sample.fields) else NO_CHOICES
+    if need in sample.fields:
+        return None
+    return f"needs the field {need!r} (fields: {listed(sample.fields)})"
+
+
+def no_empty_answer(sample: Sample) -> str | None:
+    """The complaint of a scorer that looks for the answer in the text."""
+    return None if all(answer.strip() for answer in sample.answers) else EMPTY_ANSWER

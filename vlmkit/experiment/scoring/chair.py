@@ -14,6 +14,7 @@ from vlmkit.experiment.data.files import open_data, resolve_file
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, ratio, total
+from vlmkit.experiment.shown import short
 
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 _IRREGULAR = {
@@ -85,12 +86,11 @@ def chair(config: ChairConfig, base: Path) -> Scorer:
             },
         )
 
-    def check(sample: Sample) -> None:
+    def check(sample: Sample) -> str | None:
         found = sample.fields[config.objects_key]
-        if not isinstance(found, (list, tuple)) or not all(isinstance(i, str) for i in found):
-            raise VlmkitError(
-                f"{sample.where}: {config.objects_key}: must be a list of names, got {found!r}"
-            )
+        if isinstance(found, (list, tuple)) and all(isinstance(name, str) for name in found):
+            return None
+        return f"needs a list of names in {config.objects_key!r}, got {short(found)}"
 
     return Scorer(config.kind, (config.objects_key,), score, _summarise, check)
 

@@ -14,6 +14,7 @@ from vlmkit.experiment.scoring.base import Scorer, answer_of
 from vlmkit.experiment.scoring.chair import ChairConfig, chair
 from vlmkit.experiment.scoring.chartqa import ChartQAConfig, chartqa_relaxed
 from vlmkit.experiment.scoring.external import ExternalScorerConfig, external
+from vlmkit.experiment.scoring.mmmu import MmmuConfig, mmmu
 from vlmkit.experiment.scoring.multiple_choice import MultipleChoiceConfig, multiple_choice
 from vlmkit.experiment.scoring.ocrbench import OCRBenchConfig, ocrbench
 from vlmkit.experiment.scoring.pope import PopeConfig, pope
@@ -33,6 +34,7 @@ ScorerConfig = Annotated[
     | ContainsConfig
     | PopeConfig
     | MultipleChoiceConfig
+    | MmmuConfig
     | ChartQAConfig
     | OCRBenchConfig
     | AnlsConfig
@@ -84,6 +86,8 @@ def _make(config: ScorerConfig, base: Path) -> Scorer:
             return pope(config)
         case MultipleChoiceConfig():
             return multiple_choice(config)
+        case MmmuConfig():
+            return mmmu(config)
         case ChartQAConfig():
             return chartqa_relaxed(config)
         case OCRBenchConfig():

@@ -38,6 +38,12 @@ def external(config: ExternalScorerConfig) -> Scorer:
     Raises:
         VlmkitError: the factory can't be found, fails, or returns something else; while scoring,
             what it raises, or a result of another type.
+
+    Example:
+        >>> factory = "experiments.own_scorer:brevity"
+        >>> scorer = external(ExternalScorerConfig(factory=factory, config={"words": 2}))
+        >>> scorer.score(Sample("1", "How many?"), "There are four of them").value
+        0.4
     """
     scorer = make_external(config, group=GROUP, result=Scorer, home=HOME)
     where = f"external: scorer {scorer.name!r} of factory {config.factory!r}"

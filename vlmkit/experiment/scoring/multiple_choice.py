@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, total
+from vlmkit.experiment.shown import listed, short
 
 Choices = Mapping[str, str]
 """Letter -> text."""
@@ -55,13 +55,11 @@ def multiple_choice(config: MultipleChoiceConfig) -> Scorer:
             value=float(letter in right), parsed=letter, parts={"unread": 1.0} if guessed else {}
         )
 
-    def check(sample: Sample) -> None:
+    def check(sample: Sample) -> str | None:
         choices = choices_of(sample.fields)
-        if not all(letter in choices for letter in _right(sample)):
-            raise VlmkitError(
-                f"{sample.where}: metric {config.name or config.kind!r}: the answer "
-                f"{sample.answers[0]!r} is none of the choices {', '.join(choices)}"
-            )
+        if all(letter in choices for letter in _right(sample)):
+            return None
+        return f"needs one of the choices {listed(choices)}, got {short(sample.answers[0])}"
 
     return Scorer(config.kind, ("answers", "choices"), score, _summarise, check)
 

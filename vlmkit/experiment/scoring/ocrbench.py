@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
-from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean
+from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, no_empty_answer
 
 FORMULAS = ("Handwritten Mathematical Expression Recognition", "HME100k")
 CATEGORY_FIELDS = ("category", "question_type", "type")
@@ -38,14 +37,7 @@ def ocrbench(config: OCRBenchConfig) -> Scorer:
         parts = {} if category is None else {category: value}
         return Scored(value=value, parsed=found[0] if found else None, parts=parts)
 
-    def check(sample: Sample) -> None:
-        if not all(answer.strip() for answer in sample.answers):
-            raise VlmkitError(
-                f"{sample.where}: metric {config.name or config.kind!r}: an empty answer is in "
-                "every text; give the answer, or leave the sample out"
-            )
-
-    return Scorer(config.kind, ("answers",), score, _summarise, check)
+    return Scorer(config.kind, ("answers",), score, _summarise, no_empty_answer)
 
 
 def category_of(sample: Sample) -> str | None:

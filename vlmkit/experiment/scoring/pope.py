@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, ratio, total
+from vlmkit.experiment.shown import short
 
 
 class PopeConfig(ScoringConfig):
@@ -31,12 +31,10 @@ def pope(config: PopeConfig) -> Scorer:
         parts["true_yes"] = float(said == label == "yes")
         return Scored(value=float(said == label), parsed=said, parts=parts)
 
-    def check(sample: Sample) -> None:
-        if _label(sample) not in ("yes", "no"):
-            raise VlmkitError(
-                f"{sample.where}: metric {config.name or config.kind!r} needs the answer yes or "
-                f"no, got {sample.answers[0]!r}"
-            )
+    def check(sample: Sample) -> str | None:
+        if _label(sample) in ("yes", "no"):
+            return None
+        return f"needs the answer yes or no, got {short(sample.answers[0])}"
 
     return Scorer(config.kind, ("answers",), score, _summarise, check)
 

@@ -9,10 +9,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
-from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean
+from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean, no_empty_answer
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -96,14 +95,7 @@ def contains(config: ContainsConfig) -> Scorer:
         found = [item for item in sample.answers if is_in(prepared(item), answer)]
         return Scored(value=float(bool(found)), parsed=found[0] if found else None)
 
-    def check(sample: Sample) -> None:
-        if not all(answer.strip() for answer in sample.answers):
-            raise VlmkitError(
-                f"{sample.where}: metric {config.name or config.kind!r}: an empty answer is in "
-                "every text; give the answer, or leave the metric out"
-            )
-
-    return Scorer(config.kind, ("answers",), score, _accuracy, check)
+    return Scorer(config.kind, ("answers",), score, _accuracy, no_empty_answer)
 
 
 def _accuracy(scored: Sequence[Scored]) -> dict[str, float]:

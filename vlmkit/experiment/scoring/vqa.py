@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean
@@ -71,13 +70,13 @@ def vqa_accuracy(config: VqaConfig) -> Scorer:
         value = sum(min(1.0, count / ENOUGH) for count in others) / len(others)
         return Scored(value=value, parsed=answer)
 
-    def check(sample: Sample) -> None:
-        if len(sample.answers) < MIN_ANSWERS:
-            raise VlmkitError(
-                f"{sample.where}: metric {config.name or config.kind!r} needs the answers of at "
-                f"least {MIN_ANSWERS} people (VQA has 10), this sample has {len(sample.answers)}; "
-                "use normalised_exact"
-            )
+    def check(sample: Sample) -> str | None:
+        if len(sample.answers) >= MIN_ANSWERS:
+            return None
+        return (
+            f"needs the answers of at least {MIN_ANSWERS} people (VQA has 10), this sample has "
+            f"{len(sample.answers)}; use normalised_exact"
+        )
 
     return Scorer(config.kind, ("answers",), score, _summarise, check)
 

@@ -1,0 +1,102 @@
+"""A model of an experiment, loaded, with everything that its arms need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vlmkit.api import load
+from vlmkit.config.locate import located
+from vlmkit.contrast import ContrastiveDecodingConfig
+from vlmkit.engine import Amateur, Method, Resolved, build_method, find_amateur
+from vlmkit.errors import VlmkitError
+from vlmkit.experiment.arms import Arm
+from vlmkit.experiment.estimate import row_bytes, rows_in_flight
+from vlmkit.experiment.groups import Group
+from vlmkit.experiment.prompting import resolve_arm
+from vlmkit.interface import Model
+from vlmkit.loading import read_config, resolve_checkpoint
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor
+from vlmkit.stopping import token_limit
+
+_PROMPT_TOKENS = 1024  # taken for a prompt's length where rows in flight are chosen
+
+
+class Loaded(NamedTuple):
+    """A model with everything that its arms need, built and checked."""
+
+    model: Model
+    processor: Processor
+    group: Group
+    arms: Sequence[Arm]  # of the experiment
+    resolved: dict[int, list[Resolved]]  # by arm, one per seed
+    methods: list[Method]  # one per batch of the group
+    amateurs: list[Amateur | None]
+
+
+def load_group(
+    group: Group, arms: Sequence[Arm], seeds: Sequence[int], *, lazy: bool = False
+) -> Loaded:
+    """Load a model, and build all that its arms need.
+
+    Args:
+        group: which model, and which arms.
+        arms: of the experiment.
+        seeds: of the experiment.
+        lazy: leave the weights on disk; enough to find out what cannot run.
+
+    Raises:
+        VlmkitError: the model cannot be loaded, or an arm cannot run on it.
+    """
+    first = arms[group.arms[0]]
+    with located(first.tree, ("model",)):
+        model, processor = load(group.model, revision=group.revision, dtype=group.dtype, lazy=lazy)
+    resolved = {place: resolve_arm(model, processor, arms[place], seeds) for place in group.arms}
+    methods, amateurs = [], []
+    second: dict[str, Amateur] = {}  # each checkpoint is loaded once
+    for batch in group.batches:
+        arm, pipeline = arms[batch.arms[0]], resolved[batch.arms[0]][0].pipeline
+        try:
+            with located(arm.tree, ("contrast",)):
+                amateur = _find_amateur(processor, pipeline, second)
+                methods.append(build_method(model, processor, pipeline, amateur))
+        except VlmkitError as error:
+            raise VlmkitError(f"{error} (in the arm {arm.name!r})") from error
+        amateurs.append(amateur)
+    return Loaded(model, processor, group, arms, resolved, methods, amateurs)
+
+
+def _find_amateur(
+    processor: Processor, pipeline: PipelineConfig, known: dict[str, Amateur]
+) -> Amateur | None:
+    contrast = pipeline.contrast
+    if not isinstance(contrast, ContrastiveDecodingConfig):
+        return None
+    found = find_amateur(processor, pipeline, known.get(contrast.amateur))
+    assert found is not None
+    known[contrast.amateur] = found
+    return found
+
+
+def group_rows(group: Group, arms: Sequence[Arm]) -> int:
+    """Return how many rows of a group's arms fit into the memory at hand.
+
+    Raises:
+        VlmkitError: its checkpoint is not on this machine, or cannot be read.
+    """
+    return rows_in_flight(_config(group), tokens=_row_tokens(group, arms))
+
+
+def _config(group: Group) -> dict[str, object]:
+    return read_config(resolve_checkpoint(group.model, revision=group.revision))
+
+
+def _row_tokens(group: Group, arms: Sequence[Arm]) -> int:
+    limits = [token_limit(arms[place].config.stopping) for place in group.arms]
+    return _PROMPT_TOKENS + max(limit if limit is not None else 1024 for limit in limits)
+
+
+def prompt_bytes(group: Group) -> int | None:
+    """Return the memory of one prompt's KV cache, about; None where the sizes are not known."""
+    return row_bytes(_config(group), tokens=_PROMPT_TOKENS)
