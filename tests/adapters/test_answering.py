@@ -56,7 +56,9 @@ def test_answers_are_those_of_generate(answerer: Answerer) -> None:
 
 
 def test_pipelines_of_several_kinds_wait_together(answerer: Answerer) -> None:
-    other = WARM._replace(overrides=(*WARM.overrides, "cache={kind: affine, bits: 8, group_size: 32}"))
+    other = WARM._replace(
+        overrides=(*WARM.overrides, "cache={kind: affine, bits: 8, group_size: 32}")
+    )
     vcd = WARM._replace(overrides=(*WARM.overrides, "contrast={kind: vcd}"))
     rows = [asked(IMAGES[0], source) for source in (WARM, other, vcd, WARM)]
     found = ask(answerer, *rows)

@@ -44,7 +44,10 @@ WARM: dict[str, Any] = {"sampling": [{"kind": "temperature", "temperature": 2.0}
 
 
 def question(image: str = "count_all.png", text: str = QUESTION) -> list[Any]:
-    content = [ContentImage(image=str(packaged_image(f"vlmkit:shapes/samples/{image}"))), ContentText(text=text)]
+    content = [
+        ContentImage(image=str(packaged_image(f"vlmkit:shapes/samples/{image}"))),
+        ContentText(text=text),
+    ]
     return [ChatMessageUser(content=content)]
 
 
@@ -87,7 +90,9 @@ def test_a_task_runs_and_its_log_says_with_what(tmp_path: Path) -> None:
 def test_neither_neighbours_nor_epochs_decide_what_is_drawn(tmp_path: Path) -> None:
     wide = texts(run(tmp_path, epochs=3, images=3, max_tokens=8, model_args=WARM))
     options = {"max_connections": 1, "max_tokens": 8}
-    narrow = texts(run(tmp_path, epochs=3, images=3, model_args=WARM | {"batch_size": 1}, **options))
+    narrow = texts(
+        run(tmp_path, epochs=3, images=3, model_args=WARM | {"batch_size": 1}, **options)
+    )
     assert wide == narrow
     assert len({wide["count_all.png", epoch] for epoch in (1, 2, 3)}) > 1
 
@@ -110,7 +115,9 @@ def test_a_response_cache_does_not_mix_pipelines(
 ) -> None:
     monkeypatch.setenv("INSPECT_CACHE_DIR", str(tmp_path / "cache"))
     found = [
-        run(tmp_path, cache=True, model_args={"stopping": [{"kind": "max_tokens", "max_tokens": n}]})
+        run(
+            tmp_path, cache=True, model_args={"stopping": [{"kind": "max_tokens", "max_tokens": n}]}
+        )
         for n in (1, 2, 1)
     ]
     outputs = [(log.samples or [])[0].output for log in found]
@@ -178,6 +185,7 @@ def test_thinking_is_cut_off(text: str, opened: bool, reasoning: str, answer: st
     ("arguments", "message"),
     [
         ({"pipeline": "no.yaml"}, r"no\.yaml: no such config file"),
+        ({"pipeline": {"seed": 1}}, "pipeline: dict given; give the path of a YAML file"),
         ({"cache.kid": "affine"}, "cache.kid: unknown key; did you mean 'kind'"),
         ({"task_settings": "all"}, "task_settings: 'all' is none of"),
         ({"batch_size": 0}, "batch_size is 0"),

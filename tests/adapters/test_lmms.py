@@ -60,6 +60,7 @@ def write_pope(folder: Path, samples: list[Sample]) -> None:
     Dataset.from_list(rows, features=features).to_parquet(str(folder / "test.parquet"))
 
 
+@pytest.mark.slow
 def test_pope(tmp_path: Path) -> None:
     spec = find_spec("lmms_eval")
     assert spec is not None

@@ -20,7 +20,7 @@ from tests.cli.reply import ROOT, Command
 
 COMMANDS = [
     *("generate", "trace", "describe", "schema", "models", "configs", "stages", "completion"),
-    *("plan", "run", "rescore", "compare", "report"),
+    *("plan", "run", "rescore", "compare", "report", "export"),
 ]
 # What is typed, and the words that are offered.
 CASES = [

@@ -1,1 +1,1 @@
-"""What lets the harnesses of others drive vlmkit. Nothing else in vlmkit imports this."""
+"""vlmkit and the harnesses of others. Only the command line imports this, when it exports."""

@@ -68,11 +68,15 @@ def load_source(source: Source, settings: Mapping[str, Any] | None = None) -> Re
         >>> run.config.stopping[0].max_tokens
         7
     """
+    if source.pipeline is not None and not isinstance(source.pipeline, str):
+        raise VlmkitError(
+            f"pipeline: {type(source.pipeline).__name__} given; give the path of a YAML file, and "
+            "values by their keys, as in cache.kind"
+        )
     taken = {
         name: value
         for name, value in (settings or {}).items()
-        if source.task_settings == "apply"
-        or (source.task_settings == "limits" and name in _LIMITS)
+        if source.task_settings == "apply" or (source.task_settings == "limits" and name in _LIMITS)
     }
     flags = {**taken, "model": source.model}
     run = load_run(
@@ -92,7 +96,9 @@ def _check_prompt(run: ResolvedRun) -> None:
         )
     if not config.template.apply:
         raise VlmkitError(
-            _at(run.tree, "template.apply", "a task's messages need the chat template; leave it out")
+            _at(
+                run.tree, "template.apply", "a task's messages need the chat template; leave it out"
+            )
         )
 
 

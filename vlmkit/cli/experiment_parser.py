@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+EXPORTS = ("parquet", "inspect", "every-eval-ever")
 FORMATS = ("terminal", "markdown", "csv", "json", "latex")
 EXPERIMENT_FLAGS = {
     "plan": ("out", "trust_code"),
@@ -20,11 +21,12 @@ EXPERIMENT_FLAGS = {
     "rescore": (),
     "compare": ("format", "baseline", "out"),
     "report": ("out", "samples"),
+    "export": ("format", "out"),
 }
 
 
 def add_experiment_commands(commands: Any) -> None:
-    """Add ``plan``, ``run``, ``rescore``, ``compare`` and ``report`` to the subcommands."""
+    """Add ``plan``, ``run``, ``rescore``, ``compare``, ``report`` and ``export`` to the subcommands."""
     plan = commands.add_parser(
         "plan",
         help="show what an experiment would run; nothing is run or written",
@@ -54,6 +56,7 @@ def add_experiment_commands(commands: Any) -> None:
     report.add_argument(
         "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
     )
+    _add_export(commands)
 
 
 def _add_run(commands: Any) -> None:
@@ -98,6 +101,21 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("--format", choices=FORMATS, default="terminal", help="(terminal)")
     compare.add_argument("--baseline", metavar="NAME", help="the arm to compare with")
     compare.add_argument("--out", metavar="FILE", help="write to a file, not to the terminal")
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a run's records for other programs",
+        description="Write a run's records as one Parquet file, as logs of inspect_ai, one for "
+        "each arm, or as records of Every Eval Ever.",
+        allow_abbrev=False,
+    )
+    export.add_argument("run_folder", metavar="DIR", help="the run directory")
+    export.add_argument("--format", choices=EXPORTS, default="parquet", help="(parquet)")
+    export.add_argument(
+        "--out", metavar="PATH", help="the file, or the folder for several (in DIR)"
+    )
 
 
 def _add_experiment(command: Any) -> None:

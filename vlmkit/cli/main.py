@@ -110,6 +110,10 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             from vlmkit.cli.report import run_report
 
             run_report(args)
+        case "export":
+            from vlmkit.cli.export import run_export
+
+            run_export(args)
         case _:
             parser.print_help()
 
