@@ -61,7 +61,7 @@ def load_case(folder: Path, arms: int, seeds: int) -> Case:
     experiment = {
         "base": {
             "model": str(folder / "model"),
-            "stopping": [{"kind": "max_tokens", "max_tokens": NUM_TOKENS}],
+            "stopping": [{"kind": "max_tokens", "max_tokens": NUM_TOKENS}, {"kind": "eos"}],
         },
         "dataset": {"kind": "jsonl", "path": str(folder / "data.jsonl")},
         "grid": {"sampling": chains},
@@ -117,7 +117,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("arms", "seeds"), SHAPES)
 def test_experiment_against_loop(benchmark: Any, folder: Path, arms: int, seeds: int) -> None:
     case = load_case(folder, arms, seeds)
-    assert as_experiment(case) == NUM_TOKENS * case.rows
+    assert as_experiment(case) == as_loop(case), "both ways have to generate as much"
     loops: list[float] = []
 
     def setup() -> None:

@@ -135,7 +135,7 @@ def test_settings_of_a_task(
         (Source(overrides=("sed=3",)), "sed: unknown key; did you mean 'seed'"),
         (Source(overrides=("messages=[{role: user, content: Hi}]",)), "messages: the task brings"),
         (Source(overrides=("prompt=Q {question}",)), "prompt: the task writes the prompt"),
-        (Source(overrides=("template.apply=false",)), "template.apply: a task's messages need"),
+        (Source(overrides=("template.apply=false",)), "template.apply: a task needs"),
     ],
 )
 def test_mistakes(source: Source, message: str) -> None:

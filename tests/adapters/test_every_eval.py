@@ -1,4 +1,4 @@
-"""A run as Every Eval Ever has it; checked by that package's own validator where it is installed."""
+"""A run as Every Eval Ever has it, checked by its own validator where that is installed."""
 
 from __future__ import annotations
 

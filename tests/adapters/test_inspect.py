@@ -12,7 +12,8 @@ from vlmkit.packaged import packaged_image
 
 pytest.importorskip("inspect_ai", reason="needs inspect_ai: pip install 'vlmkit[inspect]'")
 
-from inspect_ai import Epochs, Task, eval as run_eval
+from inspect_ai import Epochs, Task
+from inspect_ai import eval as run_eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import (

@@ -92,11 +92,11 @@ def _data_uri(image: str | bytes, base: Path) -> str:
     if isinstance(image, str):
         if is_url(image):
             return image
-        kind = mimetypes.guess_type(image)[0] or kind
+        kind, path = mimetypes.guess_type(image)[0] or kind, base / image
         try:
-            image = (base / image).read_bytes()
+            image = path.read_bytes()
         except OSError as error:
-            raise VlmkitError(f"{image}: cannot be read: {error.strerror}") from None
+            raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
     return f"data:{kind};base64,{base64.b64encode(image).decode()}"
 
 

@@ -96,9 +96,7 @@ def _check_prompt(run: ResolvedRun) -> None:
         )
     if not config.template.apply:
         raise VlmkitError(
-            _at(
-                run.tree, "template.apply", "a task's messages need the chat template; leave it out"
-            )
+            _at(run.tree, "template.apply", "a task needs the chat template; leave it out")
         )
 
 

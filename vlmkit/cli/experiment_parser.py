@@ -26,7 +26,7 @@ EXPERIMENT_FLAGS = {
 
 
 def add_experiment_commands(commands: Any) -> None:
-    """Add ``plan``, ``run``, ``rescore``, ``compare``, ``report`` and ``export`` to the subcommands."""
+    """Add the commands for experiments to the subcommands."""
     plan = commands.add_parser(
         "plan",
         help="show what an experiment would run; nothing is run or written",
