@@ -12,7 +12,9 @@ import pytest
 from vlmkit import generate, load
 from vlmkit.adapters.answering import Answerer
 from vlmkit.adapters.asking import Asked
+from vlmkit.adapters.decoding import Decoder
 from vlmkit.adapters.source import Source, TaskSettings, check_task_settings, load_source
+from vlmkit.engine import RowSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.prompt_utils import apply_chat_template
 
@@ -78,6 +80,36 @@ def test_a_row_that_breaks_says_so(answerer: Answerer) -> None:
     nothing = WARM._replace(overrides=("sampling=[{kind: external, factory: 'os:getcwd'}]",))
     with pytest.raises(VlmkitError, match="trust"):
         load_source(nothing)
+
+
+def test_a_request_joins_rows_that_are_in_flight() -> None:
+    run = load_source(WARM)
+    decoder = Decoder(run.config, batch_size=2)
+    alone = [prepared_alone(decoder, image) for image in IMAGES[:2]]
+    specs = [decoder.prepare(asked(image), number) for number, image in enumerate(IMAGES[:2])]
+    late = Late(specs, pause=3)
+    found = dict(decoder.decode(0, late))
+    assert late.num_asked > 4
+    assert [found[number].result.token_ids for number in (0, 1)] == alone
+
+
+def prepared_alone(decoder: Decoder, image: str) -> list[int]:
+    spec = decoder.prepare(asked(image), 7)
+    ((_, answer),) = decoder.decode(7, iter([spec]))
+    return answer.result.token_ids
+
+
+class Late(Iterator[RowSpec]):
+    """Has its first row at once, and the next one when it has been asked for some more times."""
+
+    def __init__(self, specs: list[RowSpec], pause: int) -> None:
+        self.specs, self.pause, self.num_asked = specs, pause, 0
+
+    def __next__(self) -> RowSpec:
+        self.num_asked += 1
+        if not self.specs or 1 < self.num_asked <= 1 + self.pause:
+            raise StopIteration
+        return self.specs.pop(0)
 
 
 def test_logprobs(answerer: Answerer) -> None:
