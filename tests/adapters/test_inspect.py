@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +199,28 @@ def test_thinking_is_cut_off(text: str, opened: bool, reasoning: str, answer: st
 def test_model_arguments_that_are_wrong(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(VlmkitError, match=message):
         get_model("vlmkit/shapes", memoize=False, **arguments)
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(
+        "from inspect_ai import Task, task\n"
+        "from inspect_ai.dataset import Sample\n"
+        "@task\n"
+        "def one(): return Task(dataset=[Sample(input='Hi')])\n"
+    )
+    command = [sys.executable, "-m", "inspect_ai", "eval", "task.py", "--model", "vlmkit/shapes"]
+    done = subprocess.run(
+        [*command, "-M", "sampling.0.kid=greedy"],
+        cwd=tmp_path,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "vlmkit: error: sampling.0.kid=" in said
+    assert "Traceback" not in said
 
 
 def test_a_sample_that_cannot_be_answered_says_why(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from concurrent.futures import Future
 from typing import Any
 
 import anyio
+from inspect_ai._util.error import PrerequisiteError  # not among what inspect_ai exports
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput
 from inspect_ai.solver._task_state import sample_state  # the one way to a sample's epoch
 from inspect_ai.tool import ToolChoice, ToolInfo
+from rich.markup import escape
 
 import vlmkit
 from vlmkit.adapters.answering import Answerer
@@ -33,6 +35,14 @@ from vlmkit.experiment.provenance import code_hash, config_hash, weights_hash
 _POLL_S = 0.02
 _PER_EPOCH = 1 << 20  # draws that an epoch can have of one prompt
 _NOT_PIPELINE = {"prompt", "messages", "images", "audio"}
+
+
+class ModelArgumentError(VlmkitError, PrerequisiteError):
+    """A model argument that cannot be used; inspect_ai prints it as one line."""
+
+    def __init__(self, message: str) -> None:
+        VlmkitError.__init__(self, message)
+        PrerequisiteError.__init__(self, f"vlmkit: error: {escape(message)}")
 
 
 class VlmkitAPI(ModelAPI):
@@ -72,19 +82,18 @@ class VlmkitAPI(ModelAPI):
         **overrides: Any,
     ) -> None:
         super().__init__(model_name, None, None, [], config)
-        if base_url is not None:
-            raise VlmkitError("base_url: vlmkit runs the model itself; leave it out")
-        self._source = Source(
-            pipeline,
-            model_name,
-            tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items()),
-            trust_code,
-            check_task_settings(task_settings),
-        )
         self._runs: dict[str, ResolvedRun] = {}
         self._asked: Counter[tuple[str, str]] = Counter()
-        run = self._run({})
-        self._answerer = Answerer(run, batch_size=batch_size)
+        values = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
+        try:
+            if base_url is not None:
+                raise VlmkitError("base_url: vlmkit runs the model itself; leave it out")
+            taken = check_task_settings(task_settings)
+            self._source = Source(pipeline, model_name, values, trust_code, taken)
+            run = self._run({})
+            self._answerer = Answerer(run, batch_size=batch_size)
+        except VlmkitError as error:
+            raise ModelArgumentError(str(error)) from error
         self.fingerprint = _fingerprint(run)
         # inspect_ai's response cache is keyed by the model's name and this, not by model_args.
         self.base_url = f"vlmkit:{self.fingerprint}"
