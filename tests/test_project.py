@@ -53,6 +53,7 @@ LAYERS = (
     {"api", "branching"},
     {"batch", "tracing"},
     {"experiment"},
+    {"adapters"},
     {"cli"},
     {"__main__"},
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from vlmkit.cli.worker_parser import add_executor_flags, add_worker_command
 
+EXPORTS = ("parquet", "inspect", "every-eval-ever")
 FORMATS = ("terminal", "markdown", "csv", "json", "latex")
 EXPERIMENT_FLAGS = {
     "plan": ("out", "trust_code"),
@@ -37,11 +38,12 @@ EXPERIMENT_FLAGS = {
         "no_sharing",
         "trust_code",
     ),
+    "export": ("format", "out"),
 }
 
 
 def add_experiment_commands(commands: Any) -> None:
-    """Add plan, run, worker, rescore, compare, report and reproduce to the subcommands."""
+    """Add the commands for experiments to the subcommands."""
     plan = commands.add_parser(
         "plan",
         help="show what an experiment would run; nothing is run or written",
@@ -72,6 +74,7 @@ def add_experiment_commands(commands: Any) -> None:
     report.add_argument(
         "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
     )
+    _add_export(commands)
 
     _add_reproduce(commands)
 
@@ -147,6 +150,21 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("--format", choices=FORMATS, default="terminal", help="(terminal)")
     compare.add_argument("--baseline", metavar="NAME", help="the arm to compare with")
     compare.add_argument("--out", metavar="FILE", help="write to a file, not to the terminal")
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a run's records for other programs",
+        description="Write a run's records as one Parquet file, as logs of inspect_ai, one for "
+        "each arm, or as records of Every Eval Ever.",
+        allow_abbrev=False,
+    )
+    export.add_argument("run_folder", metavar="DIR", help="the run directory")
+    export.add_argument("--format", choices=EXPORTS, default="parquet", help="(parquet)")
+    export.add_argument(
+        "--out", metavar="PATH", help="the file, or the folder for several (in DIR)"
+    )
 
 
 def _add_experiment(command: Any) -> None:

@@ -10,12 +10,13 @@ import argparse
 import codecs
 import contextlib
 import errno
+import importlib
 import io
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from vlmkit.cli.parser import build_parser, parse
@@ -60,77 +61,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+COMMANDS = {  # where each one's function is; imported when it is asked for
+    "generate": "generate:run_generate",
+    "trace": "tracing:run_trace",
+    "describe": "describe:run_describe",
+    "schema": "schema:run_schema",
+    "models": "models:run_models",
+    "configs": "configs:run_configs",
+    "stages": "stages:run_stages",
+    "run": "experiment:run_experiment_command",
+    "plan": "experiment:run_plan",
+    "rescore": "experiment:run_rescore",
+    "worker": "worker:run_worker_command",
+    "compare": "compare:run_compare",
+    "report": "report:run_report",
+    "export": "export:run_export",
+}
+CHECKS = {"reproduce": "reproduce:run_reproduce", "check": "check:run_check"}
+"""Commands that find out whether something holds."""
+
+
 def _run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    match args.command:
-        case "generate":
-            from vlmkit.cli.generate import run_generate
+    if args.command == "completion":
+        from vlmkit.cli.completion import run_completion
 
-            run_generate(args)
-        case "trace":
-            from vlmkit.cli.tracing import run_trace
-
-            run_trace(args)
-        case "describe":
-            from vlmkit.cli.describe import run_describe
-
-            run_describe(args)
-        case "schema":
-            from vlmkit.cli.schema import run_schema
-
-            run_schema(args)
-        case "models":
-            from vlmkit.cli.models import run_models
-
-            run_models(args)
-        case "configs":
-            from vlmkit.cli.configs import run_configs
-
-            run_configs(args)
-        case "stages":
-            from vlmkit.cli.stages import run_stages
-
-            run_stages(args)
-        case "completion":
-            from vlmkit.cli.completion import run_completion
-
-            run_completion(args, parser)
-        case "run" | "plan" | "rescore":
-            from vlmkit.cli import experiment
-
-            commands = {
-                "run": experiment.run_experiment_command,
-                "plan": experiment.run_plan,
-                "rescore": experiment.run_rescore,
-            }
-            commands[args.command](args)
-        case "worker":
-            from vlmkit.cli.worker import run_worker_command
-
-            run_worker_command(args)
-        case "compare":
-            from vlmkit.cli.compare import run_compare
-
-            run_compare(args)
-        case "report":
-            from vlmkit.cli.report import run_report
-
-            run_report(args)
-        case "reproduce" | "check":
-            return EXIT_OK if _is_as_expected(args) else EXIT_FAILED
-        case _:
-            parser.print_help()
+        run_completion(args, parser)
+    elif args.command in CHECKS:
+        return EXIT_OK if _function(CHECKS[args.command])(args) else EXIT_FAILED
+    elif args.command in COMMANDS:
+        _function(COMMANDS[args.command])(args)
+    else:
+        parser.print_help()
     return EXIT_OK
 
 
-def _is_as_expected(args: argparse.Namespace) -> bool:
-    """Run a command that finds out whether something holds."""
-    if args.command == "reproduce":
-        from vlmkit.cli.reproduce import run_reproduce
-
-        return run_reproduce(args)
-    from vlmkit.cli.check import run_check
-
-    return run_check(args)
+def _function(place: str) -> Callable[[argparse.Namespace], object]:
+    module, name = place.split(":")
+    function: Callable[[argparse.Namespace], object] = getattr(
+        importlib.import_module(f"vlmkit.cli.{module}"), name
+    )
+    return function
 
 
 @contextlib.contextmanager

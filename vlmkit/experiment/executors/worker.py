@@ -81,7 +81,8 @@ def work(
             plan = make_plan(rebuild_experiment(path, manifest, trust_code=trust_code))
             _check_same(path, manifest, make_manifest(plan, ()))
             worker = _Worker(plan, path, about.name, lease_s, fail_fast, progress or Silent())
-            run = worker.run(Settings(batch_size, share))
+            top_n = plan.experiment.config.top_logprobs
+            run = worker.run(Settings(batch_size, share, top_n))
         except BaseException as error:
             about.end("failed", str(error) if isinstance(error, VlmkitError) else repr(error))
             raise
