@@ -3,6 +3,8 @@
 After Gera et al., "The benefits of bad advice", ACL 2023, arXiv:2305.01628.
 """
 
+import mlx.core as mx
+
 from vlmkit.contrast.difference import only, without_gaps
 from vlmkit.stages import Contrast
 
@@ -11,6 +13,7 @@ def away_from_layer(layer: int, weight: float) -> Contrast:
     """Return ``(1 + w) z − w z'``: go on in the direction from an early layer to the last one."""
 
     def combine(logits, others, num_tokens):
-        return (1 + weight) * logits - weight * without_gaps(only(others))
+        gap = logits - without_gaps(only(others))
+        return logits + weight * mx.where(logits == -mx.inf, 0.0, gap)
 
     return Contrast("away_from_layer", combine, early_layers=(layer,))

@@ -24,7 +24,10 @@ KINDS = {
 FLAGS = [*("--" + flag.name.replace("_", "-") for flag in PARAM_FLAGS), "--model", "--dtype"]
 FLAGS += ["--prompt", "--image", "--audio", "--enable-thinking"]
 # Foreign to the others of the three alone.
-FLAGS_OF_OURS, KEYS_OF_OURS = {"picture", "logprobs", "trust_code"}, {"images", "messages"}
+FLAGS_OF_OURS, KEYS_OF_OURS = (
+    {"picture", "logprobs", "trust_code", "format", "batch_size"},
+    {"images", "messages"},
+)
 PLACES = [*STAGE_FIELDS.values(), *OTHER_FIELDS.values()]
 PLACES += [target for target in FOREIGN.values() if isinstance(target, Place)]
 

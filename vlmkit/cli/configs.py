@@ -54,7 +54,7 @@ def copy_configs(target: Path) -> int:
         (True, True)
     """
     folder = configs_folder()
-    sources = [folder / "schema.json", *map(packaged_config, config_names())]
+    sources = [*sorted(folder.glob("*.json")), *map(packaged_config, config_names())]
     contents = {target / source.relative_to(folder): source.read_bytes() for source in sources}
     taken = [path for path, content in contents.items() if not _is_free(path, content)]
     if taken:

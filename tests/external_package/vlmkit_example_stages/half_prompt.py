@@ -15,7 +15,9 @@ def half_prompt(*, weight: float) -> Contrast:
         raise ValueError(f"weight must be at least 0, got {weight}")
 
     def combine(logits: mx.array, others: mx.array, num_tokens: mx.array) -> mx.array:
-        return (1 + weight) * logits - weight * without_gaps(only(others))
+        # z + w (z − z') rounds to z where both are equal, however large they are.
+        gap = logits - without_gaps(only(others))
+        return logits + weight * mx.where(logits == -mx.inf, 0.0, gap)
 
     def other_prompt(inputs: Inputs) -> Inputs:
         text = inputs.token_ids[max((medium.span[1] for medium in inputs.media), default=0) :]
