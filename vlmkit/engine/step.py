@@ -132,7 +132,7 @@ def fail_paths(
 
 
 def _trace(row: RowState, place: int, drawn: Drawn, sampled_id: int) -> StepTrace | None:
-    if not drawn.traces[place] and not row.spec.trace:
+    if not row.spec.trace:
         return None
     names = ["model", *(["contrast"] if row.spec.others is not None else [])]
     logits = (drawn.logits.own[place], drawn.logits.combined[place])[: len(names)]

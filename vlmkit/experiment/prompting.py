@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
-from vlmkit.config.conversation import begun_answer, conversation
+from vlmkit.config.conversation import conversation
+from vlmkit.config.formatting import format_messages
 from vlmkit.config.locate import located
 from vlmkit.contrast import CfgConfig
 from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
@@ -18,7 +19,6 @@ from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
-from vlmkit.prompt_utils import apply_chat_template
 
 
 class Prepared(NamedTuple):
@@ -27,23 +27,6 @@ class Prepared(NamedTuple):
     request: Request  # with its images decoded
     images: tuple[Image, ...]
     inputs: Inputs
-
-
-def format_prompt(
-    processor: Processor, arm: Arm, messages: list[dict[str, Any]], num_images: int
-) -> str:
-    """Put messages into the chat template, as the arm says."""
-    template, answer = arm.config.template, begun_answer(arm.config)
-    if not template.apply:
-        return str(messages[0]["content"])
-    return apply_chat_template(
-        processor,
-        None,
-        [*messages, *answer],
-        num_images=num_images,
-        enable_thinking=template.enable_thinking,
-        continue_final_message=bool(answer),
-    )
 
 
 def _asked(arm: Arm, sample: Sample) -> list[dict[str, Any]]:
@@ -62,7 +45,7 @@ def prepare_sample(model: Model, processor: Processor, arm: Arm, sample: Sample)
     """
     pipeline = arm.config.pipeline
     images = load_images(Request("", sample.images), pipeline)
-    text = format_prompt(processor, arm, _asked(arm, sample), len(images))
+    text = format_messages(processor, arm.config, _asked(arm, sample), num_images=len(images))
     request = Request(text, images)
     return Prepared(request, images, prepare_inputs(model, processor, request, pipeline))
 
@@ -92,7 +75,7 @@ def with_negative(processor: Processor, arm: Arm, resolved: Resolved, num_images
         return resolved
     shown = num_images if contrast.negative_images else 0
     messages = [{"role": "user", "content": contrast.negative_prompt}]
-    negative = format_prompt(processor, arm, messages, shown)
+    negative = format_messages(processor, arm.config, messages, num_images=shown)
     contrast = contrast.model_copy(update={"negative_prompt": negative})
     pipeline = resolved.pipeline.model_copy(update={"contrast": contrast})
     return resolved._replace(pipeline=pipeline)
