@@ -58,8 +58,11 @@ def placed(function: Callable[Arguments, Result], *keys: str | int) -> Callable[
     """Return a function whose errors have these keys before their paths, as by `within`."""
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with within(*keys):
+        try:  # as `within` does, at a fraction of its time: this is called at every step
             return function(*args, **kwargs)
+        except VlmkitError as error:
+            error.path = (*keys, *error.path)
+            raise
 
     return call
 

@@ -65,11 +65,11 @@ def linear_plan(num_slots: int, span: Span) -> Plan:
     """
     used = max(span.starts) + span.width
     equal = len(set(span.starts)) == 1
-    numbers = token_numbers(span)
-    mask = None
-    if span.width > 1 or not equal:
-        mask = mx.arange(used, dtype=mx.int32) <= numbers[:, None, :, None]
-    slots = mx.array(span.starts[:1], mx.int32) if equal else numbers[:, None, :, None]
+    if equal and span.width == 1:
+        return Plan(num_slots, used, mx.array(span.starts[:1], mx.int32), None, row_ends(span))
+    numbers = token_numbers(span)[:, None, :, None]
+    mask = mx.arange(used, dtype=mx.int32) <= numbers
+    slots = mx.array(span.starts[:1], mx.int32) if equal else numbers
     return Plan(num_slots, used, slots, mask, row_ends(span))
 
 

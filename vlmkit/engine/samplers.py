@@ -81,6 +81,8 @@ def init_sections(
 
 def slices(sections: Sections) -> list[slice]:
     """Return where the rows of each section stand in the batch."""
+    if len(sections) == 1:
+        return [slice(0, sections[0].size)]
     ends = accumulate((section.size for section in sections), initial=0)
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
@@ -130,6 +132,8 @@ def set_hosts(
         hosts: per row, the states of its chain's reducers; None: it has ended.
     """
     failures: Failures = {}
+    if not any(section.chain.hosts for section in sections):
+        return sections, failures
     after = []
     for section, rows in zip(sections, slices(sections), strict=True):
         reducers = section.chain.hosts
@@ -183,7 +187,7 @@ class Draws(NamedTuple):
     sections: Sections  # with the states after the draw
     sampled: mx.array  # int32 [B]; -1 where a row has no token that can be drawn
     traces: tuple[tuple[mx.array, ...], ...]  # per row: its logits [V] after each stage, if traced
-    failures: tuple[Exception | None, ...]  # per row: what its chain raised
+    failures: Failures
 
 
 def draw_tokens(
@@ -210,11 +214,10 @@ def draw_tokens(
     given = [None] * len(samplers) if given is None else given
     drawn, after = [], []
     traces: list[tuple[mx.array, ...]] = []
-    failures: list[Exception | None] = []
+    failures: Failures = {}
     for section, rows in zip(sections, slices(sections), strict=True):
         tokens = [token_id for token_id in given[rows] if token_id is not None]
-        none: list[tuple[mx.array, ...]] = [()] * section.size
-        own_traces, failure = none, None
+        own_traces: list[tuple[mx.array, ...]] = [()] * section.size
         if tokens:
             token_ids = mx.array(tokens, mx.int32)
         else:
@@ -225,13 +228,13 @@ def draw_tokens(
                 state, token_ids = section.chain.sample(section.state, own, numbers)
                 section = section._replace(state=state)
             except Exception as error:  # a stage of a third party raises what it likes
-                token_ids, own_traces, failure = mx.full(section.size, -1, mx.int32), none, error
+                token_ids, own_traces = mx.full(section.size, -1, mx.int32), [()] * section.size
+                failures |= dict.fromkeys(range(rows.start, rows.stop), error)
         after.append(section)
         drawn.append(token_ids)
         traces += own_traces
-        failures += [failure] * section.size
     sampled = drawn[0] if len(drawn) == 1 else mx.concatenate(drawn)
-    return Draws(tuple(after), sampled, tuple(traces), tuple(failures))
+    return Draws(tuple(after), sampled, tuple(traces), failures)
 
 
 def _traces(

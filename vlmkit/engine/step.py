@@ -20,6 +20,7 @@ from vlmkit.engine.rows import (
     observe_token,
 )
 from vlmkit.engine.samplers import (
+    Failures,
     Section,
     Sections,
     draw_tokens,
@@ -48,6 +49,9 @@ from vlmkit.numerics import log_softmax
 from vlmkit.stages import Decision, StepTrace
 
 
+_DOUBTS = frozenset({"entropy", "confidence"})
+
+
 class Drawn(NamedTuple):
     """The token that each row in flight is about to take, and how it came about."""
 
@@ -55,7 +59,7 @@ class Drawn(NamedTuple):
     tokens: mx.array  # int32 [B], after forcing
     logits: RowLogits  # that ``sampled`` was drawn from
     traces: tuple[tuple[mx.array, ...], ...]  # per row: logits [V] after each stage, if traced
-    failures: tuple[Exception | None, ...]  # per row: why nothing could be drawn
+    failures: Failures  # why rows have nothing drawn
 
 
 class Flight(NamedTuple):
@@ -93,8 +97,8 @@ def observe(paths: Sequence[Path], drawn: Drawn) -> tuple[tuple[Path, ...], list
     """Read the tokens, which waits for the device, and say what each means for its row."""
     searched = {
         place: failure
-        for place, failure in enumerate(drawn.failures)
-        if failure is not None and paths[place].row.spec.search is not None
+        for place, failure in drawn.failures.items()
+        if paths[place].row.spec.search is not None
     }
     paths, steps = fail_paths(paths, searched)
     if all(path.row.spec.search is not None for path in paths):
@@ -110,7 +114,7 @@ def observe(paths: Sequence[Path], drawn: Drawn) -> tuple[tuple[Path, ...], list
                 token_id=tokens[place],
                 logits=drawn.logits.own[place],
                 trace=_trace(row, place, drawn, sampled[place]),
-                failure=drawn.failures[place],
+                failure=drawn.failures.get(place),
             )
             if doubts is not None:
                 taken = taken._replace(entropy=doubts[place][0], confidence=doubts[place][1])
@@ -124,6 +128,8 @@ def fail_paths(
     paths: Sequence[Path], failures: Mapping[int, Exception]
 ) -> tuple[tuple[Path, ...], list[Step]]:
     """Let the rows of these places end, with their last steps; a search gives its own later."""
+    if not failures:
+        return tuple(paths), []
     after = list(paths)
     for place, error in failures.items():
         after[place] = paths[place]._replace(row=fail_row(paths[place].row, error))
@@ -148,8 +154,8 @@ def choose(method: Method, flight: Flight) -> tuple[Batch | None, list[Step]]:
     rows = [path.row for path in paths]
     combined = combine(method, sections, flight.logits, [row.num_tokens for row in rows])
     own = flight.logits.own
-    reading = frozenset[str]().union(*(row.spec.stopping.reads for row in rows))
-    doubts = read_doubts(own) if reading & {"entropy", "confidence"} else None
+    reads_doubts = any(row.spec.stopping.reads & _DOUBTS for row in rows)
+    doubts = read_doubts(own) if reads_doubts else None
     logits = RowLogits(own, combined, flight.logits.hidden, doubts)
     moves, sections, searches, steps = _moves(flight._replace(paths=paths), sections, logits)
     steps = failed + steps
@@ -182,8 +188,7 @@ def _draw(
     tokens = apply_decisions(draws.sampled, decisions)
     mx.async_eval(tokens)  # type: ignore[no-untyped-call]
     sections, failures = update_sections(draws.sections, tokens)
-    raised = tuple(failures.get(row, failure) for row, failure in enumerate(draws.failures))
-    drawn = Drawn(draws.sampled, tokens, logits, draws.traces, raised)
+    drawn = Drawn(draws.sampled, tokens, logits, draws.traces, {**draws.failures, **failures})
     return Batch(tuple(move.path for move in moves), streams, sections, drawn, {})
 
 
@@ -269,7 +274,10 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
             tokens=mx.concatenate([one.tokens, two.tokens]),
             logits=join_logits(one.logits, two.logits),
             traces=one.traces + two.traces,
-            failures=one.failures + two.failures,
+            failures={
+                **one.failures,
+                **{row + len(first.paths): error for row, error in two.failures.items()},
+            },
         ),
         searches={**first.searches, **second.searches},
     )
@@ -284,6 +292,10 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
             tokens=drawn.tokens[index],
             logits=select_logits(drawn.logits, order),
             traces=tuple(drawn.traces[row] for row in order),
-            failures=tuple(drawn.failures[row] for row in order),
+            failures={
+                place: drawn.failures[row]
+                for place, row in enumerate(order)
+                if row in drawn.failures
+            },
         ),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vlmkit.errors import VlmkitError, placed
 from vlmkit.interface import Pytree
-from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
+from vlmkit.sampling._draw import NO_TOKEN, draw_greedy, draw_inverse_cdf, is_finite
 from vlmkit.sampling._numerics import scatter
 from vlmkit.stages import HostReducer, SamplerStage
 
@@ -49,7 +49,7 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
     """Compose stages; no stage at all draws from ``softmax(logits)``.
 
     ``sample`` gives the same state and tokens as ``draw`` after ``run``, but once a stage has left
-    a short list of candidates it goes on with those alone.
+    a short list of candidates it goes on with those alone, and takes one that is left undrawn.
 
     Example:
         >>> from vlmkit.sampling import Temperature, TopK, build_chain
@@ -88,6 +88,8 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         state: Pytree, logits: mx.array, uniforms: mx.array | None
     ) -> tuple[Pytree, mx.array]:
         state, ids, logits = _run(stages, state, logits.astype(mx.float32), uniforms)
+        if ids is not None and ids.shape[1] == 1:
+            return state, mx.where(is_finite(logits), ids.astype(mx.int32), NO_TOKEN)[:, 0]
         places = draw(logits, uniforms)
         if ids is None:
             return state, places

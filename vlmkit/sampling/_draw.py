@@ -11,6 +11,16 @@ NO_TOKEN = -1
 """What a row without a finite maximum draws: every logit is −inf, or one is NaN or +inf."""
 
 
+def is_finite(x: mx.array) -> mx.array:
+    """Return ``mx.isfinite(x)``, by a quarter of its operations.
+
+    Example:
+        >>> is_finite(mx.array([-1.0, mx.inf, -mx.inf, mx.nan])).tolist()
+        [True, False, False, False]
+    """
+    return mx.abs(x) < mx.inf
+
+
 def draw_greedy(logits: mx.array) -> mx.array:
     """Return the id of the largest logit per row, the lowest id on ties.
 
@@ -25,7 +35,7 @@ def draw_greedy(logits: mx.array) -> mx.array:
         [1, -1]
     """
     token_ids = mx.argmax(logits, axis=-1).astype(mx.int32)
-    return mx.where(mx.isfinite(mx.max(logits, axis=-1)), token_ids, NO_TOKEN)
+    return mx.where(is_finite(mx.max(logits, axis=-1)), token_ids, NO_TOKEN)
 
 
 def draw_inverse_cdf(logits: mx.array, uniform: mx.array) -> mx.array:
@@ -69,7 +79,7 @@ def draw_inverse_cdf(logits: mx.array, uniform: mx.array) -> mx.array:
         inside = mx.where(ids >= block * _BLOCK, mx.take_along_axis(weights, ids, axis=-1), 0.0)
         running = mx.cumsum(inside, axis=-1)
         token_ids = start[:, 0] + _count_until(running, target - before)
-    return mx.where(mx.isfinite(top[:, 0]), token_ids.astype(mx.int32), NO_TOKEN)
+    return mx.where(is_finite(top[:, 0]), token_ids.astype(mx.int32), NO_TOKEN)
 
 
 def _first_beyond(running: mx.array, share: mx.array) -> mx.array:

@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from vlmkit.configbase import StageConfig
 from vlmkit.interface import Pytree
-from vlmkit.sampling._numerics import poison, scatter
+from vlmkit.sampling._numerics import scatter
 from vlmkit.sampling._stateless import keep_state, no_state
 from vlmkit.stages import SamplerStage
 
@@ -28,8 +28,8 @@ def greedy(config: Greedy) -> SamplerStage:
     """
 
     def shortlist(state: Pytree, logits: mx.array) -> tuple[mx.array, mx.array]:
-        ids = mx.argmax(logits, axis=-1, keepdims=True)
-        return ids, mx.take_along_axis(logits, ids, axis=-1) + poison(logits)
+        top = mx.max(logits, axis=-1, keepdims=True)
+        return mx.argmax(logits, axis=-1, keepdims=True), top + top * 0.0  # NaN where not finite
 
     def apply(state: Pytree, logits: mx.array, uniform: mx.array | None) -> mx.array:
         return scatter(*shortlist(state, logits), logits.shape[-1])
