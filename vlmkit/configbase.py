@@ -24,9 +24,8 @@ class StageConfig(BaseModel):
         vlmkit.errors.VlmkitError: Cut: shar: unknown key; did you mean 'share'? (known here: share)
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    # Each config's schema is built when it is first needed: of some seventy, a run needs few.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     def __init__(self, /, *unnamed: Any, **values: Any) -> None:
         if unnamed:
