@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from vlmkit.errors import VlmkitError
 from vlmkit.mistakes.explain import explain, one_line
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class StageConfig(BaseModel):
@@ -24,9 +26,8 @@ class StageConfig(BaseModel):
         vlmkit.errors.VlmkitError: Cut: shar: unknown key; did you mean 'share'? (known here: share)
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    # Each config's schema is built when it is first needed: of some seventy, a run needs few.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     def __init__(self, /, *unnamed: Any, **values: Any) -> None:
         if unnamed:
@@ -56,6 +57,22 @@ class StageConfig(BaseModel):
             return super().model_validate_json(json_data, **options)
         except ValidationError as error:
             raise _as_one_line(cls, error) from None
+
+
+def parse_config(model: type[Config], value: Any) -> Config:
+    """Validate a mapping and leave pydantic's own error to the caller.
+
+    Raises:
+        ValidationError: it does not fit.
+
+    Example:
+        >>> from vlmkit.prefill import PrefillConfig
+        >>> parse_config(PrefillConfig, {"step_size": 64}).step_size
+        64
+    """
+    # No TypeAdapter: it would build the schema again each time, and not for the class.
+    parsed: Config = model.__pydantic_validator__.validate_python(value)
+    return parsed
 
 
 def _as_one_line(model: type[BaseModel], error: ValidationError) -> VlmkitError:

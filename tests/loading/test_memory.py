@@ -48,8 +48,28 @@ def test_without_a_container_there_is_no_limit(tmp_path: Path) -> None:
 def test_the_smaller_of_system_and_container_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str, left: int
 ) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(memory, "system_bytes", lambda: 3 * GIB)
     assert memory.available_bytes(group(tmp_path, container, "anon 300")) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("MemTotal:  99 kB\nMemAvailable:  7 kB\n", 7 * 1024),
+        ("MemTotal:  99 kB\n", 3 * GIB),  # where the file does not say it, psutil is asked
+        ("MemAvailable: much\n", 3 * GIB),
+        ("MemAvailable:\n", 3 * GIB),
+        ("MemAvailable\n", 3 * GIB),
+        (None, 3 * GIB),
+    ],
+)
+def test_what_the_system_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, left: int
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    if text is not None:
+        (tmp_path / "meminfo").write_text(text)
+    assert memory.system_bytes(tmp_path / "meminfo") == left
 
 
 def test_a_system_that_hides_its_numbers_is_unknown(
@@ -59,6 +79,8 @@ def test_a_system_that_hides_its_numbers_is_unknown(
         raise PermissionError(13, "Permission denied", "/proc/meminfo")
 
     monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    assert memory.system_bytes(tmp_path / "meminfo") is None
+    monkeypatch.setattr(memory, "system_bytes", lambda: None)
     assert memory.available_bytes(tmp_path) is None
     assert memory.available_bytes(group(tmp_path, "1000", "anon 300")) == 700
 

@@ -12,10 +12,10 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from vlmkit.cache import AffineConfig, CacheConfig, DenseConfig, RotatingConfig
-from vlmkit.configbase import StageConfig
+from vlmkit.configbase import StageConfig, parse_config
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.mistakes.explain import explain
 from vlmkit.mistakes.jsonschema import json_schema, kind_sections
@@ -125,7 +125,7 @@ def pipeline_from_params(**given: Any) -> PipelineConfig:
         vlmkit.errors.VlmkitError: unknown parameter 'temp': use temperature
     """
     params = parse_params(given)
-    return PipelineConfig(
+    return PipelineConfig.model_construct(  # of parts that are valid, and fit where no search is
         preprocess=PreprocessConfig(resize_shape=params.resize_shape),
         prefill=PrefillConfig(step_size=params.prefill_step_size),
         cache=_cache(params),
@@ -146,7 +146,7 @@ def parse_params(given: Mapping[str, Any]) -> GenerationParams:
         if name not in GenerationParams.model_fields:
             raise VlmkitError(_unknown(name))
     try:
-        return TypeAdapter(GenerationParams).validate_python(dict(given))
+        return parse_config(GenerationParams, dict(given))
     except ValidationError as error:
         mistake = explain(GenerationParams, error)[0]
     path = ".".join(map(str, mistake.path))

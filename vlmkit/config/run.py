@@ -78,18 +78,8 @@ class RunConfig(PipelineConfig):
     @property
     def pipeline(self) -> PipelineConfig:
         """The part that the engine takes."""
-        return PipelineConfig(
-            preprocess=self.preprocess,
-            prefill=self.prefill,
-            cache=self.cache,
-            contrast=self.contrast,
-            sampling=self.sampling,
-            search=self.search,
-            stopping=self.stopping,
-            seed=self.seed,
-            reproducible=self.reproducible,
-            skip_special_tokens=self.skip_special_tokens,
-        )
+        fields = {name: getattr(self, name) for name in PipelineConfig.model_fields}
+        return PipelineConfig.model_construct(**fields)  # they were validated with the run
 
 
 class ResolvedRun(NamedTuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vlmkit.config.tree import Node, Origin, find, to_plain
+from vlmkit.configbase import parse_config
 from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.mistakes.explain import explain, one_line
 
@@ -20,7 +21,7 @@ def validate(model: type[Config], tree: Node) -> Config:
         VlmkitError: the first mistake, with the place where the value was written.
     """
     try:
-        return TypeAdapter(model).validate_python(to_plain(tree))
+        return parse_config(model, to_plain(tree))
     except ValidationError as error:
         mistakes = explain(model, error)
     about = mistakes[0].about

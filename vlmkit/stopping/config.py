@@ -66,9 +66,6 @@ StoppingConfig = Annotated[
 ]
 """Any criterion's config, told apart by ``kind``."""
 
-AnyOfConfig.model_rebuild()
-AllOfConfig.model_rebuild()
-
 
 def never_ends(config: StoppingConfig) -> bool:
     """Whether a criterion only forces tokens.

@@ -18,12 +18,18 @@ class EosConfig(StageConfig):
     """End-of-sequence tokens beside the model's own, as strings or ids."""
 
     kind: Literal["eos"] = "eos"
-    tokens: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """More tokens, or texts of several tokens, that end a row; the text keeps what is before."""
-    token_ids: TokenIds = ()
-    """More tokens (ids or text) that end a row."""
-    min_tokens: Annotated[Int, Field(ge=0)] = 0
-    """Tokens that come first: before them no token that ends a row is drawn, and none counts."""
+    tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="More tokens, or texts of several tokens, that end a row; the text keeps what "
+        "is before.",
+    )
+    token_ids: TokenIds = Field(default=(), description="More tokens (ids or text) that end a row.")
+    min_tokens: Int = Field(
+        default=0,
+        ge=0,
+        description="Tokens that come first: before them no token that ends a row is drawn, and "
+        "none counts.",
+    )
 
 
 class EosMarkers(NamedTuple):

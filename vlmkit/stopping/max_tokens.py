@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,8 +15,7 @@ class MaxTokensConfig(StageConfig):
     """At most ``max_tokens`` tokens; 0 ends the row before its first token."""
 
     kind: Literal["max_tokens"] = "max_tokens"
-    max_tokens: Annotated[Int, Field(ge=0)]
-    """Tokens to generate at most."""
+    max_tokens: Int = Field(ge=0, description="Tokens to generate at most.")
 
 
 def max_tokens(config: MaxTokensConfig) -> StoppingCriterion:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -15,12 +15,18 @@ class RepetitionLoopConfig(StageConfig):
     """A loop: one sequence of tokens, ``num_repeats`` times in a row and ``min_tokens`` long."""
 
     kind: Literal["repetition_loop"] = "repetition_loop"
-    max_period: Annotated[Int, Field(ge=1, le=1024)] = 32
-    """Tokens of the longest sequence that is looked for."""
-    num_repeats: Annotated[Int, Field(ge=2)] = 4
-    """Times that it has to stand there, the first included."""
-    min_tokens: Annotated[Int, Field(ge=1)] = 32
-    """Tokens of all repeats together, so that short runs ("...", a row of zeros) may pass."""
+    max_period: Int = Field(
+        default=32, ge=1, le=1024, description="Tokens of the longest sequence that is looked for."
+    )
+    num_repeats: Int = Field(
+        default=4, ge=2, description="Times that it has to stand there, the first included."
+    )
+    min_tokens: Int = Field(
+        default=32,
+        ge=1,
+        description='Tokens of all repeats together, so that short runs ("...", a row of zeros) '
+        "may pass.",
+    )
 
 
 class RepetitionLoopState(NamedTuple):

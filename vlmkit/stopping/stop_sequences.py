@@ -16,15 +16,18 @@ class StopSequencesConfig(StageConfig):
     """Strings that end a row. With ``include`` the string stays in the text."""
 
     kind: Literal["stop_sequences"] = "stop_sequences"
-    sequences: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
-        Field(min_length=1),
-    ]
-    """Texts that end a row, however the model spells them in tokens."""
-    include: bool = False
-    """Whether the text keeps the one that ended it."""
-    min_tokens: Annotated[Int, Field(ge=0)] = 0
-    """Tokens that come first: a stop string that is complete within them does not count."""
+    sequences: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        min_length=1, description="Texts that end a row, however the model spells them in tokens."
+    )
+    include: bool = Field(
+        default=False, description="Whether the text keeps the one that ended it."
+    )
+    min_tokens: Int = Field(
+        default=0,
+        ge=0,
+        description="Tokens that come first: a stop string that is complete within them does not "
+        "count.",
+    )
 
 
 class StopSequencesState(NamedTuple):

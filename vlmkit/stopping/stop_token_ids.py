@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -17,14 +17,20 @@ class StopTokenIdsConfig(StageConfig):
     """Sequences of token ids that end a row."""
 
     kind: Literal["stop_token_ids"] = "stop_token_ids"
-    sequences: Annotated[TokenSequences, Field(min_length=1)]
-    """Sequences of tokens (text, or a list of ids and texts); each has to come whole, after the
-    prompt."""
-    include: bool = False
-    """Whether the text keeps what the sequence reads as."""
-    min_tokens: Annotated[Int, Field(ge=0)] = 0
-    """Tokens that come first: a sequence that is complete within them does not count, and one of a
-    single token is not drawn."""
+    sequences: TokenSequences = Field(
+        min_length=1,
+        description="Sequences of tokens (text, or a list of ids and texts); each has to come "
+        "whole, after the prompt.",
+    )
+    include: bool = Field(
+        default=False, description="Whether the text keeps what the sequence reads as."
+    )
+    min_tokens: Int = Field(
+        default=0,
+        ge=0,
+        description="Tokens that come first: a sequence that is complete within them does not "
+        "count, and one of a single token is not drawn.",
+    )
 
 
 class StopTokenIdsState(NamedTuple):

@@ -32,26 +32,40 @@ class ThinkingBudgetConfig(StageConfig):
     """
 
     kind: Literal["thinking_budget"] = "thinking_budget"
-    budget: Annotated[Int, Field(ge=0)] | None
-    """Thinking tokens after which the block is closed; null never closes it."""
-    start: Annotated[str, Field(min_length=1)] = "<think>"
-    """What opens a block of thinking."""
-    end: Annotated[str, Field(min_length=1)] = "</think>"
-    """What closes it."""
-    transition: Annotated[str, Field(min_length=1)] | None = None
-    """What closes a block: this text, then the end marker, unless the text holds it already."""
-    scope: Literal["block", "total"] = "block"
-    """Whether a reopened block gets a fresh budget or what is left of it."""
-    count_prompt: bool = False
-    """Whether thinking tokens in the prompt use up the budget."""
-    eos_inside: Literal["close", "stop"] = "close"
-    """An end-of-sequence token while thinking closes the block, or ends the row."""
-    stop_inside: Literal["ignore", "honor"] = "ignore"
-    """Whether stop sequences count while thinking."""
-    min_tokens: Annotated[Int, Field(ge=0)] = 0
-    """Thinking tokens before which the model can't close the block."""
-    wait: Annotated[str, Field(min_length=1)] = S1_WAIT
-    """What takes the place of an end marker that comes before ``min_tokens``."""
+    budget: Annotated[Int, Field(ge=0)] | None = Field(
+        description="Thinking tokens after which the block is closed; null never closes it."
+    )
+    start: str = Field(
+        default="<think>", min_length=1, description="What opens a block of thinking."
+    )
+    end: str = Field(default="</think>", min_length=1, description="What closes it.")
+    transition: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="What closes a block: this text, then the end marker, unless the text holds it "
+        "already.",
+    )
+    scope: Literal["block", "total"] = Field(
+        default="block",
+        description="Whether a reopened block gets a fresh budget or what is left of it.",
+    )
+    count_prompt: bool = Field(
+        default=False, description="Whether thinking tokens in the prompt use up the budget."
+    )
+    eos_inside: Literal["close", "stop"] = Field(
+        default="close",
+        description="An end-of-sequence token while thinking closes the block, or ends the row.",
+    )
+    stop_inside: Literal["ignore", "honor"] = Field(
+        default="ignore", description="Whether stop sequences count while thinking."
+    )
+    min_tokens: Int = Field(
+        default=0, ge=0, description="Thinking tokens before which the model can't close the block."
+    )
+    wait: str = Field(
+        default=S1_WAIT,
+        min_length=1,
+        description="What takes the place of an end marker that comes before ``min_tokens``.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ThinkingBudgetConfig:
