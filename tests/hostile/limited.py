@@ -18,8 +18,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 MAX_BYTES = 2 * 2**30  # of memory, beyond what the imports take
@@ -32,7 +33,7 @@ class Call(NamedTuple):
 
     function: str  # "package.module:function"
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
+    kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -65,7 +66,9 @@ def run_limited(
         max_bytes: of address space, beyond what the imports take (on Linux).
         max_s: of wall-clock time.
     """
-    job = pickle.dumps((list(calls), list(imports), max_bytes, max_s))
+    job = pickle.dumps(
+        ([(*call[:2], dict(call.kwargs)) for call in calls], list(imports), max_bytes, max_s)
+    )
     reply = subprocess.run(
         [sys.executable, "-m", "tests.hostile.limited"],
         input=job,
@@ -139,7 +142,7 @@ def _serve() -> None:
     calls, imports, max_bytes, max_s = pickle.load(sys.stdin.buffer)
     for module in ("vlmkit.errors", *imports):
         importlib.import_module(module)
-    outcomes = [_fork(call, max_bytes, max_s) for call in calls]
+    outcomes = [_fork(Call(*call), max_bytes, max_s) for call in calls]
     sys.stdout.write(json.dumps(outcomes))
 
 

@@ -19,7 +19,9 @@ def run_export(args: argparse.Namespace) -> None:
     elif args.format == "every-eval-ever":
         from vlmkit.adapters.every_eval import export_every_eval
 
-        for path in export_every_eval(folder, Path(args.out or folder / "every_eval_ever")):
+        for path in export_every_eval(
+            folder, Path(args.out or folder / "every_eval_ever"), trust_code=args.trust_code
+        ):
             print(path)
     else:
         if find_spec("inspect_ai") is None:
@@ -28,7 +30,9 @@ def run_export(args: argparse.Namespace) -> None:
             )
         from vlmkit.adapters.inspect_log import export_inspect
 
-        for path in export_inspect(folder, Path(args.out or folder / "inspect")):
+        for path in export_inspect(
+            folder, Path(args.out or folder / "inspect"), trust_code=args.trust_code
+        ):
             print(path)
 
 

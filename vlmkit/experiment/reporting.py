@@ -19,6 +19,7 @@ def report_run(
     file: str | os.PathLike[str] | None = None,
     *,
     limits: Limits | None = None,
+    trust_code: bool = False,
 ) -> Path:
     """Write the report of a run.
 
@@ -26,6 +27,7 @@ def report_run(
         folder: the run directory.
         file: where to; None: ``report.html`` in the folder.
         limits: how much it shows; None: the defaults.
+        trust_code: let the run's metrics name code to run.
 
     Returns:
         The file.
@@ -42,7 +44,8 @@ def report_run(
     chosen = report_samples(read, info.metrics, limits=limits)
     places = {name: place for place, name in enumerate(samples.ids)}
     info.samples = {name: sample_info(samples[places[name]]) for name in chosen if name in places}
-    summaries = {name: one.summarise for name, one in run_scorers(path, manifest).items()}
+    scorers = run_scorers(path, manifest, trust_code=trust_code)
+    summaries = {name: one.summarise for name, one in scorers.items()}
     comparison = compare([(info, read_scores(records))], summaries=summaries)
     html = report_html(
         info, comparison, read_records(records), chosen, base=Path(manifest.folder), limits=limits

@@ -11,7 +11,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.experiment.data.files import MAX_IMAGE_BYTES
 from vlmkit.experiment.shown import plain
+from vlmkit.files import find_file, open_file, read_file
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -48,7 +50,10 @@ def check_image(source: str | bytes, where: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source):
+            with (
+                io.BytesIO(source) if isinstance(source, bytes) else open_file(source) as stream,
+                Image.open(stream),
+            ):
                 pass
     except UnidentifiedImageError:
         raise VlmkitError(f"{where}: {name} is corrupt or in no known format") from None
@@ -68,14 +73,14 @@ def image_content(source: str | bytes) -> bytes:
     if is_url(source):
         return source.encode()
     try:
-        return Path(source).read_bytes()
+        return read_file(source, MAX_IMAGE_BYTES)
     except OSError as error:
         raise VlmkitError(f"image {plain(source)}: can't be read: {error.strerror}") from error
 
 
 def _check_file(path: Path, where: str) -> None:
     try:
-        if path.is_file():
+        if find_file(path):
             return
         if path.is_dir():
             raise VlmkitError(f"{where}: image {plain(path)} is a folder")
@@ -84,4 +89,6 @@ def _check_file(path: Path, where: str) -> None:
         if isinstance(error, VlmkitError):
             raise
         raise VlmkitError(f"{where}: image {plain(path)} can't be read ({error})") from error
+    if os.path.exists(path):
+        raise VlmkitError(f"{where}: image {plain(path)} is no regular file")
     raise VlmkitError(f"{where}: image {plain(path)} does not exist{near}")
