@@ -18,10 +18,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from vlmkit.errors import VlmkitError
+from vlmkit.printable import MAX_MESSAGE, printable
 
 MAX_BYTES = 2 * 2**30  # of memory, beyond what the imports take
 MAX_S = 10.0
@@ -46,8 +49,23 @@ class Outcome(NamedTuple):
 
     def is_lawful(self) -> bool:
         """Whether it is a result, or one line of error."""
-        one_line = len(self.text.strip().splitlines()) == 1
-        return self.kind == "result" or (self.kind in ("error", "exit") and one_line)
+        line = self.text.removesuffix("\n")
+        return self.kind == "result" or (self.kind in ("error", "exit") and is_one_line(line))
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text is one line that commands no terminal and is not too long."""
+    shown = text.removeprefix("vlmkit: error: ")
+    return 0 < len(shown) <= MAX_MESSAGE and "\n" not in text and printable(text) == text
+
+
+def message_of(call: Callable[[], object]) -> str | None:
+    """What a call says in a VlmkitError; None where it has a result. Nothing else may come."""
+    try:
+        call()
+    except VlmkitError as error:
+        return str(error)
+    return None
 
 
 def run_limited(
@@ -122,8 +140,6 @@ def _limit_memory(max_bytes: int) -> None:
 
 
 def _perform(call: Call) -> Outcome:
-    from vlmkit.errors import VlmkitError
-
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     try:
         module, name = call.function.split(":")

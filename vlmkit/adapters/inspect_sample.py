@@ -26,13 +26,13 @@ from inspect_ai.scorer import Score
 from vlmkit.adapters.inspect_output import split_thinking
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.choices import choices_of
-from vlmkit.experiment.data.files import MAX_IMAGE_BYTES
 from vlmkit.experiment.data.images import is_url
 from vlmkit.experiment.manifest import Manifest
 from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.samples import Sample
 from vlmkit.files import read_file
+from vlmkit.preprocess.images import MAX_IMAGE_BYTES
 
 
 def to_sample(

@@ -134,9 +134,12 @@ def _claim(folder: Path) -> int:
                 )
         folder.mkdir(parents=True, exist_ok=True)
         handle = append_file(folder / LOCK)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, VlmkitError):
+            raise
+        why = error.strerror if isinstance(error, OSError) else "is no name that a folder can have"
         raise VlmkitError(
-            f"{folder}: cannot be written: {error.strerror}; choose another folder with --out"
+            f"{folder}: cannot be written: {why}; choose another folder with --out"
         ) from None
     lock(folder, handle, fcntl.LOCK_EX, f"pid {os.getpid()}")
     return handle

@@ -63,6 +63,19 @@ def find_file(path: Name) -> bool:
         return False
 
 
+def find_folder(path: Name) -> bool:
+    """Whether there is a folder; False also for names that none can have.
+
+    Example:
+        >>> find_folder("/dev"), find_folder("a" * 300), find_folder("a\\0")
+        (True, False, False)
+    """
+    try:
+        return stat.S_ISDIR(status_of(path).st_mode)
+    except OSError:
+        return False
+
+
 def open_file(path: Name) -> BinaryIO:
     """Open a regular file for reading; never waits for anybody.
 

@@ -9,16 +9,13 @@ from typing import BinaryIO
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.shown import plain
-from vlmkit.files import each_line, find_file, open_file, read_file
+from vlmkit.files import each_line, find_file, find_folder, open_file, read_file
 
 MAX_LINE_BYTES = 128 * 2**20
 """Of a line of a data set, which may hold several images in base64."""
 
 MAX_ANSWERS_BYTES = 64 * 2**20
 """Of a file of answers, which is held in memory."""
-
-MAX_IMAGE_BYTES = 512 * 2**20
-"""Of an image file: the largest picture that is decoded, as TIFF without compression."""
 
 
 def resolve_file(text: str, base: Path, where: str) -> Path:
@@ -31,12 +28,13 @@ def resolve_file(text: str, base: Path, where: str) -> Path:
     try:
         if find_file(path):
             return path
-        if path.is_dir():
-            raise VlmkitError(f"{where}: {plain(path)} is a folder, a file is needed")
+        open_file(path).close()
+    except IsADirectoryError:
+        raise VlmkitError(f"{where}: {plain(path)} is a folder, a file is needed") from None
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
-    if path.exists():
-        raise VlmkitError(f"{where}: {plain(path)} is no regular file")
     raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
 
 
@@ -48,9 +46,9 @@ def resolve_folder(text: str, base: Path, where: str) -> Path:
     """
     path = base / os.path.expanduser(text)
     try:
-        if path.is_dir():
+        if find_folder(path):
             return path
-        if path.exists():
+        if os.path.exists(path):
             raise VlmkitError(f"{where}: {plain(path)} is a file, a folder is needed")
     except OSError as error:
         raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error

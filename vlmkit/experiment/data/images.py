@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
-from vlmkit.experiment.data.files import MAX_IMAGE_BYTES
 from vlmkit.experiment.shown import plain
-from vlmkit.files import find_file, open_file, read_file
+from vlmkit.files import find_file, find_folder, open_file, read_file
+from vlmkit.preprocess.images import MAX_IMAGE_BYTES
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -82,7 +82,7 @@ def _check_file(path: Path, where: str) -> None:
     try:
         if find_file(path):
             return
-        if path.is_dir():
+        if find_folder(path):
             raise VlmkitError(f"{where}: image {plain(path)} is a folder")
         near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
     except (OSError, ValueError) as error:

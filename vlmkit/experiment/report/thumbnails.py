@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from vlmkit.experiment.data.files import MAX_IMAGE_BYTES
 from vlmkit.files import read_file
+from vlmkit.preprocess.images import MAX_IMAGE_BYTES
 
 
 class Thumbnail(NamedTuple):
