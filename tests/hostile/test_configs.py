@@ -67,8 +67,14 @@ TEXTS = {
     "a set of sets": ("!!set {? !!set {? a}}", "the tag tag:yaml.org,2002:set"),
     "a python object": ("a: !!python/object/apply:os.abort []", "not valid YAML"),
     "an endless device": ("include: /dev/zero", "is a device, not a file"),
-    "a logit bias": ("sampling: [{kind: logit_bias, bias: {1" + "0" * 30 + ": 1}}]", "must be at most 2147483647"),
-    "a long logit bias": ("sampling: [{kind: logit_bias, bias: {1" + "0" * 100 + ": 1}}]", "too long for a number"),
+    "a logit bias": (
+        "sampling: [{kind: logit_bias, bias: {1" + "0" * 30 + ": 1}}]",
+        "must be at most 2147483647",
+    ),
+    "a long logit bias": (
+        "sampling: [{kind: logit_bias, bias: {1" + "0" * 100 + ": 1}}]",
+        "too long for a number",
+    ),
 }
 OVERRIDES = {
     "keys": ([".".join(["a"] * 5000) + "=1"], "at most 100 levels"),

@@ -47,9 +47,12 @@ def print_comparison(
     from vlmkit.experiment.manifest import read_manifest
     from vlmkit.experiment.reading import read_scores
     from vlmkit.experiment.reopen import run_info, run_scorers
-    from vlmkit.experiment.store import RECORDS
+    from vlmkit.experiment.store import RECORDS, run_files
+    from vlmkit.files import check_target, write_file
 
     paths = [Path(folder) for folder in folders]
+    if file is not None:
+        check_target(file, [one for path in paths for one in run_files(path)], what="--out")
     runs = [(run_info(path), read_scores(path / RECORDS)) for path in paths]
     summaries = {
         name: scorer.summarise
@@ -74,7 +77,5 @@ def print_comparison(
     if file is None:
         sys.stdout.write(text)
         return
-    from vlmkit.files import write_file
-
     write_file(file, text.encode())
     print(file)

@@ -40,8 +40,10 @@ def _parquet(folder: Path, out: str | None) -> str:
     from vlmkit.experiment.export import export_parquet
     from vlmkit.experiment.manifest import read_manifest
     from vlmkit.experiment.reading import read_records
-    from vlmkit.experiment.store import RECORDS
+    from vlmkit.experiment.store import RECORDS, run_files
+    from vlmkit.files import check_target
 
     path = out or str(folder / "records.parquet")
+    check_target(path, run_files(folder), what="" if out is None else "--out")
     export_parquet(read_records(folder / RECORDS), list(read_manifest(folder).metrics), path)
     return path

@@ -11,7 +11,8 @@ from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.report import Limits, report_html, report_samples, write_report
 from vlmkit.experiment.runinfo import sample_info
-from vlmkit.experiment.store import RECORDS
+from vlmkit.experiment.store import RECORDS, run_files
+from vlmkit.files import check_target
 
 
 def report_run(
@@ -37,6 +38,8 @@ def report_run(
             written.
     """
     path = Path(folder)
+    target = path / "report.html" if file is None else Path(file)
+    check_target(target, run_files(path))
     manifest, records = read_manifest(path), path / RECORDS
     limits = Limits() if limits is None else limits
     info, samples = run_info(path), run_samples(path, manifest)
@@ -47,9 +50,8 @@ def report_run(
     scorers = run_scorers(path, manifest, trust_code=trust_code)
     summaries = {name: one.summarise for name, one in scorers.items()}
     comparison = compare([(info, read_scores(records))], summaries=summaries)
-    html = report_html(
-        info, comparison, read_records(records), chosen, base=Path(manifest.folder), limits=limits
-    )
-    target = path / "report.html" if file is None else Path(file)
+    base = Path(manifest.folder)
+    html = report_html(info, comparison, read_records(records), chosen, base=base, limits=limits)
+    check_target(target, [base / image for one in info.samples.values() for image in one.images])
     write_report(target, html)
     return target

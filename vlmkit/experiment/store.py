@@ -113,6 +113,20 @@ def replace_records(folder: Path, records: Iterator[Record]) -> int:
     return number
 
 
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of a run directory, and those of its data set but for images in it.
+
+    Nothing that is made of a run may be written over them.
+
+    Raises:
+        VlmkitError: no run directory.
+    """
+    manifest = read_manifest(folder)
+    named = [manifest.dataset.get(key) for key in ("path", "answers")]
+    data = [Path(manifest.folder, os.path.expanduser(one)) for one in named if isinstance(one, str)]
+    return [folder / FILE, folder / LOCK, *record_files(folder / RECORDS), *data]
+
+
 def claim(folder: Path) -> int:
     """Lock an existing run directory; close the file descriptor to release it.
 

@@ -12,8 +12,8 @@ from vlmkit.errors import VlmkitError
 from vlmkit.files import read_file, stream_file
 from vlmkit.tracing.records import FORMAT, Record, Trace, TraceEnd, TraceHeader, TraceStep
 
-MAX_TRACE_BYTES = 256 * 2**20
-"""Of a saved trace, which is held in memory: some 50,000 steps of a long chain."""
+MAX_TRACE_BYTES = 128 * 2**20
+"""Of a saved trace, which is held in memory: some 25,000 steps of a long chain."""
 
 _RECORDS: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
