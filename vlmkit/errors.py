@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -74,11 +75,19 @@ class VlmkitWarning(UserWarning):
     """What works, but perhaps not as expected; the command line prints it to stderr."""
 
 
+MAX_COMPARED = 100
+"""Characters of a name, and ten times as many names, that are compared to find the nearest."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or an empty string.
 
     >>> nearest("temprature", ["temperature", "top_p"])
     "; did you mean 'temperature'?"
     """
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    if len(name) > MAX_COMPARED:
+        return ""
+    short = (other for other in known if len(other) <= MAX_COMPARED)
+    some = list(itertools.islice(short, 10 * MAX_COMPARED))
+    matches = difflib.get_close_matches(name, some, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +13,13 @@ import mlx.core as mx
 
 from vlmkit.checkpoint_json import read_json, reason
 from vlmkit.errors import VlmkitError
-from vlmkit.loading.safetensors import TensorInfo, read_header
+from vlmkit.loading.safetensors import MAX_TENSORS, TensorInfo, read_header, too_many_tensors
+from vlmkit.section import shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+MAX_SHARDS = 10_000
+"""Weight files of a checkpoint, whose headers are read one by one: the most in use are 200."""
 _SHARD = re.compile(r"(?:model|weights)[-.](\d+)(?:-of-(\d+))?\.safetensors")
 _SAMPLE_BYTES = 65_536
 _NUM_SAMPLES = 64
@@ -49,10 +53,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     tensors: dict[str, TensorInfo] = {}
     for path in files:
         header = read_header(path)
-        for name in header:
-            if name in tensors:
-                raise VlmkitError(f"{str(path)!r}: weight {name!r} is in another shard too")
+        if twice := next((name for name in header if name in tensors), None):
+            raise VlmkitError(f"{str(path)!r}: weight {shown(twice)} is in another shard too")
         tensors.update(header)
+        if len(tensors) > MAX_TENSORS:
+            raise too_many_tensors(path)
     if not tensors:
         raise VlmkitError(f"{str(files[0])!r} holds no weights")
     return Checkpoint(folder, config, files, tensors)
@@ -115,12 +120,9 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         return (single,)  # an index left over from the checkpoint that this one was made from
     if not shards:
         shards = _shards_in(folder)
+    _check_number(len(shards), folder)
     if missing := [name for name in shards if not (folder / name).is_file()]:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise VlmkitError(
-            f"shard {missing[0]!r}{more} of {len(shards)} is missing in {str(folder)!r}; "
-            "fetch the checkpoint again"
-        )
+        raise _missing(folder, missing[0], len(missing), len(shards))
     if not shards:
         raise _no_weights(folder)
     return tuple(folder / name for name in shards)
@@ -131,6 +133,7 @@ def _shards_of(index: Path) -> list[str]:
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         raise VlmkitError(f"{str(index)!r} needs a weight_map from weights to files")
     shards = sorted(set(weight_map.values()))
+    _check_number(len(shards), index)
     for name in shards:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise VlmkitError(f"{str(index)!r} names {name!r}: no safetensors file beside it")
@@ -138,17 +141,40 @@ def _shards_of(index: Path) -> list[str]:
 
 
 def _shards_in(folder: Path) -> list[str]:
-    """The shards of a folder without an index; those that the names promise count as well."""
+    """The shards of a folder without an index; those that the names promise are to be there."""
     matches = [m for p in sorted(folder.iterdir()) if (m := _SHARD.fullmatch(p.name))]
-    names = [m.group() for m in matches] or _present(folder, [SINGLE_FILE, "weights.safetensors"])
-    for match in matches[:1]:
-        if total := match.group(2):
-            prefix, width = match.string[: match.start(1)], len(match.group(1))
-            names = [
-                f"{prefix}{number:0{width}d}-of-{total}.safetensors"
-                for number in range(1, int(total) + 1)
-            ]
-    return names
+    if not matches:
+        return _present(folder, [SINGLE_FILE, "weights.safetensors"])
+    first, total = matches[0], matches[0].group(2)
+    if total is None:
+        return [match.group() for match in matches]
+    prefix, width = first.string[: first.start(1)], len(first.group(1))
+    promised = (
+        f"{prefix}{number:0{width}d}-of-{total}.safetensors" for number in range(1, int(total) + 1)
+    )
+    there = {match.group() for match in matches}
+    # A name may promise billions: no more of them are made than there are files, and one.
+    found = list(itertools.takewhile(there.__contains__, promised))
+    if len(found) < int(total):
+        lost = f"{prefix}{len(found) + 1:0{width}d}-of-{total}.safetensors"
+        num_there = sum(match.string.startswith(prefix) for match in matches)
+        raise _missing(folder, lost, int(total) - num_there, int(total))
+    return found
+
+
+def _missing(folder: Path, name: str, number: int, total: int) -> VlmkitError:
+    more = f" and {number - 1} more" if number > 1 else ""
+    return VlmkitError(
+        f"shard {name!r}{more} of {total} is missing in {str(folder)!r}; "
+        "fetch the checkpoint again"
+    )
+
+
+def _check_number(num_shards: int, where: Path) -> None:
+    if num_shards > MAX_SHARDS:
+        raise VlmkitError(
+            f"{str(where)!r} has {num_shards} weight files; at most {MAX_SHARDS:,} are read"
+        )
 
 
 def _present(folder: Path, names: Iterable[str]) -> list[str]:

@@ -1,18 +1,13 @@
-"""What only the whole folder can tell of a config.json: tokens named by text, layers that exist."""
+"""What only the whole folder can tell of a config.json: which ids the tokens have that it names."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmkit.section import Section, is_integer, names_tokens
-
-_DEPTH = re.compile(r"(num_)?(hidden_|decoder_)?layers|n_layers?|num_layers|depth|n_blocks?")
-
-_MANY_LAYERS = 1000  # up to here a model is built at once, and the weights that miss are named
+from vlmkit.section import Section, names_tokens
 
 
 def with_token_ids(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -53,24 +48,3 @@ def _resolved(section: Section, find: Callable[[str], int | None]) -> dict[str, 
         ids = section.token_ids(key, find)
         found[key] = list(ids) if isinstance(section.values[key], list) else ids[0]
     return found
-
-
-def check_num_layers(config: Mapping[str, Any], num_tensors: int) -> None:
-    """Refuse a config.json with very many layers, more than the weights have tensors.
-
-    Building them would take time and memory without end.
-
-    Raises:
-        VlmkitError: names the key.
-    """
-    top, limit = Section(config), max(num_tensors, _MANY_LAYERS)
-    for key in ("", "text_config", "vision_config"):
-        value = config.get(key) if key else config
-        section = (
-            top if not key else Section(value if isinstance(value, Mapping) else {}, f"{key}.")
-        )
-        for name, count in section.values.items():
-            if _DEPTH.fullmatch(name) and is_integer(count) and count > limit:
-                raise section.error(
-                    name, f"is {count}, but the weights have only {num_tensors} tensors in all"
-                )

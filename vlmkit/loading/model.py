@@ -14,7 +14,8 @@ import mlx.core as mx
 from vlmkit.errors import VlmkitError, VlmkitWarning, nearest
 from vlmkit.interface import Model
 from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
-from vlmkit.loading.config_checks import check_num_layers, with_token_ids
+from vlmkit.loading.claims import check_claims
+from vlmkit.loading.config_checks import with_token_ids
 from vlmkit.loading.install import Weights, flat_parameters, install_weights, rename_weights
 from vlmkit.loading.memory import on_cpu
 from vlmkit.loading.quantization import Scheme, read_quantization
@@ -91,8 +92,8 @@ def load_model_and_report(
         VlmkitWarning: The checkpoint takes more than text, and only its text part can run.
     """
     checkpoint = read_checkpoint(folder)
+    check_claims(checkpoint.config, len(checkpoint.tensors))
     config = with_token_ids(checkpoint.config, folder)
-    check_num_layers(config, len(checkpoint.tensors))
     target = _target_dtype(dtype, checkpoint)
     family = find_family(config)
     install = partial(

@@ -21,6 +21,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.section import shown
 
 AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 AFFINE_GROUP_SIZES = (32, 64, 128)
@@ -66,12 +67,12 @@ def read_quantization(config: Mapping[str, Any]) -> Quantization | None:
     if section is None:
         return None
     if not isinstance(section, Mapping):
-        raise VlmkitError(f"{_WHERE} needs an object, not {section!r}")
+        raise VlmkitError(f"{_WHERE} needs an object, not {shown(section)}")
     method = section.get("quant_method", "mlx")
     if method != "mlx" or not {"group_size", "bits"} <= set(section):
         name = method if method != "mlx" else f"with keys {sorted(section)[:5]}"
         raise VlmkitError(
-            f"{_WHERE} {name!r} is not supported; load the unquantized checkpoint, or one "
+            f"{_WHERE} {shown(name)} is not supported; load the unquantized checkpoint, or one "
             f"quantized by MLX ({', '.join(_MODES)})"
         )
     default = _scheme(section, _WHERE, None)
@@ -82,7 +83,7 @@ def read_quantization(config: Mapping[str, Any]) -> Quantization | None:
         elif value is True:
             overrides[key] = default
         elif isinstance(value, Mapping):
-            overrides[key] = _scheme(value, f"{_WHERE}[{key!r}]", default)
+            overrides[key] = _scheme(value, f"{_WHERE}[{shown(key)}]", default)
     return Quantization(default, overrides)
 
 
@@ -90,7 +91,7 @@ def _scheme(section: Mapping[str, Any], where: str, default: Scheme | None) -> S
     mode = section.get("mode", "affine")
     if mode not in _MODES:
         hint = nearest(str(mode), _MODES)
-        raise VlmkitError(f"{where}: mode {mode!r} is not one of {', '.join(_MODES)}{hint}")
+        raise VlmkitError(f"{where}: mode {shown(mode)} is not one of {', '.join(_MODES)}{hint}")
     allowed: dict[str, tuple[int, ...]]
     if mode in _FIXED:
         base = Scheme(*_FIXED[mode], mode)
@@ -102,7 +103,7 @@ def _scheme(section: Mapping[str, Any], where: str, default: Scheme | None) -> S
     for key, value in (("group_size", scheme.group_size), ("bits", scheme.bits)):
         if value not in allowed[key]:
             choices = ", ".join(map(str, allowed[key]))
-            raise VlmkitError(f"{where}: {key} {value!r} is not supported by {mode}: use {choices}")
+            raise VlmkitError(f"{where}: {key} {shown(value)} is not supported by {mode}: use {choices}")
     return scheme
 
 

@@ -15,9 +15,14 @@ from typing import Any, NamedTuple
 
 from vlmkit.checkpoint_json import check_fetched
 from vlmkit.errors import VlmkitError
+from vlmkit.section import shown
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+MAX_TENSORS = 250_000
+"""Of a checkpoint, which are held in memory by name: the largest in use has some 210,000."""
 MAX_DIMENSION = 2**31 - 1  # MLX counts dimensions in int32
+_MAX_DIMENSIONS = 8  # of a tensor; no known one has more than 6
+_KEYS = 5  # colons of an entry: its name, dtype, shape and offsets, and one in a name
 ITEM_BYTES = {
     "BOOL": 1,
     "U8": 1,
@@ -71,10 +76,15 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             raw = file.read(header_bytes)
     except OSError as error:
         raise VlmkitError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    # Before it is parsed: a few bytes of JSON can become a hundred of objects.
+    most = MAX_TENSORS * _KEYS
+    if raw.count(b":") > most or raw.count(b"[") > most or raw.count(b"{") > most:
+        raise too_many_tensors(path)
     try:
-        header = json.loads(raw)
+        header = json.loads(raw, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, "corrupt (its header is no JSON)") from error
+        twice = str(error) if isinstance(error, _Twice) else "its header is no JSON"
+        raise _broken(path, f"corrupt ({twice})") from error
     if not isinstance(header, dict):
         raise _broken(path, "corrupt (its header is no JSON object)")
     data_bytes = size - 8 - header_bytes
@@ -85,12 +95,34 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     }
 
 
+class _Twice(ValueError):
+    """A key that stands twice in an object."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Twice(f"{shown(twice)} stands twice in its header")
+    return found
+
+
+def too_many_tensors(path: Path) -> VlmkitError:
+    """Return the error for a checkpoint with more tensors than any model has."""
+    return VlmkitError(
+        f"{str(path)!r} and the files beside it describe more tensors than the {MAX_TENSORS:,} "
+        "that a checkpoint may have; fetch it again"
+    )
+
+
 def _broken(path: Path, what: str) -> VlmkitError:
     return VlmkitError(f"{str(path)!r} is {what}; fetch or write the file again")
 
 
 def _is_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    few = isinstance(value, list) and len(value) <= _MAX_DIMENSIONS
+    return few and all(type(n) is int and n >= 0 for n in value)
 
 
 def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
@@ -101,19 +133,21 @@ def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
         and _is_counts(entry.get("data_offsets"))
         and len(entry["data_offsets"]) == 2
     ):
-        raise _broken(path, f"corrupt (the header entry of {name!r})")
+        raise _broken(path, f"corrupt (the header entry of {shown(name)})")
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     start, end = entry["data_offsets"]
     if dtype not in ITEM_BYTES:
         raise VlmkitError(
-            f"{str(path)!r}: {name!r} has dtype {dtype}, which is not supported; "
+            f"{str(path)!r}: {shown(name)} has dtype {shown(dtype)[1:-1]}, which is not supported; "
             f"supported are {', '.join(ITEM_BYTES)}"
         )
     num_bytes = math.prod(shape) * ITEM_BYTES[dtype]
     if end - start != num_bytes or max(shape, default=0) > MAX_DIMENSION:
         raise _broken(
-            path, f"corrupt ({name!r} of shape {list(shape)} cannot fill bytes {start} to {end})"
+            path,
+            f"corrupt ({shown(name)} of shape {shown(list(shape))} cannot fill bytes "
+            f"{shown(start)} to {shown(end)})",
         )
     if end > data_bytes:
-        raise _broken(path, f"truncated ({name!r} ends at byte {end} of {data_bytes})")
+        raise _broken(path, f"truncated ({shown(name)} ends at byte {end} of {data_bytes})")
     return TensorInfo(dtype, shape, num_bytes)

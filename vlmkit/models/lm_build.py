@@ -7,12 +7,14 @@ are found from what they say, from the types of their arguments, and from the li
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import linecache
 import re
 import traceback
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
@@ -27,6 +29,8 @@ _SIZES = re.compile(
 )
 _MISSING = re.compile(r"missing \d+ required \S+ arguments?: (.*)")
 _TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
+_CLASS = re.compile(r"^(class Model\b|from .* import .*\bModel\b|    Model,$)", re.MULTILINE)
 _NUM_KEYS = 4
 
 
@@ -39,7 +43,9 @@ def build_lm(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         VlmkitError: mlx-lm has no such architecture, or cannot use the config; names the key.
     """
-    from mlx_lm.utils import _get_classes
+    if not _may_be_known(str(config.get("model_type"))):
+        raise unsupported(str(config.get("model_type")))
+    from mlx_lm.utils import _get_classes  # takes seconds to import
 
     architectures = config.get("architectures")
     items = architectures if isinstance(architectures, list) else [architectures or ""]
@@ -55,6 +61,20 @@ def build_lm(config: Mapping[str, Any]) -> nn.Module:
     except Exception as error:  # anything: the architectures check little themselves
         raise _unbuilt(error, config) from error
     return model
+
+
+def _may_be_known(model_type: str) -> bool:
+    """Tell whether mlx-lm may have an architecture of this name; nothing is imported.
+
+    Its folder of architectures also has modules that are none, as cache and base. What is not
+    there may be another name of one that is.
+    """
+    if not _NAME.fullmatch(model_type):
+        return False
+    spec = importlib.util.find_spec("mlx_lm")
+    folders = spec.submodule_search_locations if spec is not None else None
+    path = Path(folders[0], "models", f"{model_type}.py") if folders else None
+    return path is None or not path.is_file() or _CLASS.search(path.read_text()) is not None
 
 
 def find_culprit(error: Exception, config: Mapping[str, Any]) -> VlmkitError | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vlmkit.configbase import Float, Int, StageConfig
 
@@ -12,10 +13,22 @@ PILLOW_MAX_PIXELS = 178_956_970  # Pillow itself refuses images beyond this
 Side = Annotated[Int, Field(gt=0, le=65_500)]
 
 
+def _is_image_size(shape: tuple[int, int]) -> tuple[int, int]:
+    if math.prod(shape) > PILLOW_MAX_PIXELS:
+        raise ValueError(
+            f"{shape[0]}×{shape[1]} is {math.prod(shape):,} pixels, the limit is "
+            f"{PILLOW_MAX_PIXELS:,}"
+        )
+    return shape
+
+
+Shape = Annotated[tuple[Side, Side], AfterValidator(_is_image_size)]
+
+
 class PreprocessConfig(StageConfig):
     """How a request's images are fetched and sized."""
 
-    resize_shape: tuple[Side, Side] | None = Field(
+    resize_shape: Shape | None = Field(
         None, description="Resize every image to exactly (height, width) pixels first."
     )
     url_timeout_s: Float = Field(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vlmkit.errors import VlmkitError, within
 from vlmkit.inputs import ImageGrid, Inputs, Media
@@ -61,16 +63,20 @@ def prepare(
     if images and processor.image_processor is None:
         raise VlmkitError(processor.no_images(), path=("images",))
     _check_placeholders(processor, token_ids, len(images))
-    _check_length(len(token_ids), len(images), 0, context_length)
-    processed = []
+    _check_length(len(token_ids), len(images), (), context_length)
+    processed: list[tuple[NDArray[np.float32], ImageGrid]] = []
+    counts: list[int] = []
     for index, source in enumerate(images):
         with within("images", index):
-            processed.append(_process(processor, source, config))
+            image, grid = _load(processor, source, config)
+        counts.append(processor.num_image_tokens(grid))
+        num_tokens = len(token_ids) - len(counts) + sum(counts)
+        _check_length(num_tokens, len(images), counts, context_length)  # before pixels are resized
+        with within("images", index):
+            processed.append(_process(processor, image, source, config))
     if not processed:
         return Inputs.of(np.array(token_ids, np.int32))
-    counts = [processor.num_image_tokens(grid) for _, grid in processed]
     expanded, spans = _expand(token_ids, processor.image_token_id, counts)
-    _check_length(len(expanded), len(images), sum(counts), context_length)
     media = [
         Media.of("image", patches, grid, span)
         for (patches, grid), span in zip(processed, spans, strict=True)
@@ -117,30 +123,47 @@ def _check_placeholders(processor: Processor, token_ids: list[int], num_images: 
 
 
 def _check_length(
-    num_tokens: int, num_images: int, num_visual: int, context_length: int | None
+    num_tokens: int, num_images: int, counts: Sequence[int], context_length: int | None
 ) -> None:
+    """Refuse a prompt that is too long with the images so far, ``counts`` tokens each."""
     if context_length is None or num_tokens <= context_length:
         return
-    visual = f", {num_visual} of them for {num_images} image{'s' * (num_images != 1)}"
+    of_all = "" if len(counts) == num_images else f"the first {len(counts)} of "
+    visual = f", {sum(counts)} of them for {of_all}{num_images} image{'s' * (num_images != 1)}"
     advice = "shorten the text" + (" or set a smaller resize_shape" if num_images else "")
     raise VlmkitError(
-        f"prompt: {num_tokens} tokens{visual if num_visual else ''}, but the model's context is"
+        f"prompt: {num_tokens} tokens{visual if counts else ''}, but the model's context is"
         f" {context_length}; {advice}",
         path=_PROMPT,
     )
 
 
-def _process(
+def _load(
     processor: Processor, source: ImageSource, config: PreprocessConfig
-) -> tuple[NDArray[np.float32], ImageGrid]:
+) -> tuple[Image.Image, ImageGrid]:
+    """Load an image, and count the patches that it will have."""
     image = load_image(source, config=config)
+    height, width = config.resize_shape or (image.height, image.width)
+    with _named(source):
+        return image, processor.grid_of(height, width)
+
+
+def _process(
+    processor: Processor, image: Image.Image, source: ImageSource, config: PreprocessConfig
+) -> tuple[NDArray[np.float32], ImageGrid]:
     if config.resize_shape is not None:
         image = resize_image(image, config.resize_shape)
-    try:
+    with _named(source):
         patches, (grid,) = processor.process_images([image])
+    return patches, grid
+
+
+@contextmanager
+def _named(source: ImageSource) -> Iterator[None]:
+    try:
+        yield
     except VlmkitError as error:
         raise VlmkitError(f"{describe_source(source)}: {error}") from error
-    return patches, grid
 
 
 def _expand(

@@ -20,7 +20,13 @@ from vlmkit.processors.checkpoint_files import (
     special_tokens,
 )
 from vlmkit.processors.processor import Patches, Processor
-from vlmkit.processors.qwen2_vl import Qwen2VLImages, process_images, read_qwen2_vl_images
+from vlmkit.processors.qwen2_vl import (
+    Qwen2VLImages,
+    check_sizes,
+    image_grid,
+    process_images,
+    read_qwen2_vl_images,
+)
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
 from vlmkit.section import Section, shown
@@ -151,6 +157,7 @@ def _image_config(files: CheckpointFiles) -> Qwen2VLImages | None:
         )
     config = read_qwen2_vl_images(section)
     _check_patches(config, section, files.config.inner("vision_config"))
+    check_sizes(config, section)
     return config
 
 
@@ -207,6 +214,7 @@ def _build(
         video_token_id=_placeholder(files, tokenizer, "video"),
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
+        image_grid=None if config is None else partial(image_grid, config=config),
         is_text_part=has_senses(files.config.values) and not _takes_images(files),
         tool_template=files.tool_template,
     )

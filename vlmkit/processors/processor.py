@@ -52,6 +52,7 @@ class Processor:
     video_token_id: int | None = None
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+    image_grid: Callable[[int, int], ImageGrid] | None = None  # of (height, width) in pixels
     is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
     tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
     chat_template_place: str = "chat template"  # what errors call it: file, and key in JSON
@@ -83,11 +84,24 @@ class Processor:
         """Return the patches of all images, float32 ``[N, C * T * P * P]``, and their grids.
 
         Raises:
-            VlmkitError: the model takes no images, or an image's aspect ratio is beyond 200.
+            VlmkitError: the model takes no images, an image's aspect ratio is beyond 200, or it
+                would have too many patches.
         """
         if self.image_processor is None:
             raise VlmkitError(self.no_images())
+        for image in images:
+            self.grid_of(image.height, image.width)
         return self.image_processor(images)
+
+    def grid_of(self, height: int, width: int) -> ImageGrid:
+        """Return the patches that an image of so many pixels becomes, before any is touched.
+
+        Raises:
+            VlmkitError: as `process_images`.
+        """
+        if self.image_grid is None:
+            raise VlmkitError(self.no_images())
+        return self.image_grid(height, width)
 
     def no_images(self) -> str:
         """Say why this processor takes no images, and what would help."""

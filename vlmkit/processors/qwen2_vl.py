@@ -20,6 +20,9 @@ from vlmkit.processors.rgb import to_rgb
 from vlmkit.section import Section, is_integer, is_number, shown
 
 MAX_ASPECT_RATIO = 200
+MAX_NUMBERS = 2**28
+"""In an image's patches, 1 GiB of float32: 2.6 times the most that a checkpoint in use allows, 16.8
+million pixels in two frames."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SIZES = ("shortest_edge", "longest_edge", "min_pixels", "max_pixels")
@@ -91,6 +94,26 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
     return config
 
 
+def check_sizes(config: Qwen2VLImages, section: Section) -> None:
+    """Refuse settings with which every image is too large.
+
+    Raises:
+        VlmkitError: names their keys.
+    """
+    per_pixel = 3 * config.temporal_patch_size
+    if per_pixel * (config.patch_size * config.merge_size) ** 2 > MAX_NUMBERS:
+        sizes = f"{config.patch_size}, {config.merge_size}, {config.temporal_patch_size}"
+        keys = "patch_size, merge_size, temporal_patch_size"
+        raise section.error(keys, f"are {sizes}; a visual token of so many pixels is too large")
+    if per_pixel * config.min_pixels > MAX_NUMBERS and config.do_resize:
+        most = MAX_NUMBERS // per_pixel
+        raise section.error(
+            "min_pixels",
+            f"is {config.min_pixels}; with temporal_patch_size {config.temporal_patch_size} it can"
+            f" be {most} at most",
+        )
+
+
 def _resample(section: Section, default: int) -> int:
     value = section.values.get("resample")
     value = default if value is None else value
@@ -136,7 +159,7 @@ def smart_resize(height: int, width: int, config: Qwen2VLImages) -> tuple[int, i
             f"image of {height}×{width} pixels (height×width): the aspect ratio is"
             f" {longer / shorter:.0f}, the limit is {MAX_ASPECT_RATIO}; crop it or set resize_shape"
         )
-    unit = config.patch_size * config.merge_size
+    unit = _unit(config)
     new_height, new_width = round(height / unit) * unit, round(width / unit) * unit
     if new_height * new_width > config.max_pixels:
         scale = math.sqrt(height * width / config.max_pixels)
@@ -147,6 +170,42 @@ def smart_resize(height: int, width: int, config: Qwen2VLImages) -> tuple[int, i
         new_height = math.ceil(height * scale / unit) * unit
         new_width = math.ceil(width * scale / unit) * unit
     return new_height, new_width
+
+
+def image_grid(height: int, width: int, config: Qwen2VLImages) -> ImageGrid:
+    """Return the patches that an image becomes; no pixel is touched.
+
+    Args:
+        height, width: the image's size in pixels, positive.
+
+    Raises:
+        VlmkitError: the aspect ratio is above 200, there would be too many patches, or the
+            checkpoint resizes no images and the size is no multiple of its visual tokens'.
+
+    Example:
+        >>> image_grid(480, 640, Qwen2VLImages())
+        ImageGrid(time=1, height=34, width=46)
+    """
+    given, unit = f"image of {height}×{width} pixels (height×width)", _unit(config)
+    if config.do_resize:
+        height, width = smart_resize(height, width, config)
+    elif height % unit or width % unit:
+        raise VlmkitError(
+            f"{given}: the checkpoint switches resizing off (do_resize), so both must be multiples"
+            f" of {unit}; set resize_shape"
+        )
+    if 3 * config.temporal_patch_size * height * width > MAX_NUMBERS:
+        raise VlmkitError(
+            f"{given}: its patches are {height}×{width} pixels in {config.temporal_patch_size}"
+            f" frames, the limit is {MAX_NUMBERS // (3 * config.temporal_patch_size):,} pixels; set"
+            " a smaller resize_shape, or max_pixels in preprocessor_config.json"
+        )
+    return ImageGrid(1, height // config.patch_size, width // config.patch_size)
+
+
+def _unit(config: Qwen2VLImages) -> int:
+    """Pixels per side of a visual token."""
+    return config.patch_size * config.merge_size
 
 
 def process_images(
@@ -190,17 +249,10 @@ def _process_image(
     image: Image.Image, config: Qwen2VLImages, table: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], ImageGrid]:
     image = to_rgb(image)
-    patch, merge, unit = config.patch_size, config.merge_size, config.patch_size * config.merge_size
-    height, width = image.height, image.width
+    patch, merge = config.patch_size, config.merge_size
+    _, rows, columns = grid = image_grid(image.height, image.width, config)
     if config.do_resize:
-        height, width = smart_resize(height, width, config)
-        image = image.resize((width, height), config.resample)
-    elif height % unit or width % unit:
-        raise VlmkitError(
-            f"image of {height}×{width} pixels (height×width): the checkpoint switches resizing off"
-            f" (do_resize), so both must be multiples of {unit}; set resize_shape"
-        )
-    rows, columns = height // patch, width // patch
+        image = image.resize((columns * patch, rows * patch), config.resample)
     blocks = np.asarray(image).reshape(
         rows // merge, merge, patch, columns // merge, merge, patch, 3
     )
@@ -210,4 +262,4 @@ def _process_image(
     )
     for channel in range(3):
         patches[:, channel] = table[channel][pixels[:, channel]][:, None]
-    return patches.reshape(rows * columns, -1), ImageGrid(1, rows, columns)
+    return patches.reshape(rows * columns, -1), grid

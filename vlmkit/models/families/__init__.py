@@ -27,6 +27,7 @@ from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
 from vlmkit.models.families.qwen3_5 import QWEN3_5
+from vlmkit.section import shown
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
@@ -69,7 +70,7 @@ def unsupported(model_type: str) -> VlmkitError:
     """Return the error for a model type that neither a family nor a text architecture serves."""
     known = known_types()
     return VlmkitError(
-        f"config.json: model_type {model_type!r} is not supported; supported: "
+        f"config.json: model_type {shown(model_type)} is not supported; supported: "
         f"{', '.join(known)}, and text-only checkpoints that mlx-lm knows"
         f"{nearest(model_type, known)}"
     )
