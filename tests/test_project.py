@@ -35,7 +35,7 @@ LAYERS = (
         "text_part",
         "token_ids",
     },
-    {"vocabulary", "stages", "embed", "token_lookup"},
+    {"vocabulary", "stages", "embed", "token_lookup", "templates"},
     {
         "cache",
         "contrast",

@@ -39,11 +39,11 @@ MISTAKES = [
     ("\n\n{{ strftime_now(3) }}", ":3: the chat template fails: TypeError: strftime"),
     (
         "{{ 'x' * 10 ** 18 }}",
-        ":1: the chat template asks for more memory than there is$",
+        ":1: the chat template asks for more memory than its 1024 MiB$",
     ),
     (
         "{{ '{:>999999999999999999}'.format(1) }}",
-        ":1: the chat template asks for more memory than there",
+        ":1: the chat template asks for more memory than its",
     ),
     ("{{ range(10 ** 9) | list }}", ":1: the chat template fails: OverflowError: Range too big"),
     ("{{ 10 ** 5000 }}", ": the chat template fails: ValueError: Exceeds the limit"),

@@ -1,32 +1,15 @@
-"""Chat templates: where a checkpoint keeps its template, and how it is rendered.
-
-The environment is the one that templates on the hub are written for: sandboxed and immutable,
-``trim_blocks``, ``lstrip_blocks``, loop controls, a plain ``tojson``, ``raise_exception``,
-``strftime_now`` and ``{% generation %}`` blocks.
-
-Reference: https://huggingface.co/docs/transformers/chat_templating_writing
-"""
+"""Chat templates: what they are given, what is refused for them, and what they are asked."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vlmkit.errors import VlmkitError
-from vlmkit.processors.reading import (
-    REASONING_KEYS,
-    WatchedMessage,
-    check_read,
-    check_roles,
-    check_tools,
-)
-from vlmkit.processors.template_errors import template_errors
-
-if TYPE_CHECKING:
-    from jinja2 import Environment, Template
+from vlmkit.processors.reading import REASONING_KEYS, check_read, check_roles, check_tools
+from vlmkit.templates.environment import Described
+from vlmkit.templates.helper import describe_anywhere, render_anywhere
 
 Message = Mapping[str, Any]
 OWN_VARIABLES = frozenset({"messages", "tools", "add_generation_prompt"})
@@ -53,7 +36,8 @@ def render_chat_template(
     Raises:
         VlmkitError: the template is broken, it refuses the messages, it fails in any other way
             (with the place and, where it is known, the line of the template), or it drops some of
-            what they say, the tools, or a key of a message.
+            what they say, the tools, or a key of a message; or it takes more time or memory, or
+            writes more, than :mod:`vlmkit.templates.limits` allows.
 
     Example:
         >>> source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
@@ -61,124 +45,41 @@ def render_chat_template(
         ...                      add_generation_prompt=False)
         'user: Hi\\n'
     """
-    known = template_variables(template, place=place)
-    strings = template_strings(template, place=place)
+    known, strings = _described(template, place)
     variables = dict(variables or {})
     for name in OWN_VARIABLES & variables.keys():
         raise VlmkitError(f"template_kwargs: {name!r} has an argument of its own; give it there")
     check_tools(tools, known)
     check_roles(messages, strings, known)
     chat = _plain_json("messages", [_given(message) for message in messages])
-    watched = [WatchedMessage(_with_reasoning(message)) for message in chat]
     values = {
-        "messages": watched,
+        "messages": [_with_reasoning(message) for message in chat],
         "tools": None if tools is None else _plain_json("tools", list(tools)),
         "documents": None,
         "add_generation_prompt": add_generation_prompt,
         **_plain_json("template_kwargs", variables),
     }
-    with template_errors(place, has_tools=bool(tools)):
-        text = str(_compile(template).render(values))
-    check_read(chat, watched, strings)
+    text, seen = render_anywhere(template, values, place)
+    check_read(chat, seen, strings)
     return text
 
 
-@lru_cache(maxsize=8)
 def template_variables(template: str, *, place: str = "chat template") -> frozenset[str]:
     """Return the names that a template reads from outside.
+
+    Raises:
+        VlmkitError: it is broken, or beyond a limit of :mod:`vlmkit.templates.limits`.
 
     Example:
         >>> sorted(template_variables("{% if enable_thinking %}{{ messages }}{% endif %}"))
         ['enable_thinking', 'messages']
     """
-    from jinja2.meta import find_undeclared_variables
-
-    environment = _environment()
-    with template_errors(place):
-        found = find_undeclared_variables(environment.parse(template))
-    return frozenset(found) - set(environment.globals)
+    return _described(template, place).variables
 
 
 @lru_cache(maxsize=8)
-def template_strings(template: str, *, place: str = "chat template") -> frozenset[str]:
-    """Return the strings in a template's code and the names that it looks up in values.
-
-    Example:
-        >>> sorted(template_strings("{% if m.role == 'tool' %}{{ m['text'] }}{% endif %}"))
-        ['role', 'text', 'tool']
-    """
-    from jinja2 import nodes
-
-    with template_errors(place):
-        tree = _environment().parse(template)
-    constants = {node.value for node in tree.find_all(nodes.Const)}
-    names = {node.attr for node in tree.find_all(nodes.Getattr)}
-    return frozenset(names | {value for value in constants if isinstance(value, str)})
-
-
-@lru_cache(maxsize=8)  # a pure function, and a batch renders the same template for every prompt
-def _compile(source: str) -> Template:
-    return _environment().from_string(source)
-
-
-def _environment() -> Environment:
-    import jinja2
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        # `{% generation %}` marks what the assistant writes, for training; rendering ignores it.
-        tags = frozenset({"generation"})  # type: ignore[assignment]  # jinja2 asks for a set
-
-        def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    class Namespace(jinja2.utils.Namespace):
-        def __init__(*args: Any, **kwargs: Any) -> None:
-            jinja2.utils.Namespace.__init__(*args, **kwargs)
-            for name in dict(*args[1:], **kwargs):
-                _refuse_private(name)
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            _refuse_private(name)
-            super().__setitem__(name, value)
-
-    def _refuse_private(name: object) -> None:
-        if isinstance(name, str) and name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"a namespace cannot store {name!r}")
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    environment.globals["namespace"] = Namespace
-    return environment
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own filter escapes HTML characters.
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise_exception(message: str) -> None:
-    import jinja2
-
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
+def _described(template: str, place: str) -> Described:
+    return describe_anywhere(template, place)
 
 
 def _given(message: Message) -> dict[str, Any]:

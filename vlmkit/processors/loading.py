@@ -30,6 +30,7 @@ from vlmkit.processors.qwen2_vl import (
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
 from vlmkit.section import Section, shown
+from vlmkit.templates.helper import prepare
 from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]
@@ -191,6 +192,7 @@ def _build(
     config: Qwen2VLImages | None,
     process: ImageProcessor | None,
 ) -> Processor:
+    prepare(files.chat_template)
     find = tokenizer.token_to_id
     text_config = files.config.inner("text_config")
     vocab_size = files.config.positive("vocab_size", tokenizer.vocab_size)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from vlmkit.errors import VlmkitError, nearest
 
@@ -13,74 +12,6 @@ KNOWN_KEYS = ("role", "content", "tool_calls", *REASONING_KEYS)
 MEDIA_KEYS = ("image", "images", "image_url", "audio", "audios", "video", "videos")
 # What OpenAI's form of a message has beside its contents; most templates have no use for it.
 LINKS = frozenset({("tool", "tool_call_id"), ("tool", "name"), ("function", "name")})
-
-
-class WatchedMessage(dict[str, Any]):
-    """A message that notes which keys are looked at; whoever takes it whole reads every key.
-
-    Example:
-        >>> message = WatchedMessage({"role": "user", "content": "Hi", "images": ["a.png"]})
-        >>> message["role"], message.get("content"), has_read(message, "images")
-        ('user', 'Hi', False)
-    """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
-        self._seen: set[object] = set()
-
-    def __getitem__(self, key: str) -> Any:
-        self._seen.add(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self._seen.add(key)
-        return super().__contains__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As in a dict."""
-        self._seen.add(key)
-        return super().get(key, default)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._whole())
-
-    def keys(self) -> Any:
-        """As in a dict."""
-        return self._whole().keys()
-
-    def values(self) -> Any:
-        """As in a dict."""
-        return self._whole().values()
-
-    def items(self) -> Any:
-        """As in a dict."""
-        return self._whole().items()
-
-    def copy(self) -> dict[str, Any]:
-        """As in a dict."""
-        return self._whole()
-
-    def __repr__(self) -> str:
-        return repr(self._whole())
-
-    def _whole(self) -> dict[str, Any]:
-        whole = dict(super().items())
-        self._seen.update(whole)
-        return whole
-
-
-WATCHED_NAME = f"{WatchedMessage.__module__}.{WatchedMessage.__name__} object"  # in Jinja's words
-
-
-def has_read(message: WatchedMessage, *keys: str) -> bool:
-    """Whether any of these keys was looked at.
-
-    Example:
-        >>> has_read(WatchedMessage({"role": "user"}), "role")
-        False
-    """
-    # No method of the message: a template must not find one where a key is missing.
-    return not message._seen.isdisjoint(keys)
 
 
 def check_switches(**switches: object) -> None:
@@ -95,7 +26,7 @@ def check_switches(**switches: object) -> None:
 
 
 def check_roles(
-    messages: Sequence[Mapping[str, Any]], constants: frozenset[str], variables: frozenset[str]
+    messages: Sequence[Mapping[str, object]], constants: frozenset[str], variables: frozenset[str]
 ) -> None:
     """Refuse answers of tools that a template would render as if someone spoke.
 
@@ -122,15 +53,15 @@ def check_roles(
 
 
 def check_read(
-    given: Sequence[Mapping[str, Any]],
-    messages: Sequence[WatchedMessage],
+    given: Sequence[Mapping[str, object]],
+    seen: Sequence[Collection[object]],
     constants: frozenset[str],
 ) -> None:
     """Refuse what a template did not look at while it rendered these messages.
 
     Args:
         given: the messages as the caller wrote them.
-        messages: the same as the template had them.
+        seen: the keys of each that the template looked at.
         constants: the names and strings in the template's code: reasoning that it reads in some
             turns only is left out of the others by its own rule.
 
@@ -138,14 +69,14 @@ def check_read(
         VlmkitError: a key of a message, or a whole message, that the text does not depend on.
     """
     optional = {"role"}
-    if not any(has_read(message, "content") for message in messages):
+    if not any("content" in keys for keys in seen):
         optional.add("content")  # a template without contents, to whom no message is an exception
     if not constants.isdisjoint(REASONING_KEYS):
         optional.update(REASONING_KEYS)
-    for index, (entry, message) in enumerate(zip(given, messages, strict=True)):
+    for index, (entry, keys) in enumerate(zip(given, seen, strict=True)):
         role = entry.get("role")
         for key, value in entry.items():
-            if has_read(message, key) or key in optional or (role, key) in LINKS:
+            if key in keys or key in optional or (role, key) in LINKS:
                 continue
             if not is_empty(value):
                 raise VlmkitError(

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vlmkit.errors import VlmkitError
-from vlmkit.processors.reading import WATCHED_NAME
+from vlmkit.templates.limits import MAX_MEMORY_BYTES, MAX_OUTPUT_CHARS
+from vlmkit.templates.watched import WATCHED_NAME
 
 MAX_SHOWN = 300  # characters of a template's own message
 SOURCE = "<template>"  # what jinja calls the file of a template that was given as text
+
+
+class OutputLimitError(Exception):
+    """A template writes more than ``MAX_OUTPUT_CHARS``."""
 
 
 @contextmanager
@@ -56,8 +61,10 @@ def _told(error: Exception, line: int | None, has_tools: bool) -> str:
             ' one type, not a list such as ["string", "null"], or pass chat_template='
         )
         return f"the chat template calls itself without end{advice if has_tools else ''}"
+    if isinstance(error, OutputLimitError):
+        return f"the chat template writes more than {MAX_OUTPUT_CHARS:,} characters"
     if isinstance(error, MemoryError):
-        return "the chat template asks for more memory than there is"
+        return f"the chat template asks for more memory than its {MAX_MEMORY_BYTES >> 20} MiB"
     if isinstance(error, SyntaxError):
         return f"the chat template cannot be compiled: {error.msg}"
     return f"the chat template fails: {type(error).__name__}: {_one_line(error)}"
