@@ -23,7 +23,8 @@ LAYERS = (
     {"errors"},
     {"names"},
     {"mistakes"},
-    {"inputs", "configbase", "backend", "results", "counter_rng", "checkpoint_json"},
+    {"configbase"},
+    {"inputs", "backend", "results", "counter_rng", "checkpoint_json"},
     {
         "interface",
         "external",
