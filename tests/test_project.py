@@ -24,7 +24,8 @@ LAYERS = (
     {"errors"},
     {"files", "names"},
     {"mistakes"},
-    {"inputs", "configbase", "backend", "results", "counter_rng", "checkpoint_json"},
+    {"configbase"},
+    {"inputs", "backend", "results", "counter_rng", "checkpoint_json"},
     {
         "interface",
         "external",

@@ -7,6 +7,7 @@ from typing import Any, List, Union
 
 import mlx.core as mx
 
+from vlmkit.backend.config import BackendConfig, as_choices
 from vlmkit.config.params import pipeline_from_params
 from vlmkit.config.recommended import check_sampling_choice, checkpoint_sampling
 from vlmkit.engine import (
@@ -26,7 +27,7 @@ from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_sources, check_prompt
 from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.literal import unmark
-from vlmkit.processors.loading import Backend
+from vlmkit.processors.loading import Backend as ProcessorBackend
 from vlmkit.prompt_utils import with_thinking
 from vlmkit.prompts import PromptCache
 from vlmkit.results import GenerationResult
@@ -40,7 +41,8 @@ def load(
     dtype: str | None = None,
     dequantize: bool | None = None,
     trust_remote_code: bool = False,
-    processor_backend: Backend = "auto",
+    processor_backend: ProcessorBackend = "auto",
+    backend: Union[BackendConfig, Mapping[str, Any], None] = None,
 ) -> tuple[Model, Processor]:
     """Load a checkpoint: its weights as a model, its tokenizer and image rules as a processor.
 
@@ -54,9 +56,12 @@ def load(
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default float32 on the CPU and
             the checkpoint's dtype on a GPU.
         dequantize: expand quantized weights at load; by default on the CPU only, where quantized
-            products are slow.
+            products are slow, and as far as the memory allows.
         trust_remote_code: let a hub checkpoint bring its own tokenizer code. Off by default.
         processor_backend: ``"native"`` (tokenizers and numpy), ``"transformers"``, or ``"auto"``.
+        backend: what computes and how, as in the ``backend`` section of a config: a mapping such
+            as ``{"weights": "half"}``. By default what is fast on this machine; ``vlmkit doctor``
+            says what that is. ``model.backend`` is what came of it.
 
     Returns:
         The model and the processor.
@@ -82,6 +87,7 @@ def load(
         lazy=lazy,
         dequantize=dequantize,
         trust_remote_code=trust_remote_code,
+        backend=as_choices(backend),
     )
     return model, processor
 

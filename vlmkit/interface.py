@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import mlx.core as mx
 
+from vlmkit.backend.policy import Backend
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 
 Pytree = Any
@@ -146,6 +147,10 @@ class Model(Protocol):
     @property
     def dtype(self) -> mx.Dtype:
         """The dtype of activations and of a dense KV cache."""
+
+    @property
+    def backend(self) -> Backend:
+        """What computes it, and how."""
 
     def encode(self, media: Sequence[Media]) -> tuple[Features, ...]:
         """Encode images, videos and audio clips, each by itself but in one pass where possible."""

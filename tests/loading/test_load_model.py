@@ -227,24 +227,6 @@ def test_every_scheme_packed_and_unpacked(scheme: dict[str, Any], key: str, tmp_
     assert relative_error(logits_of(packed, make_inputs()), expected) < 1e-4
 
 
-def test_on_a_cpu_weights_are_unpacked_when_they_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scheme = SCHEMES[0]
-    config = make_config() | {"quantization": scheme}
-    weights = _quantized(scheme)(random_weights(config))
-    folder = write_checkpoint(tmp_path, config, weights)
-    for on_cpu, available, expected in (
-        (True, 10**9, True),
-        (True, None, True),
-        (True, 200_000, False),
-        (False, 10**9, False),
-    ):
-        monkeypatch.setattr("vlmkit.loading.install.on_cpu", lambda value=on_cpu: value)
-        monkeypatch.setattr("vlmkit.loading.install.available_bytes", lambda value=available: value)
-        assert load_model_and_report(folder)[1].dequantized is expected
-
-
 @pytest.mark.parametrize(
     ("section", "said"),
     [

@@ -11,9 +11,9 @@ import pytest
 from mlx.utils import tree_flatten
 
 from tests.models.tiny import build, nested, qwen2_5_vl, qwen2_vl
+from vlmkit.backend.policy import PLAIN
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import KVSpec
-from vlmkit.models.activations import ACTIVATIONS
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import FAMILIES, Family, find_family
 
@@ -187,7 +187,7 @@ def test_activations_equal_those_of_mlx(name: str, peer: str) -> None:
     mx.disable_compile()  # a second of a C++ compiler
     expected = vars(nn)[peer](x)
     mx.enable_compile()
-    assert float(mx.abs(ACTIVATIONS[name](x) - expected).max()) < 2e-6
+    assert float(mx.abs(PLAIN.forms.activations[name](x) - expected).max()) < 2e-6
 
 
 def test_model_holds_nothing_but_weights() -> None:

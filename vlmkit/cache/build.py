@@ -8,6 +8,7 @@ from typing import Annotated, Any, assert_never
 import mlx.core as mx
 from pydantic import Field
 
+from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.affine import GROUP_SIZES, AffineConfig, affine, affine_storage
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.recurrent import recurrent
@@ -20,7 +21,12 @@ CacheConfig = Annotated[DenseConfig | RotatingConfig | AffineConfig, Field(discr
 
 
 def build_cache(
-    config: CacheConfig, layer_specs: Sequence[LayerSpec], batch: int, dtype: mx.Dtype
+    config: CacheConfig,
+    layer_specs: Sequence[LayerSpec],
+    batch: int,
+    dtype: mx.Dtype,
+    *,
+    attention: Attention = matmul_attention,
 ) -> Cache:
     """Build an empty cache.
 
@@ -32,6 +38,7 @@ def build_cache(
         layer_specs: what each layer stores.
         batch: number of rows.
         dtype: the dtype of keys and values as the model computes them.
+        attention: how queries read them; a model's ``backend.forms`` says what is fast.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -51,7 +58,7 @@ def build_cache(
             state = kind.init(batch, spec, dtype)  # type: ignore[arg-type]
         else:
             if spec.window not in made:
-                made[spec.window] = _kind(config, spec.window)
+                made[spec.window] = _with_attention(_kind(config, spec.window), attention)
             kind = made[spec.window]
             state = kind.init(batch, spec, dtype)  # type: ignore[arg-type]
         kinds.append(kind)
@@ -77,6 +84,13 @@ def check_layers(config: CacheConfig, layer_specs: Sequence[LayerSpec]) -> None:
             f"of layer {index}; {remedy}",
             path=("cache", "group_size"),
         )
+
+
+def _with_attention(kind: CacheKind, attention: Attention) -> CacheKind:
+    def attend(state: Any, queries: mx.array, plan: Any, scale: float) -> mx.array:
+        return attention(queries, *kind.fetch(state, plan, queries.dtype), scale)
+
+    return kind._replace(attend=attend)
 
 
 def _kind(config: CacheConfig, window: int | None) -> CacheKind:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache.attention import attention
+from vlmkit.backend.attention import matmul_attention
 from vlmkit.cache.layout import Layout, Plan
 from vlmkit.cache.storage import Storage, Stored
 from vlmkit.interface import CacheKind, KVSpec, Span
@@ -61,7 +61,7 @@ def cache_kind(
         return storage.keys.decode(keys, dtype), storage.values.decode(values, dtype), plan.mask
 
     def attend(state: KVState, queries: mx.array, plan: Plan, scale: float) -> mx.array:
-        return attention(queries, *fetch(state, plan, queries.dtype), scale)
+        return matmul_attention(queries, *fetch(state, plan, queries.dtype), scale)
 
     def join(states: Sequence[KVState]) -> KVState:
         slots = max(num_slots(state) for state in states)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.backend.device import describe_device
 from vlmkit.cache import CacheConfig, describe_cache, num_dropped
 from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.interface import Model
@@ -40,7 +40,8 @@ def effective_config(
             decode=partial(processor.tokenizer.decode, skip_special_tokens=False),
             eos_token_ids=processor.eos_token_ids,
         ),
-        "device": str(mx.default_device()),
+        "device": describe_device(),
+        "backend": model.backend.describe(),
         "reproducible": not clock_kinds(pipeline.stopping),
         "grammar": _grammar_promise(pipeline),
     }

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.backend.memory import available_bytes
 from vlmkit.cache import describe_cache
 from vlmkit.engine.request import context_left
 from vlmkit.errors import VlmkitError, VlmkitWarning, within
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
-from vlmkit.loading.memory import available_bytes
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.search import build_search
 from vlmkit.stopping import token_limit

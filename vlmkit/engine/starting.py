@@ -20,7 +20,8 @@ def prefill_options(pipeline: PipelineConfig) -> PrefillOptions:
 
 
 def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
-    return build_cache(config, model.layer_specs, batch, model.dtype)
+    attention = model.backend.forms.attention
+    return build_cache(config, model.layer_specs, batch, model.dtype, attention=attention)
 
 
 class Held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlmkit.loading.memory import available_bytes
+from vlmkit.backend.memory import available_bytes
 
 MAX_ROWS = 64
 """More rows side by side bring little on any one device."""

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import ImageOps
 from PIL.Image import Image
 
+from vlmkit.backend.device import describe_device
 from vlmkit.engine import Request, RunOptions, check_requests, prepare_inputs, run_requests
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.divergence import first_difference
@@ -134,7 +135,7 @@ def check_batch_invariance(
         if announce is not None:
             announce(outcomes[-1])
     return Invariance(
-        device=str(mx.default_device()),
+        device=describe_device(),
         dtype=str(model.dtype).removeprefix("mlx.core."),
         prompt_tokens=check.num_prompt,
         generation_tokens=len(alone.token_ids),

@@ -12,9 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-
 import vlmkit
+from vlmkit.backend.device import describe_device
 from vlmkit.loading import read_checkpoint, resolve_checkpoint, weights_fingerprint
 
 PACKAGES = (
@@ -122,7 +121,7 @@ def versions() -> dict[str, str]:
 
 def device() -> str:
     """Return the device that arrays are computed on."""
-    return str(mx.default_device())
+    return describe_device()
 
 
 def system() -> str:

@@ -10,8 +10,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from vlmkit.backend.device import free_bytes
+from vlmkit.backend.held import half_paths, hold_half, hold_packed
+from vlmkit.backend.policy import Backend, with_weights
+from vlmkit.backend.weights import WeightBytes
 from vlmkit.errors import VlmkitError
-from vlmkit.loading.memory import available_bytes, fits_comfortably, on_cpu
 from vlmkit.loading.quantization import (
     Quantization,
     Scheme,
@@ -32,10 +35,10 @@ class Weights(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """What became of quantized weights."""
+    """What became of the weights."""
 
-    schemes: Mapping[str, Scheme]  # by module path
-    dequantized: bool
+    schemes: Mapping[str, Scheme]  # how the checkpoint packs each module, by its path
+    backend: Backend  # with how they are held
 
 
 def rename_weights(
@@ -70,6 +73,7 @@ def install_weights(
     quantization: Quantization | None,
     rename: Callable[[str], str | None],
     dtype: mx.Dtype,
+    backend: Backend,
     dequantize: bool | None,
     lazy: bool,
     is_cast: Callable[[str], bool] = lambda _: True,
@@ -82,29 +86,40 @@ def install_weights(
         folder: For messages.
         quantization: What config.json says.
         rename: From a module path in config.json to ours.
-        dtype: Of all unpacked floating-point weights.
-        dequantize: Unpack quantized weights; None: on a CPU when they fit comfortably in memory.
+        dtype: Of the computation, and of all weights that are held in full.
+        backend: Decides how matrices are held.
+        dequantize: Unpack quantized weights; None: the backend decides.
         lazy: Leave the weights on disk until they are used.
         is_cast: Tells of a path whether its weights take ``dtype``, or stay as stored.
 
     Raises:
-        VlmkitError: Weights are missing, superfluous, or of the wrong shape or type.
+        VlmkitError: Weights are missing, superfluous, or of the wrong shape or type, or there is
+            not enough memory for them.
     """
     expected = flat_parameters(model)
     arrays = weights.arrays
     schemes = find_schemes(quantization, arrays, expected, rename)
-    unpack = bool(schemes) and _should_dequantize(dequantize, schemes, expected, dtype)
-    if unpack:
-        arrays = dequantize_weights(arrays, schemes, dtype)
-    elif schemes:
+    halved = half_paths(model) & expected.keys()
+    sizes = weight_bytes(arrays, expected, schemes, halved, dtype)
+    backend = with_weights(backend, sizes, dequantize=dequantize, available=free_bytes())
+    if backend.weights == "packed":
         quantize_modules(model, schemes)
+        if backend.is_cpu:
+            hold_packed(model)
         expected = flat_parameters(model)
+    elif schemes:
+        arrays = dequantize_weights(arrays, schemes, dtype)
     _check(arrays, expected, weights.names, folder)
+    half = halved if backend.weights == "half" else set()
     cast = {
-        path: array.astype(dtype) if _is_floating(array) and is_cast(path) else array
+        path: array.astype(_half_dtype(array) if path in half else dtype)
+        if _is_floating(array) and is_cast(path)
+        else array
         for path, array in arrays.items()
     }
-    if on_cpu():
+    if half:
+        hold_half(model)
+    elif backend.is_cpu:
         for path in _product_paths(model):
             cast[path] = lay_out_by_input(cast[path])
     model.update(tree_unflatten(list(cast.items())))
@@ -112,7 +127,7 @@ def install_weights(
     del arrays
     if not lazy:
         _read(cast)
-    return Installed(schemes, unpack)
+    return Installed(schemes, backend)
 
 
 def lay_out_by_input(weight: mx.array) -> mx.array:
@@ -147,18 +162,42 @@ def _is_floating(array: mx.array) -> bool:
     return bool(mx.issubdtype(array.dtype, mx.floating))
 
 
-def _should_dequantize(
-    requested: bool | None,
-    schemes: Mapping[str, Scheme],
+def weight_bytes(
+    arrays: Mapping[str, mx.array],
     expected: Mapping[str, mx.array],
+    schemes: Mapping[str, Scheme],
+    halved: set[str],
     dtype: mx.Dtype,
-) -> bool:
-    if requested is not None:
-        return requested
-    if not on_cpu():
-        return False
-    needed = sum(expected[f"{path}.weight"].size for path in schemes) * dtype.size
-    return fits_comfortably(needed, available_bytes())
+) -> WeightBytes:
+    """Return how large a model's weights are in each form.
+
+    Args:
+        arrays: Of the checkpoint, by our paths.
+        expected: The model's parameters; only their shapes count.
+        schemes: How matrices are packed, by the path of their module.
+        halved: Paths of the matrices that can be held in 16 bits.
+        dtype: Of the computation.
+    """
+    full = sum(array.size for array in expected.values()) * dtype.size
+    saved = sum(expected[path].size for path in halved) * (dtype.size - 2)
+    stored = [arrays[path].dtype for path in halved & arrays.keys()]
+    packed = None
+    if schemes:
+        names = [f"{path}.{part}" for path in schemes for part in ("weight", "scales", "biases")]
+        unpacked = sum(expected[f"{path}.weight"].size for path in schemes) * dtype.size
+        parts = [arrays[name] for name in names if name in arrays]
+        packed = full - unpacked
+        packed += sum(x.size * dtype.size if _is_floating(x) else x.nbytes for x in parts)
+    return WeightBytes(
+        full=full,
+        half=full - saved if saved else None,
+        packed=packed,
+        half_is_exact=mx.float32 not in stored,
+    )
+
+
+def _half_dtype(array: mx.array) -> mx.Dtype:
+    return mx.float16 if array.dtype == mx.float16 else mx.bfloat16
 
 
 def _check(

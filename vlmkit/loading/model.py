@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.errors import VlmkitError, VlmkitWarning, nearest
+from vlmkit.backend.choices import UNCHOSEN, Choices
+from vlmkit.backend.policy import Backend, choose_backend, choose_dtype
+from vlmkit.errors import VlmkitWarning
 from vlmkit.interface import Model
 from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
 from vlmkit.loading.claims import check_claims
 from vlmkit.loading.config_checks import with_token_ids
 from vlmkit.loading.install import Weights, flat_parameters, install_weights, rename_weights
-from vlmkit.loading.memory import on_cpu
 from vlmkit.loading.quantization import Scheme, read_quantization
 from vlmkit.loading.text import build_text, sanitized
 from vlmkit.models.config import ModelConfig
@@ -27,7 +28,7 @@ from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.text_part import text_part_note
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
-_STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+_STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 class LoadReport(NamedTuple):
@@ -37,7 +38,8 @@ class LoadReport(NamedTuple):
     dtype: str  # of unpacked weights and of activations
     num_bytes: int  # of the weights in memory
     schemes: Mapping[str, Scheme]  # how the checkpoint packs each quantized module, by path
-    dequantized: bool  # True: those modules were expanded to dtype while loading
+    dequantized: bool  # True: those modules were expanded while loading
+    backend: Backend  # what computes, and why
 
 
 def load_model(
@@ -47,6 +49,7 @@ def load_model(
     lazy: bool = False,
     dequantize: bool | None = None,
     trust_remote_code: bool = False,
+    backend: Choices = UNCHOSEN,
 ) -> Model:
     """Load the model of a checkpoint folder; nothing is written there.
 
@@ -55,13 +58,14 @@ def load_model(
         dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU, where nothing else
             is fast, and the checkpoint's own on a GPU.
         lazy: Leave the weights on disk until they are first used.
-        dequantize: Expand quantized weights to ``dtype``. By default yes on a CPU when they fit
-            comfortably in memory, else no.
+        dequantize: Expand quantized weights. By default yes on a CPU when they fit comfortably in
+            memory, else no.
         trust_remote_code: Run the Python file that a text-only checkpoint may bring along.
+        backend: What computes and how, where that is not left to the machine.
 
     Raises:
-        VlmkitError: The architecture is not supported, or a weight is missing, superfluous or of
-            the wrong shape.
+        VlmkitError: The architecture is not supported, a weight is missing, superfluous or of the
+            wrong shape, or there is not enough memory for them.
 
     Example:
         >>> from vlmkit.loading import resolve_checkpoint
@@ -74,6 +78,7 @@ def load_model(
         lazy=lazy,
         dequantize=dequantize,
         trust_remote_code=trust_remote_code,
+        backend=backend,
     )
     return model
 
@@ -85,6 +90,7 @@ def load_model_and_report(
     lazy: bool = False,
     dequantize: bool | None = None,
     trust_remote_code: bool = False,
+    backend: Choices = UNCHOSEN,
 ) -> tuple[Model, LoadReport]:
     """Load a model as :func:`load_model` does, and report the effective choices.
 
@@ -94,13 +100,17 @@ def load_model_and_report(
     checkpoint = read_checkpoint(folder)
     check_claims(checkpoint.config, len(checkpoint.tensors))
     config = with_token_ids(checkpoint.config, folder)
-    target = _target_dtype(dtype, checkpoint)
+    num_bytes = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
+    chosen = choose_backend(backend, dtype=dtype, weight_bytes=num_bytes)
+    chosen = choose_dtype(chosen, _stored_dtype(checkpoint))
+    assert chosen.dtype is not None
     family = find_family(config)
     install = partial(
         install_weights,
         folder=folder,
         quantization=read_quantization(config),
-        dtype=target,
+        dtype=DTYPES[chosen.dtype],
+        backend=chosen,
         dequantize=dequantize,
         lazy=lazy,
     )
@@ -110,23 +120,25 @@ def load_model_and_report(
         arrays = sanitized(text, read_arrays(checkpoint), folder)
         weights = Weights(arrays, {})
         installed = install(text.model, weights, rename=lambda name: name, is_cast=text.is_cast)
-        model = LmModel(text.model, config)
+        model = LmModel(text.model, config, installed.backend)
         if model.config.is_text_part:
             note = f"{folder}: {text_part_note(model.config.model_type)}"
             warnings.warn(note, VlmkitWarning, stacklevel=2)
     else:
         parsed = family.parse(config)
-        model = family.build(parsed)
+        model = family.build(parsed, chosen)
         rename = partial(_rename, family, parsed)
         reshape = partial(_reshape, family, parsed)
         weights = rename_weights(read_arrays(checkpoint), rename, reshape)
         installed = install(model, weights, rename=rename, is_cast=family.is_cast)
+        model.backend = installed.backend
     report = LoadReport(
         family="mlx_lm" if family is None else family.name,
-        dtype=next(name for name, value in DTYPES.items() if value == target),
+        dtype=chosen.dtype,
         num_bytes=sum(array.nbytes for array in flat_parameters(model).values()),
         schemes=installed.schemes,
-        dequantized=installed.dequantized,
+        dequantized=bool(installed.schemes) and installed.backend.weights != "packed",
+        backend=installed.backend,
     )
     return model, report
 
@@ -141,16 +153,10 @@ def _reshape(
     return family.reshape(name, path, array, config)
 
 
-def _target_dtype(name: str | None, checkpoint: Checkpoint) -> mx.Dtype:
-    if name is not None:
-        if name not in DTYPES:
-            known = ", ".join(DTYPES)
-            raise VlmkitError(f"dtype {name!r} is not one of {known}{nearest(name, DTYPES)}")
-        return DTYPES[name]
-    if on_cpu():
-        return mx.float32
+def _stored_dtype(checkpoint: Checkpoint) -> str | None:
+    """Return the dtype of most of the checkpoint's bytes; packed ones do not count."""
     stored: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():
         if tensor.dtype in _STORED:
             stored[tensor.dtype] += tensor.num_bytes
-    return _STORED[stored.most_common(1)[0][0]] if stored else mx.float32
+    return _STORED[stored.most_common(1)[0][0]] if stored else None

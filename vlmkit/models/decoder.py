@@ -15,6 +15,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.backend.forms import Forms
 from vlmkit.inputs import Piece
 from vlmkit.interface import (
     Cache,
@@ -26,7 +27,6 @@ from vlmkit.interface import (
     Pytree,
     Span,
 )
-from vlmkit.models.activations import silu
 from vlmkit.models.delta_net import GatedDeltaNet, Padding, find_padding
 from vlmkit.models.rope import Rotation, mrope_rotation, rotate
 from vlmkit.models.text_config import LINEAR, TextConfig
@@ -97,8 +97,9 @@ def _per_head(norm: nn.RMSNorm, x: mx.array) -> mx.array:
 class GatedMLP(nn.Module):
     """``down(silu(gate(x)) * up(x))``."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, forms: Forms) -> None:
         super().__init__()
+        self.swiglu = forms.swiglu
         hidden, inner = config.hidden_size, config.intermediate_size
         self.gate_proj = nn.Linear(hidden, inner, bias=False)
         self.up_proj = nn.Linear(hidden, inner, bias=False)
@@ -106,23 +107,23 @@ class GatedMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[..., hidden]`` to ``[..., hidden]``."""
-        out: mx.array = self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        out: mx.array = self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
         return out
 
 
 class Layer(nn.Module):
     """One decoder layer: attention or a gated delta net, then the MLP."""
 
-    def __init__(self, config: TextConfig, layer_type: str) -> None:
+    def __init__(self, config: TextConfig, layer_type: str, forms: Forms) -> None:
         super().__init__()
         self.is_linear = layer_type == LINEAR
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if self.is_linear:
-            self.linear_attn = GatedDeltaNet(config)
+            self.linear_attn = GatedDeltaNet(config, forms)
         else:
             self.self_attn = Attention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = GatedMLP(config)
+        self.mlp = GatedMLP(config, forms)
 
     @property
     def spec(self) -> LayerSpec:
@@ -145,11 +146,11 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers, final norm and head."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, forms: Forms) -> None:
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = [Layer(config, layer_type) for layer_type in config.layer_types]
+        self.layers = [Layer(config, layer_type, forms) for layer_type in config.layer_types]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)

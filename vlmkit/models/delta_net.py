@@ -11,8 +11,8 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.backend.forms import Forms
 from vlmkit.interface import Pytree, RecurrentSpec, Span, StateArray
-from vlmkit.models.activations import silu
 from vlmkit.models.gated_delta import gated_delta
 from vlmkit.models.text_config import DeltaNetConfig, TextConfig
 
@@ -72,8 +72,9 @@ class ShortConvolution(nn.Module):
 class GatedDeltaNet(nn.Module):
     """Linear attention whose state is one matrix per head."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, forms: Forms) -> None:
         super().__init__()
+        self.silu, self.fused = forms.silu, forms.fused_delta
         sizes = config.delta_net
         assert sizes is not None
         hidden, heads = config.hidden_size, sizes.num_value_heads
@@ -115,7 +116,7 @@ class GatedDeltaNet(nn.Module):
         window, memory = state
         mixed, window = self.conv1d(self.in_proj_qkv(x).reshape(*shape, -1), window, padding)
         keys = key_heads * key_dim
-        q, k, v = mx.split(silu(mixed), [keys, 2 * keys], axis=-1)
+        q, k, v = mx.split(self.silu(mixed), [keys, 2 * keys], axis=-1)
         qk = mx.stack([part.reshape(*shape, key_heads, key_dim) for part in (q, k)])
         q, k = qk * mx.rsqrt(mx.sum(qk * qk, axis=-1, keepdims=True) + _NORM_EPS)
         beta = mx.sigmoid(self.in_proj_b(x).astype(mx.float32)).reshape(*shape, heads)
@@ -124,9 +125,9 @@ class GatedDeltaNet(nn.Module):
         if padding is not None:
             valid = padding.valid[..., None]
             beta, log_decay = mx.where(valid, beta, 0.0), mx.where(valid, log_decay, 0.0)
-        out, memory = gated_delta(
-            q * key_dim**-0.5, k, v.reshape(*shape, heads, value_dim), log_decay, beta, memory
-        )
-        gate = silu(self.in_proj_z(x).astype(mx.float32)).reshape(out.shape)
+        v = v.reshape(*shape, heads, value_dim)
+        q = q * key_dim**-0.5
+        out, memory = gated_delta(q, k, v, log_decay, beta, memory, fused=self.fused)
+        gate = self.silu(self.in_proj_z(x).astype(mx.float32)).reshape(out.shape)
         out = (self.norm(out) * gate).astype(x.dtype)
         return self.out_proj(out.reshape(x.shape[0], -1)), (window, memory)

@@ -27,11 +27,13 @@ def gated_delta(
     log_decay: mx.array,
     beta: mx.array,
     state: mx.array,
+    *,
+    fused: bool = False,
 ) -> tuple[mx.array, mx.array]:
     """Run the gated delta rule over L tokens.
 
-    On Metal the kernel of mlx-lm runs where it can; elsewhere one token is one step, and several
-    are computed in chunks with matrix products.
+    One token is one step, and several are computed in chunks with matrix products; fused, the
+    kernel of mlx-lm for Metal runs where D_k allows it.
 
     Args:
         q, k: float32 ``[B, L, H_k, D_k]``.
@@ -39,6 +41,7 @@ def gated_delta(
         log_decay: float32 ``[B, L, H_v]``, <= 0.
         beta: float32 ``[B, L, H_v]``.
         state: float32 ``[B, H_v, D_v, D_k]``.
+        fused: the kernel is there.
 
     Returns:
         What the queries read, ``[B, L, H_v, D_v]``, and the state after the last token.
@@ -50,7 +53,7 @@ def gated_delta(
         >>> out.item(), gated_delta(one, one, one, nothing, rate, state)[0].item()
         (0.5, 0.75)
     """
-    if mx.metal.is_available() and mx.default_device().type == mx.gpu and k.shape[-1] % 32 == 0:
+    if fused and k.shape[-1] % 32 == 0:
         from mlx_lm.models.gated_delta import gated_delta_kernel
 
         found: tuple[mx.array, mx.array] = gated_delta_kernel(

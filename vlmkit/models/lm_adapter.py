@@ -21,6 +21,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from vlmkit.backend.policy import PLAIN, Backend
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 from vlmkit.interface import (
@@ -73,14 +74,16 @@ class LmModel(nn.Module):
     Args:
         lm: the mlx-lm model.
         config: the contents of its config.json.
+        backend: what computes it; attention and activations are the architecture's own.
 
     Raises:
         VlmkitError: the architecture keeps anything but keys and values, of every token or of a
             sliding window, and recurrent arrays; or layers share what they keep.
     """
 
-    def __init__(self, lm: nn.Module, config: Mapping[str, Any]) -> None:
+    def __init__(self, lm: nn.Module, config: Mapping[str, Any], backend: Backend = PLAIN) -> None:
         super().__init__()
+        self.backend = backend
         self.lm = lm
         self.config = _parse(config)
         self._probed = probe(lm, config, _run_body)

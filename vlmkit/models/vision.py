@@ -15,14 +15,11 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.backend.forms import Forms
 from vlmkit.inputs import ImageGrid
-from vlmkit.models.activations import ACTIVATIONS, gelu, on_gpu
 from vlmkit.models.config import VisionConfig
 from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, resample_grid, vision_layout
-
-MAX_SCORES = 2**23
-"""Attention scores that exist at a time: bounds memory, and what fits a processor's cache."""
 
 
 def _norm(config: VisionConfig) -> nn.LayerNorm | nn.RMSNorm:
@@ -33,8 +30,9 @@ def _norm(config: VisionConfig) -> nn.LayerNorm | nn.RMSNorm:
 class VisionAttention(nn.Module):
     """Self-attention within segments of the sequence."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, forms: Forms) -> None:
         super().__init__()
+        self.attention = forms.attention
         self.num_heads = config.num_heads
         self.scale = (config.embed_dim // config.num_heads) ** -0.5
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=True)
@@ -52,7 +50,7 @@ class VisionAttention(nn.Module):
                 part[start:stop].reshape(split).transpose(0, 2, 1, 3)
                 for part in (qk[:, 0], qk[:, 1], qkv[:, 2])
             )
-            out = segment_attention(q, k, v, scale=self.scale)
+            out = self.attention(q, k, v, None, self.scale)
             outs.append(out.transpose(0, 2, 1, 3).reshape(number * length, width))
             start = stop
         joined = outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=0)
@@ -60,27 +58,13 @@ class VisionAttention(nn.Module):
         return projected
 
 
-def segment_attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float) -> mx.array:
-    """Attend without a mask: ``softmax(q k^T scale) v`` over ``[B, H, L, D]``."""
-    if on_gpu():
-        return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale)
-    # On a CPU the two matrix products are faster than the fused kernel.
-    q, keys = q * scale, k.transpose(0, 1, 3, 2)
-    step = max(16, MAX_SCORES // (k.shape[0] * k.shape[1] * k.shape[2]))
-    outs = [
-        mx.softmax(q[:, :, start : start + step] @ keys, axis=-1, precise=True) @ v
-        for start in range(0, q.shape[2], step)
-    ]
-    return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=2)
-
-
 class VisionMLP(nn.Module):
     """``fc2(act(fc1(x)))``, or gated: ``down(act(gate(x)) * up(x))``; all with a bias."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, forms: Forms) -> None:
         super().__init__()
         width, inner = config.embed_dim, config.intermediate_size
-        self.act = ACTIVATIONS[config.hidden_act]
+        self.act = forms.activations[config.hidden_act]
         self.gated = config.gated_mlp
         if config.gated_mlp:
             self.gate_proj = nn.Linear(width, inner, bias=True)
@@ -103,12 +87,12 @@ class VisionMLP(nn.Module):
 class VisionBlock(nn.Module):
     """One block."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, forms: Forms) -> None:
         super().__init__()
         self.norm1 = _norm(config)
-        self.attn = VisionAttention(config)
+        self.attn = VisionAttention(config, forms)
         self.norm2 = _norm(config)
-        self.mlp = VisionMLP(config)
+        self.mlp = VisionMLP(config, forms)
 
     def __call__(self, x: mx.array, angles: Rotation, segments: Segments) -> mx.array:
         """Map ``[N, embed]`` to ``[N, embed]``."""
@@ -119,8 +103,9 @@ class VisionBlock(nn.Module):
 class Merger(nn.Module):
     """Joins ``merge_size**2`` patches to one token of the decoder's width."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, forms: Forms) -> None:
         super().__init__()
+        self.act = forms.gelu
         self.width = config.embed_dim * config.spatial_merge_size**2
         self.ln_q = _norm(config)
         self.fc1 = nn.Linear(self.width, self.width, bias=True)
@@ -128,21 +113,21 @@ class Merger(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[N, embed]`` to ``[N / merge_size**2, hidden]``."""
-        out: mx.array = self.fc2(gelu(self.fc1(self.ln_q(x).reshape(-1, self.width))))
+        out: mx.array = self.fc2(self.act(self.fc1(self.ln_q(x).reshape(-1, self.width))))
         return out
 
 
 class VisionEncoder(nn.Module):
     """Patches of any number of images to visual tokens."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, forms: Forms) -> None:
         super().__init__()
         self.config = config
         self.patch_embed = nn.Linear(config.patch_dim, config.embed_dim, bias=config.patch_bias)
         if config.num_position_embeddings is not None:
             self.pos_embed = nn.Embedding(config.num_position_embeddings, config.embed_dim)
-        self.blocks = [VisionBlock(config) for _ in range(config.depth)]
-        self.merger = Merger(config)
+        self.blocks = [VisionBlock(config, forms) for _ in range(config.depth)]
+        self.merger = Merger(config, forms)
 
     def __call__(self, patches: mx.array, grids: Sequence[ImageGrid]) -> mx.array:
         """Encode images.

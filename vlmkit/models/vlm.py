@@ -10,6 +10,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.backend.policy import PLAIN, Backend
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Embeddings, ImageGrid, Inputs, Media, Piece
 from vlmkit.interface import Cache, Features, Forwarded, LayerSpec, Span
@@ -24,13 +25,18 @@ class VisionLanguageModel(nn.Module):
     """A vision-language model: visual tokens take the places of placeholders in the prompt.
 
     It satisfies :class:`vlmkit.interface.Model` and holds weights only.
+
+    Args:
+        config: of the checkpoint.
+        backend: how it is computed.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, backend: Backend = PLAIN) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionEncoder(config.vision_config)
-        self.language = Decoder(config.text_config)
+        self.backend = backend
+        self.vision = VisionEncoder(config.vision_config, backend.forms)
+        self.language = Decoder(config.text_config, backend.forms)
 
     @property
     def layer_specs(self) -> tuple[LayerSpec, ...]:

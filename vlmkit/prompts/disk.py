@@ -117,7 +117,8 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
                 f"{path}: its prompts were computed with other weights than this model's; load "
                 "that checkpoint, or compute them again"
             )
-        empty = build_cache(config, model.layer_specs, 1, model.dtype)
+        attention = model.backend.forms.attention
+        empty = build_cache(config, model.layer_specs, 1, model.dtype, attention=attention)
         return [_read(arrays, number, entry, empty) for number, entry in enumerate(entries)]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, StopIteration) as error:
         if isinstance(error, VlmkitError):

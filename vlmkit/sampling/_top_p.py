@@ -8,6 +8,7 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
+from vlmkit.backend.device import reads_back_cheaply
 from vlmkit.configbase import Float, StageConfig
 from vlmkit.interface import Pytree
 from vlmkit.numerics import keep_where, mass_above, total_mass
@@ -60,7 +61,7 @@ def top_p_of(config: TopP) -> Callable[[Number], SamplerStage]:
 
     def select(logits: mx.array, share: Number) -> tuple[mx.array, mx.array] | None:
         sizes = [size for size in _CANDIDATES if size * _SHORT <= logits.shape[-1]]
-        if config.p == 1.0 or not sizes or mx.default_device().type == mx.DeviceType.gpu:
+        if config.p == 1.0 or not sizes or not reads_back_cheaply():
             return None  # a GPU sorts a vocabulary faster than it waits for the host
         wanted = _total(logits) * share  # NaN where nothing can be drawn: no list is enough
         for size in sizes:

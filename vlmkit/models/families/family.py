@@ -28,7 +28,8 @@ class Family(NamedTuple):
     name: str
     model_types: tuple[str, ...]  # of config.json
     parse: Callable[[Mapping[str, Any]], ModelConfig]  # contents of config.json -> our config
-    build: Callable[[ModelConfig], VisionLanguageModel]  # random weights; load the real ones
+    build: Callable[..., VisionLanguageModel]
+    # (config, backend = the plain one): random weights; load the real ones
     rename: Callable[[str, ModelConfig], str | None]
     reshape: Callable[[str, str, mx.array, ModelConfig], mx.array]
     # (name in the checkpoint, our path, tensor, config)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mlx.core as mx
-
 COMFORTABLE = 0.6  # of the available memory; the rest is for activations, caches and the others
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
@@ -28,11 +26,6 @@ def available_bytes(group: Path = CONTROL_GROUP) -> int | None:
     """
     candidates = [system_bytes(), group_bytes(group)]
     return min((c for c in candidates if c is not None), default=None)
-
-
-def on_cpu() -> bool:
-    """Tell whether arrays are computed on the CPU."""
-    return mx.default_device().type == mx.DeviceType.cpu
 
 
 def system_bytes(info: Path = MEMORY_INFO) -> int | None:

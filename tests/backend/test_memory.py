@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vlmkit.loading import memory
+from vlmkit.backend import memory
 
 GIB = 2**30
 
