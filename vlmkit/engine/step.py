@@ -48,7 +48,6 @@ from vlmkit.engine.streams import (
 from vlmkit.numerics import log_softmax
 from vlmkit.stages import Decision, StepTrace
 
-
 _DOUBTS = frozenset({"entropy", "confidence"})
 
 
