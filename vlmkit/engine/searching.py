@@ -126,29 +126,36 @@ def _needs_none(decision: Decision) -> bool:
 def decided(logprobs: mx.array, decisions: Sequence[Decision]) -> mx.array:
     """Return the distribution of the token really taken, float32 ``[K, V]``.
 
-    A decision maps what is drawn to what is taken; here it maps the distribution likewise: a forced
-    token has all the mass, a substitute gets that of the tokens it replaces.
+    A decision maps what is drawn to what is taken; here it maps the distribution likewise: each
+    token that may be taken gets the mass of all that lead to it.
     """
-    if all(one.forced_id is None and one.substitute is None for one in decisions):
+    if not any(one.overrides_draws for one in decisions):
         return logprobs
     return mx.stack([_decide(logprobs[row], one) for row, one in enumerate(decisions)])
 
 
 def _decide(logprobs: mx.array, decision: Decision) -> mx.array:
-    removed = mx.full(logprobs.shape, -mx.inf)
-    if (forced := decision.forced_id) is not None:
-        unless = decision.forced_unless
-        if unless is None:
-            return mx.put_along_axis(removed, mx.array([forced]), mx.array([0.0]), axis=0)
-        own = logprobs[unless]
-        both = mx.stack([mx.log1p(-mx.exp(own)), own])
-        return mx.put_along_axis(removed, mx.array([forced, unless]), both, axis=0)
-    if decision.substitute is None:
-        return logprobs
-    ids, replacement = decision.substitute
-    mass = mx.logsumexp(logprobs[mx.array(sorted({*ids, replacement}))], keepdims=True)
-    logprobs = mx.put_along_axis(logprobs, mx.array(ids), removed[: len(ids)], axis=0)
-    return mx.put_along_axis(logprobs, mx.array([replacement]), mass, axis=0)
+    overrides, forced = dict(decision.overrides), decision.forced_id
+    masses: dict[int, list[mx.array]] = {}
+    for drawn_id, taken_id in overrides.items():
+        masses.setdefault(taken_id, []).append(logprobs[drawn_id])
+    left = mx.full(logprobs.shape, -mx.inf)
+    if forced is None:
+        for taken_id in masses.keys() - overrides.keys():
+            masses[taken_id].append(logprobs[taken_id])
+        if overrides:
+            ids = mx.array(list(overrides))
+            left = mx.put_along_axis(logprobs, ids, left[: len(overrides)], axis=0)
+        else:
+            left = logprobs
+    else:
+        named = [mx.exp(logprobs[drawn_id]) for drawn_id in overrides]
+        rest = mx.log1p(-mx.minimum(sum(named, start=mx.array(0.0)), 1.0))
+        masses.setdefault(forced, []).append(rest)
+    if not masses:
+        return left
+    values = mx.stack([mx.logsumexp(mx.stack(parts)) for parts in masses.values()])
+    return mx.put_along_axis(left, mx.array(list(masses)), values, axis=0)
 
 
 def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
