@@ -96,6 +96,7 @@ def resolve(
             encode=encode,
             decode=decode,
             eos_token_ids=processor.eos_token_ids,
+            num_ids=lookup.num_ids,
         ),
         search=search,
         text=TextDecoder(
