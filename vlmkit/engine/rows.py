@@ -51,7 +51,7 @@ class PromptTiming(NamedTuple):
 
 
 class RowState(NamedTuple):
-    """A row in flight. ``decision`` applies to the token that is being drawn."""
+    """A row in flight, or a path of a search. ``decision`` is about the token being drawn."""
 
     spec: RowSpec
     stopping: Pytree
@@ -62,11 +62,22 @@ class RowState(NamedTuple):
     timing: PromptTiming
     started_s: float  # clock reading when its prefill began
     first_token_s: float  # clock reading when the first token was there
+    trail: Trail | None = None  # of a search: the steps that led here; None before the first
 
     @property
-    def row(self) -> int:
-        """What steps call it."""
+    def number(self) -> int:
+        """What steps and errors call it; the same for all paths of a search."""
         return self.spec.number
+
+    @property
+    def search(self) -> Search | None:
+        """What gives the row its tokens; None: they are drawn."""
+        return self.spec.search
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the row has not finished."""
+        return self.decision.finish is None
 
     @property
     def num_tokens(self) -> int:
@@ -104,6 +115,13 @@ class Step(NamedTuple):
     # on the last step of a search: (score, steps) of its results, the best first
 
 
+class Trail(NamedTuple):
+    """The steps of a path, from the newest back to the first; paths share what they have alike."""
+
+    step: Step
+    before: Trail | None
+
+
 def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
     row = RowState(
@@ -133,7 +151,7 @@ def may_continue(row: RowState) -> bool:
 
     A search has taken that token already, and only rows that go on are left of it.
     """
-    if row.spec.search is not None:
+    if row.search is not None:
         return True
     limit = row.spec.token_limit
     return limit is None or row.num_tokens + 1 < limit
@@ -198,7 +216,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         token_ids=(*row.token_ids, token_id),
     )
     step = Step(
-        row=row.row,
+        row=row.number,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=token_id,
         forced=forced or token_id != sampled_id,
@@ -222,7 +240,7 @@ def nothing_to_draw(row: RowState) -> VlmkitError:
         "tokens, say): lower its plausibility cut"
     )
     return VlmkitError(
-        f"row {row.spec.number}: no token can be drawn after {row.num_tokens} tokens: the logits "
+        f"row {row.number}: no token can be drawn after {row.num_tokens} tokens: the logits "
         "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
         f"chain's biases{cut}"
     )
@@ -258,7 +276,7 @@ def end_row(row: RowState) -> Step:
             text = row.text
         _, released = release_text(text, None)
     return Step(
-        row=row.row,
+        row=row.number,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=None,
         forced=False,
