@@ -107,6 +107,7 @@ def test_an_installed_package_runs_by_the_names_of_its_entry_points(
 
 
 METHODS = {
+    "cache": ("sunk_window", "{first: 2, last: 9}"),
     "contrast": ("half_prompt", "{weight: 3.0}"),
     "search": ("likeliest_path", "{scale: 2.0}"),
 }
@@ -123,9 +124,16 @@ def test_an_installed_method_runs_by_the_name_of_its_entry_point(
     method = f"{section}: {{kind: external, factory: FACTORY, config: {arguments}}}\n"
     path.write_text(text + method.replace("FACTORY", name))
     reply = vlmkit_command(site, "generate", str(path), "--json")
-    assert (reply.returncode, reply.stderr) == (0, "")
+    assert reply.returncode == 0
     result = json.loads(reply.stdout)
     assert result["effective"]["pipeline"][section]["factory"] == name
+    cache = result["effective"]["cache"]
+    dropped = f"{result['prompt_tokens'] - 11} of {result['prompt_tokens']} prompt tokens"
+    assert reply.stderr == (
+        f"vlmkit: warning: the KV cache dropped {dropped}; a cache of kind dense keeps them\n"
+        if section == "cache"
+        else ""
+    )
     path.write_text(text + method.replace("FACTORY", f"'{MODULE}.{name}:{name}'"))
     same = answer(load_run(path, trust_code=True).config)
     assert (result["token_ids"], result["score"]) == (same.token_ids, same.score)
@@ -133,7 +141,12 @@ def test_an_installed_method_runs_by_the_name_of_its_entry_point(
     plain = answer(load_run(path).config)
     # The one path of likeliest tokens is the greedy answer, and has a score.
     assert (result["token_ids"] == plain.token_ids) == (section == "search")
-    assert (result["score"] is None) == (section == "contrast")
+    assert (result["score"] is None) == (section != "search")
+    if section == "cache":
+        assert (cache["held_tokens"], cache["quantized_tokens"]) == (11, 11)
+        assert cache["dropped_prompt_tokens"] == result["prompt_tokens"] - 2 - max(
+            0, 9 - (result["generation_tokens"] - 1)
+        )
 
 
 def answer(config: RunConfig) -> GenerationResult:

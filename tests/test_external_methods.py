@@ -175,6 +175,7 @@ def test_a_search_of_no_rows_is_refused(name: str, value: Any) -> None:
     [
         ("contrast", "likeliest_path.py:likeliest_path", "Contrast"),
         ("search", "half_prompt.py:half_prompt", "Search"),
+        ("cache", "half_prompt.py:half_prompt", "CacheKind"),
     ],
 )
 def test_the_other_kind_is_named_by_its_line(

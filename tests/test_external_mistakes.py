@@ -53,7 +53,16 @@ def make_stage(*, state: str = "none", result: str = "same", broken: str = "init
 
 
 def make_criterion(*, result: str = "nothing") -> StoppingCriterion:
-    results: dict[str, Any] = {"nothing": None, "decision": Decision(), "pair": ((), True)}
+    results: dict[str, Any] = {
+        "nothing": None,
+        "decision": Decision(),
+        "pair": ((), True),
+        "too large": ((), Decision(forced_id=9)),
+        "below": ((), Decision(forced_id=-1)),
+        "no id": ((), Decision(forced_id="a")),  # type: ignore[arg-type]
+        "drawn": ((), Decision(overrides=((9, 1),))),
+        "taken": ((), Decision(forced_id=1, overrides=((1, 9),))),
+    }
     return StoppingCriterion(
         "made", lambda prompt: ((), Decision()), lambda state, event: results[result]
     )
@@ -224,6 +233,23 @@ def test_a_criterion_that_decides_nothing_is_stopped(result: str) -> None:
     state, _ = criterion.init([])
     with pytest.raises(VlmkitError, match=r"'made' .*: step must return \(state, Decision\), not"):
         criterion.step(state, TokenEvent(1, "a", 1))
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [("too large", "9"), ("below", "-1"), ("no id", "'a'"), ("drawn", "9"), ("taken", "9")],
+)
+def test_a_criterion_that_wants_no_token_of_the_model_is_stopped(result: str, shown: str) -> None:
+    config = External(factory=f"{HERE}:make_criterion", config={"result": result})
+    criterion = build_stopping([config], list, frozenset(), num_ids=9)
+    state, _ = criterion.init([])
+    with pytest.raises(VlmkitError) as caught:
+        criterion.step(state, TokenEvent(1, "a", 1))
+    assert str(caught.value) == (
+        f"external: criterion 'made' of factory '{HERE}:make_criterion': step decided on token "
+        f"{shown}, but ids are whole numbers from 0 to 8"
+    )
+    assert caught.value.path == ("stopping", 0)
 
 
 def test_a_factory_cannot_change_its_config() -> None:

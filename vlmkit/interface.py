@@ -58,11 +58,23 @@ class Span(NamedTuple):
         return tuple(start + new for start, new in zip(self.starts, self.lengths, strict=True))
 
 
+class Held(NamedTuple):
+    """What an attention layer holds of a row that has seen a number of tokens."""
+
+    num_tokens: int  # whose keys and values are there
+    key_bytes: int  # of their keys as stored: scales and the like included, free slots not
+    value_bytes: int
+    num_first: int = 0  # of these tokens, the row's first ones; the others are its last ones
+    num_quantized: int = 0  # of these tokens, stored in fewer bits than they were computed in
+
+
 class CacheKind(NamedTuple):
     """How one kind of KV cache works: pure functions over a state that is a pytree of arrays.
 
     Every leaf of a state has the batch as its leading axis. A state is never changed in place:
-    keep an old one and it stays valid (a branch); drop it and appending costs no copy.
+    keep an old one and it stays valid (a branch); drop it and appending costs no copy. What is
+    said of a cache anywhere (its bytes, the tokens that it has dropped, the layers that it fits)
+    is what ``hold`` says.
     """
 
     name: str
@@ -78,6 +90,12 @@ class CacheKind(NamedTuple):
     trim: Callable[[Pytree, Sequence[int], Sequence[int]], Pytree]
     # (state, tokens seen per row, tokens to keep per row) -> state; VlmkitError where it forgot
     num_bytes: Callable[[Pytree], int]
+    hold: Callable[[KVSpec, mx.Dtype, int], Held]
+    # (layer, dtype of its keys and values, tokens seen by a row) -> what is there of that row;
+    # VlmkitError where the kind cannot work for such a layer
+    windowed: Callable[[int], CacheKind] | None = None
+    # (tokens that a query sees, itself included) -> the kind of the model's layers with a sliding
+    # window, which holds no more than that; None: it has none, and such layers are refused
 
 
 class StateKind(NamedTuple):

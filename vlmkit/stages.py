@@ -94,14 +94,28 @@ class Finish(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a stopping criterion wants to happen next."""
+    """What a stopping criterion wants to happen next.
 
-    forced_id: int | None = None  # the next token, whatever the sampler draws,
-    forced_unless: int | None = None  # unless it draws this id
-    substitute: tuple[tuple[int, ...], int] | None = None  # if the next draw is one of these: that
+    Example:
+        >>> [Decision(forced_id=4, overrides=((6, 6),)).taken(drawn_id) for drawn_id in (5, 6)]
+        [4, 6]
+    """
+
+    forced_id: int | None = None  # the next token, whatever is drawn that ``overrides`` lacks
+    overrides: tuple[tuple[int, int], ...] = ()  # (an id that may be drawn, what is taken then)
     finish: Finish | None = None  # end the row after this token
     hold_from: int | None = None  # text from this character on may yet become a stop: keep it back
     veto: frozenset[str] = frozenset()  # kinds whose finish does not count at this token
+
+    def taken(self, drawn_id: int) -> int:
+        """Return the token that is taken where this one is drawn."""
+        otherwise = drawn_id if self.forced_id is None else self.forced_id
+        return dict(self.overrides).get(drawn_id, otherwise)
+
+    @property
+    def overrides_draws(self) -> bool:
+        """Whether any token can be taken that was not drawn."""
+        return self.forced_id is not None or bool(self.overrides)
 
 
 class StoppingCriterion(NamedTuple):

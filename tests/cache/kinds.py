@@ -9,13 +9,14 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache
+from vlmkit.cache import AffineConfig, DenseConfig, External, RotatingConfig, build_cache
 from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
 
 SHAPE = KVSpec(2, 32, 32)
 NUM_HEADS = 6
 SCALE = 0.25
 
+MODULE = "tests.external_package.vlmkit_example_stages.sunk_window"
 CONFIGS: dict[str, Any] = {
     "dense": DenseConfig(),
     "rotating": RotatingConfig(max_size=12, keep=3),
@@ -26,6 +27,8 @@ CONFIGS: dict[str, Any] = {
     "affine_3": AffineConfig(bits=3, group_size=32),
     "affine_k8_v4": AffineConfig(key_bits=8, value_bits=4, group_size=32),
     "affine_rotating": AffineConfig(bits=4, group_size=32, max_size=12, keep=3),
+    "external_half": External(factory="experiments.own_cache:half"),
+    "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
 }
 
 
@@ -38,6 +41,16 @@ class Tokens(NamedTuple):
 
     def part(self, start: int, stop: int) -> Tokens:
         return Tokens(*(x[:, start:stop] for x in self))
+
+
+def limits_of(config: Any) -> tuple[int, int] | None:
+    """The most tokens that a row holds, and how many of them are its first; None: all."""
+    if isinstance(config, External):
+        given: dict[str, Any] = config.config
+        first, last = given.get("first"), given.get("last")
+        return None if last is None else (first + last, first)
+    max_size = None if isinstance(config, DenseConfig) else config.max_size
+    return None if max_size is None else (max_size, config.keep)
 
 
 def kind_of(name: str) -> CacheKind:
@@ -100,11 +113,11 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
     count = tokens.keys.shape[1]
     i, j = np.arange(count)[:, None], np.arange(count)[None]
     visible = j <= i
-    max_size = None if isinstance(config, DenseConfig) else config.max_size
+    limits = limits_of(config)
     if spec.window is not None:  # a window has no first tokens that stay
-        visible &= i - j < min(spec.window, max_size - config.keep if max_size else spec.window)
-    elif max_size is not None:
-        visible &= (j < config.keep) | (i - j < max_size - config.keep)
+        visible &= i - j < min(spec.window, limits[0] - limits[1] if limits else spec.window)
+    elif limits is not None:
+        visible &= (j < limits[1]) | (i - j < limits[0] - limits[1])
     keys, values = stored_keys(config, tokens.keys), stored_values(config, tokens.values)
     group = NUM_HEADS // spec.num_kv_heads
     keys, values = (np.repeat(x.astype(np.float64), group, axis=0) for x in (keys, values))
@@ -125,6 +138,8 @@ def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float3
 def _quantized(
     config: Any, x: NDArray[np.float32], own_bits: Callable[[AffineConfig], int | None]
 ) -> NDArray[np.float32]:
+    if isinstance(config, External):
+        return np.array(mx.array(x).astype(mx.float16).astype(mx.float32))
     if not isinstance(config, AffineConfig):
         return x
     bits = own_bits(config) or config.bits

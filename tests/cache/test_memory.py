@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from tests.cache.kinds import CONFIGS, SHAPE, feed, kind_of, random_tokens
+from tests.cache.kinds import CONFIGS, SHAPE, feed, kind_of, limits_of, random_tokens
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache
 from vlmkit.interface import KVSpec, Pytree, Span
 
@@ -40,7 +40,7 @@ def test_a_single_row_needs_no_mask_to_decode() -> None:
         state, _ = feed(kind, kind.init(1, SHAPE, mx.float32), [0], [random_tokens(20, 0)], [20])
         plan = kind.plan(state, Span((20,), (1,), 1))
         assert plan.mask is None
-        assert plan.num_used == min(21, getattr(CONFIGS[name], "max_size", None) or 21)
+        assert plan.num_used == min(21, (limits_of(CONFIGS[name]) or (21, 0))[0])
 
 
 @pytest.mark.parametrize(

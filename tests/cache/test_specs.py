@@ -117,8 +117,11 @@ def test_a_config_applies_to_attention_layers(config: Any, window: int) -> None:
 @pytest.mark.parametrize(
     ("dims", "said"),
     [
-        ((64, 96), "64 does not divide head_dim 64 and 96 of layer 1; use group_size 32$"),
-        ((64, 48), "64 does not divide head_dim 48 and 64 of layer 1; use a cache of kind dense$"),
+        ((64, 96), r"64 does not divide head_dim 64 and 96; use group_size 32 \(layer 1\)$"),
+        (
+            (64, 48),
+            r"64 does not divide head_dim 48 and 64; use a cache of kind dense \(layer 1\)$",
+        ),
     ],
 )
 def test_both_sizes_have_to_divide_into_groups(dims: tuple[int, int], said: str) -> None:

@@ -10,14 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cache.kinds import CONFIGS, SHAPE, Tokens, expected_of, feed, random_tokens
+from tests.cache.kinds import (
+    CONFIGS,
+    SHAPE,
+    Tokens,
+    expected_of,
+    feed,
+    limits_of,
+    random_tokens,
+)
 from tests.cache.test_laws import assert_close, lengths, seeds, widths_for
 from vlmkit.cache import DenseConfig, build_cache, trim_rows
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
 
-NEVER_FORGET = [name for name in CONFIGS if getattr(CONFIGS[name], "max_size", None) is None]
-FORGET = [name for name in CONFIGS if name not in NEVER_FORGET]
+LIMITS = {name: limits[0] for name in CONFIGS if (limits := limits_of(CONFIGS[name]))}
+NEVER_FORGET = [name for name in CONFIGS if name not in LIMITS]
 WINDOW = KVSpec(2, 32, 32, window=9)
 STATE = RecurrentSpec((StateArray("state", (2,)),))
 
@@ -70,7 +78,7 @@ def test_what_never_forgets_goes_back_to_any_length(
     assert_goes_on(cache, CONFIGS[name], rows, kept, data)
 
 
-@pytest.mark.parametrize("name", [*FORGET, "window"])
+@pytest.mark.parametrize("name", [*LIMITS, "window"])
 @settings(max_examples=10)
 @given(data=st.data(), seed=seeds)
 def test_a_window_goes_back_while_it_has_dropped_nothing(
@@ -78,7 +86,7 @@ def test_a_window_goes_back_while_it_has_dropped_nothing(
 ) -> None:
     config = CONFIGS.get(name, DenseConfig())
     spec = WINDOW if name == "window" else SHAPE
-    size = min(spec.window or config.max_size, 30)
+    size = min(spec.window or LIMITS[name], 30)
     # The first row has dropped tokens and stays as it is; the second may go back.
     counts = [data.draw(st.integers(1, size + 8)), data.draw(st.integers(1, size))]
     rows = [random_tokens(count, seed + row, spec) for row, count in enumerate(counts)]
@@ -87,11 +95,24 @@ def test_a_window_goes_back_while_it_has_dropped_nothing(
     assert_goes_on(cache, config, rows, kept, data, spec)
 
 
-@pytest.mark.parametrize("name", [name for name in FORGET if CONFIGS[name].max_size < 100])
+@pytest.mark.parametrize("name", [name for name in LIMITS if LIMITS[name] < 100])
+@given(data=st.data())
+@settings(max_examples=3)
+def test_a_neighbours_last_chunk_takes_nothing_from_a_full_window(
+    name: str, data: st.DataObject
+) -> None:
+    size = LIMITS[name]
+    rows = [random_tokens(size + 1, 1), random_tokens(size, 2)]
+    cache = filled(CONFIGS[name], rows, [size, 1])  # the second row has nothing but padding there
+    kept = data.draw(st.integers(0, size))
+    assert_goes_on(cache, CONFIGS[name], rows, [size + 1, kept], data)
+
+
+@pytest.mark.parametrize("name", [name for name in LIMITS if LIMITS[name] < 100])
 @pytest.mark.parametrize("back", [1, 7])
 def test_a_window_that_has_dropped_tokens_says_so(name: str, back: int) -> None:
     config = CONFIGS[name]
-    size = config.max_size
+    size = LIMITS[name]
     cache = filled(config, [random_tokens(size, 1), random_tokens(size + 1, 2)], [size + 1])
     assert trim_rows(cache, (size, size + 1)).lengths == (size, size + 1)
     with pytest.raises(VlmkitError) as caught:

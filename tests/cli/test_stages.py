@@ -161,6 +161,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"[vlmkit.sampling]\nfading_penalty = {MODULE}.fading_penalty:fading_penalty\n"
         "loud = loud_stage:loud\nbroken = no_such_module:stage\nnumber = loud_stage:NUMBER\n"
         f"[vlmkit.stopping]\nmax_lines = {MODULE}.max_lines:max_lines\n"
+        f"[vlmkit.cache]\nsunk_window = {MODULE}.sunk_window:sunk_window\n"
         f"[vlmkit.contrast]\nhalf_prompt = {MODULE}.half_prompt:half_prompt\n"
         f"[vlmkit.search]\nlikeliest_path = {MODULE}.likeliest_path:likeliest_path\n"
     )
@@ -192,6 +193,7 @@ def test_installed_stages_are_listed_without_an_import(command: Command, install
     [
         ("fading_penalty", "  strength: float; required\n  decay: float; default 0.5\n"),
         ("max_lines", '  num_lines: int; required\n  newline: str; default "\\n"\n'),
+        ("sunk_window", "  first: int; default 4\n  last: int; required\n"),
         ("half_prompt", "  weight: float; required\n"),
         ("likeliest_path", "  scale: float; default 1\n"),
     ],

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.reply import Command
 from vlmkit import batch_generate, generate, load, stream_generate
-from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, num_dropped
+from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, count_held
+from vlmkit.interface import KVSpec
 
 
 def warning(num: int, length: int) -> str:
@@ -19,6 +21,15 @@ def warning(num: int, length: int) -> str:
         f"vlmkit: warning: the KV cache dropped {num} of {length} prompt tokens; a larger "
         "cache.max_size (--max-kv-size) keeps them\n"
     )
+
+
+def num_dropped(config: Any, length: int, num_tokens: int) -> int:
+    spec = KVSpec(1, 64, 64)
+    kinds = build_cache(config, [spec], 0, mx.float32).kinds
+    counts = {"num_prompt_tokens": length, "num_tokens": num_tokens}
+    held = count_held(kinds, [spec], mx.float32, **counts)
+    assert held.quantized_tokens == (held.held_tokens if config.kind == "affine" else 0)
+    return held.dropped_prompt_tokens
 
 
 def run(command: Command, num_tokens: int, *words: str) -> tuple[dict[str, Any], str]:
@@ -68,6 +79,8 @@ def test_python_says_it_per_token_and_per_row() -> None:
         length = steps[0].prompt_tokens
         config = RotatingConfig(max_size=6)
         assert counts == [num_dropped(config, length, length + n) for n in range(len(steps))]
+        held = [step.effective["cache"]["held_tokens"] for step in steps]
+        assert held == [min(length + n, 6) for n in range(len(steps))]
         one = generate(model, processor, prompt, **stopping)
         assert one.effective == steps[-1].effective == row.effective
     assert rows[0].effective["cache"]["dropped_prompt_tokens"] > 0

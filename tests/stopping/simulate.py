@@ -60,16 +60,13 @@ def simulate(
     for drawn in draws:
         if decision.finish is not None:
             break
-        token_id = drawn
-        if decision.forced_id is not None:
-            keeps = decision.forced_unless is not None and drawn == decision.forced_unless
-            token_id = drawn if keeps else decision.forced_id
-            forced.append(not keeps)
-        elif decision.substitute is not None and drawn in decision.substitute[0]:
-            token_id = decision.substitute[1]
-            forced.append(True)
+        overrides = dict(decision.overrides)
+        if drawn in overrides:
+            token_id = overrides[drawn]
+            forced.append(token_id != drawn)
         else:
-            forced.append(False)
+            token_id = drawn if decision.forced_id is None else decision.forced_id
+            forced.append(decision.forced_id is not None)
         token_ids.append(token_id)
         text += piece(token_id)
         event = TokenEvent(token_id, text, len(token_ids), drawn if tells_draws else None)

@@ -50,21 +50,23 @@ def stop(*sequences: str) -> StopSequencesConfig:
 
 def test_the_first_forced_token_wins() -> None:
     decisions = [
-        Decision(substitute=((1, 2), 9)),
-        Decision(forced_id=4, forced_unless=6),
+        Decision(overrides=((1, 9), (2, 9))),
+        Decision(forced_id=4, overrides=((6, 6),)),
         Decision(forced_id=5),
     ]
-    assert combine_decisions(decisions, NOTHING) == Decision(forced_id=4, forced_unless=6)
+    assert combine_decisions(decisions, NOTHING) == Decision(forced_id=4, overrides=((6, 6),))
 
 
-def test_substitutions_are_merged_in_order() -> None:
+def test_the_first_override_of_an_id_wins() -> None:
     decisions = [
-        Decision(substitute=((1, 2), 9)),
-        Decision(substitute=((1,), 8)),
-        Decision(substitute=((2, 3), 9)),
-        Decision(substitute=((4,), 8)),
+        Decision(overrides=((1, 9), (2, 9))),
+        Decision(overrides=((1, 8),)),
+        Decision(overrides=((2, 9), (3, 9))),
+        Decision(overrides=((4, 8),)),
     ]
-    assert combine_decisions(decisions, NOTHING).substitute == ((1, 2, 3), 9)
+    combined = combine_decisions(decisions, NOTHING)
+    assert dict(combined.overrides) == {1: 9, 2: 9, 3: 9, 4: 8}
+    assert [combined.taken(drawn) for drawn in (1, 3, 4, 5)] == [9, 9, 8, 5]
 
 
 def test_the_finish_that_leaves_the_least_text_wins() -> None:

@@ -220,7 +220,7 @@ def test_an_eos_that_slipped_in_closes_the_block() -> None:
 
 def _without_offer(rules: StoppingCriterion, state: Any, event: Any) -> Any:
     state, decision = rules.step(state, event)
-    return state, decision._replace(substitute=None)
+    return state, decision._replace(overrides=())
 
 
 def test_an_end_marker_that_comes_too_early_becomes_wait() -> None:

@@ -1,26 +1,45 @@
-"""KV caches as values: dense, rotating, affine-quantized."""
+"""KV caches as values: dense, rotating, affine-quantized, your own."""
 
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import CacheConfig, build_cache, describe_cache, num_dropped
+from vlmkit.cache.build import CacheConfig, build_cache, build_kind
+from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.rotating import RotatingConfig, rotating
+from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_num_bytes
+from vlmkit.cache.external import external
+from vlmkit.cache.layout import Layout, dense_layout
+from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
+from vlmkit.cache.storage import Codec, Storage, plain
+from vlmkit.external import External
 
 __all__ = [
     "AffineConfig",
     "CacheConfig",
+    "Codec",
     "DenseConfig",
+    "External",
+    "Layout",
     "RotatingConfig",
+    "RowHeld",
+    "Storage",
     "affine",
     "build_cache",
+    "build_kind",
+    "cache_kind",
     "cache_num_bytes",
+    "count_held",
     "dense",
+    "dense_layout",
     "describe_cache",
+    "external",
     "join_rows",
-    "num_dropped",
+    "plain",
     "rotating",
+    "rotating_layout",
+    "row_num_bytes",
     "select_rows",
     "trim_rows",
+    "windowed_layout",
 ]

@@ -12,7 +12,8 @@ from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.rotating import check_keep, rotating_layout
 from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.configbase import Int, StageConfig
-from vlmkit.interface import CacheKind
+from vlmkit.errors import VlmkitError
+from vlmkit.interface import CacheKind, Held, KVSpec
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -80,11 +81,41 @@ def affine(config: AffineConfig) -> CacheKind:
 
     Reference: ``mlx.core.quantize``; Liu et al. 2024 (KIVI), arXiv 2402.02750, compares the axes.
     """
-    layout = dense_layout
+    layout, last = dense_layout, None
     if config.max_size is not None:
         layout = rotating_layout(config.max_size, config.keep)
-    return cache_kind(
-        config.kind, layout, affine_storage(config), settings=config.model_dump_json()
+        last = config.max_size - config.keep
+
+    def windowed(window: int) -> CacheKind:
+        held = window if last is None else min(window, last)
+        return affine(config.model_copy(update={"max_size": held, "keep": 0}))
+
+    kind = cache_kind(
+        config.kind,
+        layout,
+        affine_storage(config),
+        settings=config.model_dump_json(),
+        windowed=windowed,
+    )
+
+    def hold(spec: KVSpec, dtype: mx.Dtype, seen: int) -> Held:
+        check_group_size(config.group_size, spec)
+        return kind.hold(spec, dtype, seen)
+
+    return kind._replace(hold=hold)
+
+
+def check_group_size(group_size: int, spec: KVSpec) -> None:
+    """Raise VlmkitError unless groups of that size divide a layer's keys and values."""
+    dims = {spec.key_dim, spec.value_dim}
+    if all(dim % group_size == 0 for dim in dims):
+        return
+    sizes = [str(size) for size in GROUP_SIZES if all(dim % size == 0 for dim in dims)]
+    remedy = f"use group_size {' or '.join(sizes)}" if sizes else "use a cache of kind dense"
+    found = " and ".join(str(dim) for dim in sorted(dims))
+    raise VlmkitError(
+        f"cache.group_size: {group_size} does not divide head_dim {found}; {remedy}",
+        path=("cache", "group_size"),
     )
 
 
@@ -109,4 +140,4 @@ def affine_codec(bits: int, group_size: int) -> Codec:
         codes, scales, biases = stored
         return mx.dequantize(codes, scales, biases, group_size=group_size, bits=bits, dtype=dtype)
 
-    return Codec(encode, decode)
+    return Codec(encode, decode, quantizes=True)

@@ -9,15 +9,41 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.backend.attention import Attention, matmul_attention
-from vlmkit.cache.affine import GROUP_SIZES, AffineConfig, affine, affine_storage
+from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
+from vlmkit.cache.external import external
 from vlmkit.cache.recurrent import recurrent
-from vlmkit.cache.rotating import RotatingConfig, rotating, windowed
-from vlmkit.cache.storage import Codec, Storage, plain
+from vlmkit.cache.rotating import RotatingConfig, rotating
 from vlmkit.errors import VlmkitError
+from vlmkit.external import External
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
-CacheConfig = Annotated[DenseConfig | RotatingConfig | AffineConfig, Field(discriminator="kind")]
+CacheConfig = Annotated[
+    DenseConfig | RotatingConfig | AffineConfig | External, Field(discriminator="kind")
+]
+
+
+def build_kind(config: CacheConfig) -> CacheKind:
+    """Build the kind of cache that a config asks for; ``windowed`` of it is for sliding windows.
+
+    Raises:
+        VlmkitError: a third party's kind cannot be made.
+
+    Example:
+        >>> build_kind(RotatingConfig(max_size=8)).windowed(5).settings
+        ('window', 4)
+    """
+    match config:
+        case DenseConfig():
+            return dense(config)
+        case RotatingConfig():
+            return rotating(config)
+        case AffineConfig():
+            return affine(config)
+        case External():
+            return external(config)
+        case _:
+            assert_never(config)
 
 
 def build_cache(
@@ -38,7 +64,8 @@ def build_cache(
         layer_specs: what each layer stores.
         batch: number of rows.
         dtype: the dtype of keys and values as the model computes them.
-        attention: how queries read them; a model's ``backend.forms`` says what is fast.
+        attention: how queries read them; a model's ``backend.forms`` says what is fast. A third
+            party's kind reads them its own way.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -48,150 +75,61 @@ def build_cache(
         >>> len(cache.layers), cache.lengths
         (3, (0,))
     """
-    check_layers(config, layer_specs)
-    made: dict[object, LayerKind] = {}
-    kinds, layers = [], []
-    for spec in layer_specs:
-        state: Any
-        if isinstance(spec, RecurrentSpec):
-            kind = made.setdefault("recurrent", recurrent())
-            state = kind.init(batch, spec, dtype)  # type: ignore[arg-type]
-        else:
-            if spec.window not in made:
-                made[spec.window] = _with_attention(_kind(config, spec.window), attention)
-            kind = made[spec.window]
-            state = kind.init(batch, spec, dtype)  # type: ignore[arg-type]
-        kinds.append(kind)
-        layers.append(state)
-    return Cache(tuple(kinds), tuple(layers), (0,) * batch)
+    kinds = kinds_of(build_kind(config), layer_specs, dtype)
+    if not isinstance(config, External):
+        kinds = _with_attention(kinds, attention)
+    layers: list[Any] = [
+        kind.init(batch, spec, dtype)  # type: ignore[arg-type]
+        for kind, spec in zip(kinds, layer_specs, strict=True)
+    ]
+    return Cache(kinds, tuple(layers), (0,) * batch)
 
 
-def check_layers(config: CacheConfig, layer_specs: Sequence[LayerSpec]) -> None:
-    """Raise VlmkitError unless the config works for every attention layer."""
-    if not isinstance(config, AffineConfig):
-        return
-    for index, spec in enumerate(layer_specs):
-        if isinstance(spec, RecurrentSpec):
-            continue
-        dims = {spec.key_dim, spec.value_dim}
-        if all(dim % config.group_size == 0 for dim in dims):
-            continue
-        sizes = [str(size) for size in GROUP_SIZES if all(dim % size == 0 for dim in dims)]
-        remedy = f"use group_size {' or '.join(sizes)}" if sizes else "use a cache of kind dense"
-        found = " and ".join(str(dim) for dim in sorted(dims))
-        raise VlmkitError(
-            f"cache.group_size: {config.group_size} does not divide head_dim {found} "
-            f"of layer {index}; {remedy}",
-            path=("cache", "group_size"),
-        )
+def _with_attention(kinds: Sequence[LayerKind], attention: Attention) -> tuple[LayerKind, ...]:
+    def reading(kind: CacheKind) -> CacheKind:
+        def attend(state: Any, queries: mx.array, plan: Any, scale: float) -> mx.array:
+            return attention(queries, *kind.fetch(state, plan, queries.dtype), scale)
+
+        return kind._replace(attend=attend)
+
+    made = {id(kind): reading(kind) for kind in kinds if isinstance(kind, CacheKind)}
+    return tuple(made.get(id(kind), kind) for kind in kinds)
 
 
-def _with_attention(kind: CacheKind, attention: Attention) -> CacheKind:
-    def attend(state: Any, queries: mx.array, plan: Any, scale: float) -> mx.array:
-        return attention(queries, *kind.fetch(state, plan, queries.dtype), scale)
-
-    return kind._replace(attend=attend)
-
-
-def _kind(config: CacheConfig, window: int | None) -> CacheKind:
-    window = _held(config, window)
-    match config:
-        case DenseConfig():
-            return dense(config) if window is None else windowed(config.kind, window)
-        case RotatingConfig():
-            return rotating(config) if window is None else windowed(config.kind, window)
-        case AffineConfig():
-            if window is not None:
-                config = config.model_copy(update={"max_size": window, "keep": 0})
-            return affine(config)
-        case _:
-            assert_never(config)
-
-
-def _held(config: CacheConfig, window: int | None) -> int | None:
-    """Return the window that a layer with one really has; a config may hold less."""
-    if window is None or isinstance(config, DenseConfig) or config.max_size is None:
-        return window
-    return min(window, config.max_size - config.keep)
-
-
-def describe_cache(
-    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
-) -> dict[str, Any]:
-    """Return what the config comes to on these layers, counted from arrays as stored.
-
-    Returns:
-        The config's fields, ``num_layers``, ``key_bits_per_element`` and
-        ``value_bits_per_element`` (scales and biases included), and ``bytes_per_token`` over all
-        attention layers. Buffers are allocated in steps of 256 slots. Where the model has them,
-        also ``sliding_windows`` (by size, the layers that hold no more than that; a config that
-        holds less narrows them) and ``recurrent_layers``, which the config does not change, with
-        their ``bytes_per_row``.
+def kinds_of(
+    kind: CacheKind, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+) -> tuple[LayerKind, ...]:
+    """Return the kind of each layer: ``kind``, what it is for sliding windows, or a state's.
 
     Raises:
-        VlmkitError: the config can't work for these layers.
-
-    Example:
-        >>> config = AffineConfig(bits=4, group_size=64)
-        >>> facts = describe_cache(config, [KVSpec(2, 64, 64)] * 3, mx.float32)
-        >>> facts["key_bits_per_element"], facts["bytes_per_token"]
-        (4.5, 432)
+        VlmkitError: the kind can't work for a layer; names it.
     """
-    check_layers(config, layer_specs)
-    storage = Storage(plain, plain)
-    if isinstance(config, AffineConfig):
-        storage = affine_storage(config)
-    attention = [spec for spec in layer_specs if isinstance(spec, KVSpec)]
-    key_bytes = sum(
-        _token_bytes(storage.keys, spec.num_kv_heads, spec.key_dim, dtype) for spec in attention
-    )
-    value_bytes = sum(
-        _token_bytes(storage.values, spec.num_kv_heads, spec.value_dim, dtype) for spec in attention
-    )
-    num_keys = sum(spec.num_kv_heads * spec.key_dim for spec in attention)
-    num_values = sum(spec.num_kv_heads * spec.value_dim for spec in attention)
-    facts: dict[str, Any] = {
-        **config.model_dump(mode="json"),
-        "num_layers": len(layer_specs),
-        "key_bits_per_element": 8 * key_bytes / max(num_keys, 1),
-        "value_bits_per_element": 8 * value_bytes / max(num_values, 1),
-        "bytes_per_token": key_bytes + value_bytes,
-    }
-    windows: dict[int, list[int]] = {}
+    windows: dict[int | None, CacheKind] = {None: kind}
+    states = recurrent()
+    checked = set()
+    kinds: list[LayerKind] = []
     for index, spec in enumerate(layer_specs):
-        window = _held(config, spec.window) if isinstance(spec, KVSpec) else None
-        if window is not None:
-            windows.setdefault(window, []).append(index)
-    if windows:
-        facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
-    states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]
-    if states:
-        kind = recurrent()
-        facts["recurrent_layers"] = [
-            index for index, spec in enumerate(layer_specs) if isinstance(spec, RecurrentSpec)
-        ]
-        facts["bytes_per_row"] = sum(kind.num_bytes(kind.init(1, spec, dtype)) for spec in states)
-    return facts
+        if isinstance(spec, RecurrentSpec):
+            kinds.append(states)
+            continue
+        if spec.window is not None and spec.window not in windows:
+            if kind.windowed is None:
+                raise VlmkitError(
+                    f"cache: {kind.name} has no kind for the sliding window of {spec.window} "
+                    f"tokens (layer {index}); use a cache of kind dense",
+                    path=("cache",),
+                )
+            windows[spec.window] = kind.windowed(spec.window)
+        own = windows[spec.window]
+        if spec not in checked:
+            checked.add(spec)
+            _check(own, spec, dtype, index)
+        kinds.append(own)
+    return tuple(kinds)
 
 
-def num_dropped(config: CacheConfig, num_prompt_tokens: int, num_tokens: int) -> int:
-    """Count the tokens of a prompt that a cache of a limited size no longer holds.
-
-    Args:
-        config: the cache's config.
-        num_prompt_tokens: length of the prompt.
-        num_tokens: prompt and generated tokens that went through the model.
-
-    Example:
-        >>> config = RotatingConfig(max_size=8, keep=2)
-        >>> [num_dropped(config, 10, num_tokens) for num_tokens in (8, 10, 12, 99)]
-        [0, 2, 4, 8]
-    """
-    if isinstance(config, DenseConfig) or config.max_size is None:
-        return 0
-    window_start = num_tokens - (config.max_size - config.keep)
-    return max(min(num_prompt_tokens, window_start) - config.keep, 0)
-
-
-def _token_bytes(codec: Codec, num_heads: int, dim: int, dtype: mx.Dtype) -> int:
-    return sum(x.nbytes for x in codec.encode(mx.zeros((1, num_heads, 1, dim), dtype)))
+def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int) -> None:
+    try:
+        kind.hold(spec, dtype, 1)
+    except VlmkitError as error:
+        raise VlmkitError(f"{error} (layer {index})", path=error.path or ("cache",)) from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -10,7 +11,7 @@ import mlx.core as mx
 from vlmkit.backend.attention import matmul_attention
 from vlmkit.cache.layout import Layout, Plan
 from vlmkit.cache.storage import Storage, Stored
-from vlmkit.interface import CacheKind, KVSpec, Span
+from vlmkit.interface import CacheKind, Held, KVSpec, Span
 
 
 class KVState(NamedTuple):
@@ -22,7 +23,12 @@ class KVState(NamedTuple):
 
 
 def cache_kind(
-    name: str, layout: Layout, storage: Storage, *, settings: Hashable = ()
+    name: str,
+    layout: Layout,
+    storage: Storage,
+    *,
+    settings: Hashable = (),
+    windowed: Callable[[int], CacheKind] | None = None,
 ) -> CacheKind:
     """Compose a cache kind.
 
@@ -31,6 +37,7 @@ def cache_kind(
         layout: which slot a token takes and what a query sees.
         storage: how the content of a slot is stored.
         settings: what else tells this kind from others of its name.
+        windowed: the kind of layers with a sliding window of a number of tokens.
     """
 
     def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> KVState:
@@ -63,22 +70,44 @@ def cache_kind(
     def attend(state: KVState, queries: mx.array, plan: Plan, scale: float) -> mx.array:
         return matmul_attention(queries, *fetch(state, plan, queries.dtype), scale)
 
-    def join(states: Sequence[KVState]) -> KVState:
-        slots = max(num_slots(state) for state in states)
-        resized = [_resize(layout, state, slots) for state in states]
-        return KVState(
-            _concatenate([state.keys for state in resized]),
-            _concatenate([state.values for state in resized]),
-            mx.concatenate([state.ends for state in resized]),
-        )
-
     def trim(state: KVState, seen: Sequence[int], kept: Sequence[int]) -> KVState:
         layout.check_trim(seen, kept)
         return state._replace(ends=mx.array(list(kept), mx.int32))
 
     return CacheKind(
-        name, settings, init, plan, append, attend, fetch, _select, join, trim, _num_bytes
+        name=name,
+        settings=settings,
+        init=init,
+        plan=plan,
+        append=append,
+        attend=attend,
+        fetch=fetch,
+        select=_select,
+        join=partial(_join, layout),
+        trim=trim,
+        num_bytes=_num_bytes,
+        hold=_holder(layout, storage, init),
+        windowed=windowed,
     )
+
+
+def _holder(
+    layout: Layout, storage: Storage, init: Callable[[int, KVSpec, mx.Dtype], KVState]
+) -> Callable[[KVSpec, mx.Dtype, int], Held]:
+    @cache
+    def token_bytes(spec: KVSpec, dtype: mx.Dtype) -> tuple[int, int]:
+        state = init(1, spec, dtype)
+        keys, values = (_empty_like(stored, 1) for stored in (state.keys, state.values))
+        return sum(x.nbytes for x in keys), sum(x.nbytes for x in values)
+
+    def hold(spec: KVSpec, dtype: mx.Dtype, seen: int) -> Held:
+        key_bytes, value_bytes = token_bytes(spec, dtype)
+        first, last = layout.held(seen)
+        held = first + last
+        quantized = held if storage.quantizes else 0
+        return Held(held, held * key_bytes, held * value_bytes, first, quantized)
+
+    return hold
 
 
 def num_slots(state: KVState) -> int:
@@ -121,6 +150,16 @@ def _select(state: KVState, rows: Sequence[int]) -> KVState:
     index = mx.array(list(rows), mx.int32)
     keys, values = (tuple(x[index] for x in stored) for stored in (state.keys, state.values))
     return KVState(keys, values, state.ends[index])
+
+
+def _join(layout: Layout, states: Sequence[KVState]) -> KVState:
+    slots = max(num_slots(state) for state in states)
+    resized = [_resize(layout, state, slots) for state in states]
+    return KVState(
+        _concatenate([state.keys for state in resized]),
+        _concatenate([state.values for state in resized]),
+        mx.concatenate([state.ends for state in resized]),
+    )
 
 
 def _concatenate(parts: Sequence[Stored]) -> Stored:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
+from vlmkit.cache.rotating import windowed
 from vlmkit.cache.storage import Storage, plain
 from vlmkit.configbase import StageConfig
 from vlmkit.interface import CacheKind
@@ -30,4 +32,6 @@ def dense(config: DenseConfig) -> CacheKind:
         >>> kind.attend(state, mx.ones((1, 2, 3, 4)), plan, 0.5).shape
         (1, 2, 3, 4)
     """
-    return cache_kind(config.kind, dense_layout, Storage(plain, plain))
+    return cache_kind(
+        config.kind, dense_layout, Storage(plain, plain), windowed=partial(windowed, config.kind)
+    )

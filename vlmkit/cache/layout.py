@@ -36,6 +36,8 @@ class Layout(NamedTuple):
     # moves(tokens per row [B], slots now, slots wanted) -> int32 [B, wanted]: the slot to copy from
     check_trim: Callable[[Sequence[int], Sequence[int]], None]
     # (tokens seen per row, tokens to keep per row): VlmkitError where some of these are gone
+    held: Callable[[int], tuple[int, int]]
+    # tokens seen by a row -> how many of its first and of its last tokens a query still finds
 
 
 def round_up(count: int) -> int:
@@ -88,4 +90,6 @@ def _keeps_all(seen: Sequence[int], kept: Sequence[int]) -> None:
     """Every prefix is still there."""
 
 
-dense_layout = Layout(plan=_dense_plan, moves=_dense_moves, check_trim=_keeps_all)
+dense_layout = Layout(
+    plan=_dense_plan, moves=_dense_moves, check_trim=_keeps_all, held=lambda seen: (0, seen)
+)

@@ -59,9 +59,14 @@ def rotating(config: RotatingConfig) -> CacheKind:
     Reference: Xiao et al. 2023, "Efficient streaming language models with attention sinks",
     arXiv 2309.17453.
     """
-    layout = rotating_layout(config.max_size, config.keep)
-    settings = (config.max_size, config.keep)
-    return cache_kind(config.kind, layout, Storage(plain, plain), settings=settings)
+    last = config.max_size - config.keep
+    return cache_kind(
+        config.kind,
+        rotating_layout(config.max_size, config.keep),
+        Storage(plain, plain),
+        settings=(config.max_size, config.keep),
+        windowed=lambda window: windowed(config.kind, min(window, last)),
+    )
 
 
 def windowed(name: str, window: int) -> CacheKind:
@@ -71,8 +76,13 @@ def windowed(name: str, window: int) -> CacheKind:
         name: the kind that the cache's config asked for.
         window: tokens that a query sees, itself included, at least 1.
     """
-    layout = rotating_layout(window, 0)
+    layout = windowed_layout(window)
     return cache_kind(name, layout, Storage(plain, plain), settings=("window", window))
+
+
+def windowed_layout(window: int) -> Layout:
+    """Build the layout that holds the last ``window`` tokens, at least 1."""
+    return rotating_layout(window, 0)
 
 
 def rotating_layout(max_size: int, keep: int) -> Layout:
@@ -84,7 +94,13 @@ def rotating_layout(max_size: int, keep: int) -> Layout:
         plan=partial(_plan, max_size=max_size, keep=keep),
         moves=partial(_moves, keep=keep),
         check_trim=partial(_check_trim, max_size=max_size),
+        held=partial(_held, max_size=max_size, keep=keep),
     )
+
+
+def _held(seen: int, max_size: int, keep: int) -> tuple[int, int]:
+    first = min(seen, keep)
+    return first, min(seen - first, max_size - keep)
 
 
 def _check_trim(seen: Sequence[int], kept: Sequence[int], max_size: int) -> None:
@@ -104,13 +120,14 @@ def _plan(num_slots: int, span: Span, max_size: int, keep: int) -> Plan:
         # Nothing is dropped yet. Slots beyond max_size are what a longer chunk left.
         fits = min(num_slots, max_size)
         return linear_plan(fits if end <= fits else min(round_up(end), max_size), span)
-    # The first query's window and all that the chunk adds have slots of their own.
-    needed = max_size + span.width - 1
+    # The first query's window and all that the chunk adds have slots of their own; so has the
+    # padding of a row that adds nothing, which may still be cut back.
+    needed = max_size + span.width - (min(span.lengths) > 0)
     num_slots = needed if span.width == 1 else max(num_slots, needed)
     numbers = token_numbers(span)
     slots = _slot_of(numbers, num_slots, keep)
     mask = None
-    if span.width > 1 or min(span.starts) + 1 < max_size:
+    if num_slots > max_size or min(span.starts) + 1 < max_size:
         held = _held_tokens(numbers[:, -1] + 1, num_slots, keep)[:, None, None]
         query = numbers[:, None, :, None]
         in_window = (held < keep) | (query - held < max_size - keep)

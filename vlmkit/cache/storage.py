@@ -16,6 +16,7 @@ class Codec(NamedTuple):
 
     encode: Callable[[mx.array], Stored]
     decode: Callable[[Stored, mx.Dtype], mx.array]  # back to [B, H_kv, S, D] in this dtype
+    quantizes: bool = False  # in fewer bits than it was computed in
 
 
 class Storage(NamedTuple):
@@ -23,6 +24,11 @@ class Storage(NamedTuple):
 
     keys: Codec
     values: Codec
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether either holds fewer bits than were computed."""
+        return self.keys.quantizes or self.values.quantizes
 
 
 def _as_is(x: mx.array) -> Stored:

@@ -97,9 +97,11 @@ def _num_dropped(result: GenerationResult) -> int:
 
 def _warn_dropped(result: GenerationResult) -> None:
     if num := _num_dropped(result):
+        has_size = (result.effective or {})["cache"].get("max_size") is not None
+        keeping = "a larger cache.max_size (--max-kv-size)" if has_size else "a cache of kind dense"
         print(
             f"vlmkit: warning: the KV cache dropped {num} of {result.prompt_tokens} prompt tokens; "
-            "a larger cache.max_size (--max-kv-size) keeps them",
+            f"{keeping} keeps them",
             file=sys.stderr,
         )
 

@@ -96,7 +96,7 @@ def all_kinds() -> list[Kind]:
 
     Example:
         >>> [kind.name for kind in all_kinds() if kind.section == "cache"]
-        ['dense', 'rotating', 'affine']
+        ['dense', 'rotating', 'affine', 'external']
     """
     found: list[Kind] = []
     for section, field in PipelineConfig.model_fields.items():
@@ -149,8 +149,8 @@ def find_stages(name: str) -> list[Kind | Installed]:
 
     Example:
         >>> [(stage.section, stage.name) for stage in find_stages("external")]
-        [('contrast', 'external'), ('sampling', 'external'), ('search', 'external'), \
-('stopping', 'external')]
+        [('cache', 'external'), ('contrast', 'external'), ('sampling', 'external'), \
+('search', 'external'), ('stopping', 'external')]
     """
     stages: list[Kind | Installed] = [*all_kinds(), *installed_stages()]
     found = [stage for stage in stages if name in (stage.name, f"{stage.section}.{stage.name}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from vlmkit.cache import external as cache_kind
 from vlmkit.config.tree import Node, format_path
 from vlmkit.config.validate import error_at
 from vlmkit.contrast import external as contrast_method
@@ -48,6 +49,8 @@ def _made_by_name(
     pipeline: PipelineConfig,
 ) -> Iterator[tuple[KeyPath, Callable[[External], object], External]]:
     """Every external stage, where it stands, and what makes it."""
+    if isinstance(pipeline.cache, External):
+        yield ("cache",), cache_kind, pipeline.cache
     if isinstance(pipeline.contrast, External):
         yield ("contrast",), contrast_method, pipeline.contrast
     for index, sampler in enumerate(pipeline.sampling):

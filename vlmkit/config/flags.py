@@ -18,13 +18,16 @@ from vlmkit.names.places import RUN_FIELDS, STAGE_FIELDS
 CACHE_FLAGS = frozenset({"kv_bits", "kv_group_size", "max_kv_size"})
 
 
-def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
+def apply_flags(
+    file: Node, given: Mapping[str, Any], defaults: Node, *, is_search: bool = False
+) -> Node:
     """Lay defaults, the file and the flags on one another.
 
     Args:
         file: the file's tree; an empty mapping without a file.
         given: flags by parameter name, only those really given.
         defaults: every default of a run.
+        is_search: the run has a search, from wherever.
 
     Raises:
         VlmkitError: a value out of range; a sampling flag whose stage the file's chain lacks; a
@@ -38,6 +41,11 @@ def apply_flags(file: Node, given: Mapping[str, Any], defaults: Node) -> Node:
         if not isinstance(name, str) or name not in params:
             raise
         raise VlmkitError(f"{_flag(name)}: {error}", path=error.path) from None
+    if is_search and "temperature" not in params:
+        # Nobody asked for the greedy stage of the default temperature: a search chooses by itself,
+        # from what the other flags leave.
+        *stages, _ = written(pipeline_from_params(**params, temperature=1.0))["sampling"]
+        pipeline["sampling"] = stages or pipeline["sampling"]
     tree = merge_all([defaults, to_node(pipeline, DEFAULT), file])
     cache_flags = sorted(CACHE_FLAGS & params.keys())
     if "kv_group_size" in cache_flags and "kv_bits" not in cache_flags:

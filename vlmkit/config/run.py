@@ -127,7 +127,9 @@ def load_run(
     file, over = _resolve_paths(file), parse_overrides(overrides)
     sources = [over, to_node(given, DEFAULT), file, default_tree()]
     file = _expand_sampling(file, sources)
-    tree = merge_all([apply_flags(file, given, default_tree()), over])
+    is_search = _first(sources, "search") is not None
+    tree = apply_flags(file, given, default_tree(), is_search=is_search)
+    tree = merge_all([tree, over])
     tree = _expand_sampling(tree, [tree])
     tree = _without_default_sampling(tree)
     config = validate(RunConfig, tree)
@@ -151,12 +153,14 @@ def default_tree() -> Node:
 
 def _expand_sampling(tree: Node, sources: Sequence[Node]) -> Node:
     """Put the checkpoint's stages in place of ``sampling: checkpoint``; earlier sources win."""
+    is_search = _first(sources, "search") is not None
+    model, revision = _first(sources, "model"), _first(sources, "revision")
+    return expand_checkpoint(tree, model, revision, search=is_search)
 
-    def value(name: str) -> Any:
-        return next((node.value for source in sources if (node := find(source, (name,)))), None)
 
-    is_search = value("search") is not None
-    return expand_checkpoint(tree, value("model"), value("revision"), search=is_search)
+def _first(sources: Sequence[Node], name: str) -> Any:
+    """What the first source that says something of a key says."""
+    return next((node.value for source in sources if (node := find(source, (name,)))), None)
 
 
 def _without_default_sampling(tree: Node) -> Node:

@@ -10,9 +10,9 @@ from typing import Any
 import mlx.nn as nn
 
 from vlmkit.backend.device import describe_device
-from vlmkit.cache import CacheConfig, describe_cache, num_dropped
+from vlmkit.cache import count_held, describe_cache
 from vlmkit.engine.rows import RowSpec, Step
-from vlmkit.interface import Model
+from vlmkit.interface import LayerKind, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.sampling import Grammar, grammar_doubts
@@ -52,12 +52,19 @@ def describe_run(effective: dict[str, Any], spec: RowSpec) -> dict[str, Any]:
     return {**copy.deepcopy(effective), "token_limit": spec.token_limit}
 
 
-def with_dropped(effective: dict[str, Any], cache: CacheConfig, step: Step) -> dict[str, Any]:
-    """Say in ``effective["cache"]`` how many prompt tokens the cache has dropped by this step."""
-    # The last token drawn has not gone through the model yet.
-    num_tokens = step.num_prompt_tokens + max(step.num_tokens - 1, 0)
-    dropped = num_dropped(cache, step.num_prompt_tokens, num_tokens)
-    return {**effective, "cache": {**effective["cache"], "dropped_prompt_tokens": dropped}}
+def with_held(
+    effective: dict[str, Any], model: Model, kinds: Sequence[LayerKind], step: Step
+) -> dict[str, Any]:
+    """Say in ``effective["cache"]`` what the caches of these kinds hold of a row by this step."""
+    held = count_held(
+        kinds,
+        model.layer_specs,
+        model.dtype,
+        num_prompt_tokens=step.num_prompt_tokens,
+        # The last token drawn has not gone through the model yet.
+        num_tokens=step.num_prompt_tokens + max(step.num_tokens - 1, 0),
+    )
+    return {**effective, "cache": {**effective["cache"], **held._asdict()}}
 
 
 def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:

@@ -26,8 +26,8 @@ from vlmkit.engine.rows import (
     start_row,
 )
 from vlmkit.engine.samplers import init_sections, together
-from vlmkit.engine.searching import Path, start_search
-from vlmkit.engine.step import Batch, Flight, choose, fail_paths, join_batches, launch, observe
+from vlmkit.engine.searching import start_search
+from vlmkit.engine.step import Batch, Flight, choose, fail_rows, join_batches, launch, observe
 from vlmkit.engine.streams import Method, Streams, read_logits
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import num_equal
@@ -87,21 +87,21 @@ def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step
             if not arrived:
                 return
             continue  # a row can end with its first token, and leave its place to another
-        paths, drawn = batch.paths, batch.drawn
-        flight = launch(method, batch) if any(may_continue(path.row) for path in paths) else None
+        rows, drawn = batch.rows, batch.drawn
+        flight = launch(method, batch) if any(map(may_continue, rows)) else None
         streams = batch.streams if flight is None else flight.streams
         # Nothing may hold an old state when a pass is computed: the caches would be copied.
         batch = None
         if flight is not None:
             mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
-        rows, steps = observe(paths, drawn)
+        rows, steps = observe(rows, drawn)
         del drawn
         yield from steps
         if options.keep_all:
             _keep_finished(rows, streams, options)
         del streams
         if flight is not None:
-            batch, steps = choose(method, flight._replace(paths=rows))
+            batch, steps = choose(method, flight._replace(rows=rows))
             flight = None
             yield from steps
 
@@ -116,7 +116,7 @@ def _take_arrivals(
     while free > 0:
         while len(waiting) < free and (spec := next(source, None)) is not None:
             row = start_row(spec)
-            if row.decision.finish is None:
+            if row.goes_on:
                 waiting.append(row)
             else:
                 yield end_row(row)
@@ -175,16 +175,14 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
     ]
     samplers = [row.spec.sampler for row in rows]
     sections, failures = init_sections(samplers, prompts, logits.own.shape[-1])
-    paths, failed = fail_paths([Path(row) for row in timed], failures)
+    started_rows, failed = fail_rows(timed, failures)
     flight = Flight(
-        paths=paths,
+        rows=started_rows,
         streams=streams,
         sections=sections,
         logits=logits,
         searches={
-            row.row: start_search(row, hidden.prompt)
-            for row in timed
-            if row.spec.search is not None
+            row.number: start_search(row, hidden.prompt) for row in timed if row.search is not None
         },
     )
     del streams
@@ -243,12 +241,11 @@ def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> S
     return Started(spec.inputs, state, hidden, taps)
 
 
-def _keep_finished(paths: Sequence[Path], streams: Streams, options: LoopOptions) -> None:
+def _keep_finished(rows: Sequence[RowState], streams: Streams, options: LoopOptions) -> None:
     """Put rows that have just ended into the store: a next turn goes on from their answers."""
-    for place, path in enumerate(paths):
-        row = path.row
+    for place, row in enumerate(rows):
         finish = row.decision.finish
-        if finish is None or finish.error is not None or row.spec.search is not None:
+        if finish is None or finish.error is not None or row.search is not None:
             continue
         state = select_state(streams.own, [place * options.method.num_own])
         mx.eval(state)

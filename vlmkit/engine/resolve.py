@@ -10,7 +10,7 @@ from vlmkit.engine.effective import effective_config
 from vlmkit.engine.samplers import RowSampler
 from vlmkit.engine.text import TextDecoder
 from vlmkit.errors import VlmkitError, within
-from vlmkit.interface import Model
+from vlmkit.interface import LayerKind, Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
 from vlmkit.processors.lookup import token_lookup
@@ -39,6 +39,7 @@ class Resolved(NamedTuple):
     # Tokens are ids here, and what the model and the stops add to the chain is in it.
     pipeline: PipelineConfig
     key: str  # equal for pipelines that ask for the same
+    cache: tuple[LayerKind, ...]  # one per layer
     sampler: RowSampler  # of sample 0
     stopping: StoppingCriterion
     search: Search | None
@@ -58,7 +59,7 @@ def resolve(
             search that is to be traced, tokens or markers that the tokenizer does not know, a
             grammar that cannot be compiled.
     """
-    build_cache(pipeline.cache, model.layer_specs, 0, model.dtype)
+    cache = build_cache(pipeline.cache, model.layer_specs, 0, model.dtype)
     check_clock(pipeline)
     if trace and pipeline.search is not None:
         raise VlmkitError(
@@ -83,6 +84,7 @@ def resolve(
     return Resolved(
         pipeline=pipeline,
         key=key,
+        cache=cache.kinds,
         sampler=RowSampler(
             chain=build_row_chain(sampling, vocabulary=processor.vocabulary, num_added=len(held)),
             key=(kind, row_chain_key(sampling)),
@@ -94,6 +96,7 @@ def resolve(
             encode=encode,
             decode=decode,
             eos_token_ids=processor.eos_token_ids,
+            num_ids=lookup.num_ids,
         ),
         search=search,
         text=TextDecoder(

@@ -51,7 +51,7 @@ class PromptTiming(NamedTuple):
 
 
 class RowState(NamedTuple):
-    """A row in flight. ``decision`` applies to the token that is being drawn."""
+    """A row in flight, or a path of a search. ``decision`` is about the token being drawn."""
 
     spec: RowSpec
     stopping: Pytree
@@ -62,11 +62,22 @@ class RowState(NamedTuple):
     timing: PromptTiming
     started_s: float  # clock reading when its prefill began
     first_token_s: float  # clock reading when the first token was there
+    trail: Trail | None = None  # of a search: the steps that led here; None before the first
 
     @property
-    def row(self) -> int:
-        """What steps call it."""
+    def number(self) -> int:
+        """What steps and errors call it; the same for all paths of a search."""
         return self.spec.number
+
+    @property
+    def search(self) -> Search | None:
+        """What gives the row its tokens; None: they are drawn."""
+        return self.spec.search
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the row has not finished."""
+        return self.decision.finish is None
 
     @property
     def num_tokens(self) -> int:
@@ -104,6 +115,13 @@ class Step(NamedTuple):
     # on the last step of a search: (score, steps) of its results, the best first
 
 
+class Trail(NamedTuple):
+    """The steps of a path, from the newest back to the first; paths share what they have alike."""
+
+    step: Step
+    before: Trail | None
+
+
 def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
     row = RowState(
@@ -133,7 +151,7 @@ def may_continue(row: RowState) -> bool:
 
     A search has taken that token already, and only rows that go on are left of it.
     """
-    if row.spec.search is not None:
+    if row.search is not None:
         return True
     limit = row.spec.token_limit
     return limit is None or row.num_tokens + 1 < limit
@@ -163,7 +181,9 @@ def fail_row(row: RowState, error: Exception) -> RowState:
 
 def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     sampled_id, token_id = taken.sampled_id, taken.token_id
-    forced = token_id != sampled_id or is_forced(row.decision, sampled_id)
+    decision = row.decision
+    # Even if the sampler happened to draw the same one.
+    forced = decision.forced_id is not None and sampled_id not in dict(decision.overrides)
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
     timed = "elapsed_s" in row.spec.stopping.reads
@@ -196,10 +216,10 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         token_ids=(*row.token_ids, token_id),
     )
     step = Step(
-        row=row.row,
+        row=row.number,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=token_id,
-        forced=forced,
+        forced=forced or token_id != sampled_id,
         text=released,
         num_tokens=num_tokens,
         finish=decision.finish,
@@ -220,37 +240,26 @@ def nothing_to_draw(row: RowState) -> VlmkitError:
         "tokens, say): lower its plausibility cut"
     )
     return VlmkitError(
-        f"row {row.spec.number}: no token can be drawn after {row.num_tokens} tokens: the logits "
+        f"row {row.number}: no token can be drawn after {row.num_tokens} tokens: the logits "
         "are NaN, or the sampler chain removed every token; check the weights' dtype and the "
         f"chain's biases{cut}"
     )
 
 
-def is_forced(decision: Decision, sampled_id: int) -> bool:
-    """Whether a decision chose the token, even if the sampler happened to draw the same one."""
-    return decision.forced_id is not None and sampled_id != decision.forced_unless
-
-
-def apply_decisions(sampled: mx.array, decisions: Sequence[Decision]) -> mx.array:
-    """Replace drawn tokens (int32 ``[B]``) by what the rows' decisions force or substitute."""
-    tokens = sampled
-    substitutes = [decision.substitute for decision in decisions]
-    if any(substitute is not None for substitute in substitutes):
-        width = max(len(substitute[0]) for substitute in substitutes if substitute is not None)
+def apply_decisions(drawn: mx.array, decisions: Sequence[Decision]) -> mx.array:
+    """Return the tokens that the rows take where these (int32 ``[B]``) are drawn."""
+    if not any(decision.overrides_draws for decision in decisions):
+        return drawn
+    forced = mx.array([-1 if one.forced_id is None else one.forced_id for one in decisions])
+    tokens = mx.where(forced < 0, drawn, forced.astype(drawn.dtype))
+    width = max(len(decision.overrides) for decision in decisions)
+    if width:
         # -2 is no token id, so padding never matches
-        table = [
-            [*(entry[0] if entry else ()), *[-2] * (width - len(entry[0] if entry else ()))]
-            for entry in substitutes
-        ]
-        hits = mx.any(sampled[:, None] == mx.array(table, dtype=mx.int32), axis=1)
-        replacements = mx.array([entry[1] if entry else -2 for entry in substitutes], mx.int32)
-        tokens = mx.where(hits, replacements, tokens)
-    forced_ids = [decision.forced_id for decision in decisions]
-    if any(forced_id is not None for forced_id in forced_ids):
-        forced = mx.array([-1 if i is None else i for i in forced_ids], dtype=mx.int32)
-        allowed = [decision.forced_unless for decision in decisions]
-        unless = mx.array([-2 if i is None else i for i in allowed], dtype=mx.int32)
-        tokens = mx.where((forced >= 0) & (sampled != unless), forced, tokens)
+        padded = [[*one.overrides, *[(-2, 0)] * width][:width] for one in decisions]
+        table = mx.array(padded, drawn.dtype)
+        hits = drawn[:, None] == table[:, :, 0]
+        replaced = mx.sum(mx.where(hits, table[:, :, 1], 0), axis=1)
+        tokens = mx.where(mx.any(hits, axis=1), replaced, tokens)
     return tokens
 
 
@@ -267,7 +276,7 @@ def end_row(row: RowState) -> Step:
             text = row.text
         _, released = release_text(text, None)
     return Step(
-        row=row.row,
+        row=row.number,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
         token_id=None,
         forced=False,

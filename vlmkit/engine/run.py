@@ -13,7 +13,7 @@ from PIL.Image import Image
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.checking import named_row
 from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
-from vlmkit.engine.effective import describe_run, with_dropped
+from vlmkit.engine.effective import describe_run, with_held
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.request import (
     Request,
@@ -132,8 +132,8 @@ def run_requests(
             if step.finish is None:
                 yield step, None
             else:
-                cache = work[step.row].resolved.pipeline.cache
-                yield step, with_dropped(effective.pop(step.row), cache, step)
+                kinds = work[step.row].resolved.cache
+                yield step, with_held(effective.pop(step.row), model, kinds, step)
 
 
 def run_request(
@@ -167,7 +167,8 @@ def run_request(
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     steps = run_specs(method, [spec], pipeline, options, cache)
     effective = describe_run(work.resolved.effective, spec)
-    return ((step, with_dropped(effective, pipeline.cache, step)) for step in steps)
+    kinds = work.resolved.cache
+    return ((step, with_held(effective, model, kinds, step)) for step in steps)
 
 
 def _amateur(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.backend.memory import available_bytes
-from vlmkit.cache import describe_cache
+from vlmkit.cache import build_cache, row_num_bytes
 from vlmkit.engine.request import context_left
 from vlmkit.errors import VlmkitError, VlmkitWarning, within
 from vlmkit.inputs import Inputs
@@ -20,7 +20,6 @@ from vlmkit.stopping import token_limit
 MANY_ROWS = 64  # per request: more are warned of
 _CACHE_COPIES = 2.5  # rows are copied where they move, and buffers where they grow
 _LOGIT_COPIES = 6  # float32: the model's, the chain's, logprobs, scores and their sort
-_SLOTS = 256  # a cache grows by so many tokens
 
 
 class SearchPlan(NamedTuple):
@@ -65,16 +64,14 @@ def plan_search(
     streams = 1 if contrast is None or contrast.kind == "dola" else 2
     limits = (token_limit(pipeline.stopping), context_left(model, [inputs]))
     tokens = len(inputs.token_ids) + min((n for n in limits if n is not None), default=0)
-    facts = describe_cache(pipeline.cache, model.layer_specs, model.dtype)
-    most = facts.get("max_size")
-    kept = tokens if most is None else min(tokens, most)
-    slots = -(-kept // _SLOTS) * _SLOTS
+    kinds = build_cache(pipeline.cache, model.layer_specs, 0, model.dtype).kinds
+    row_bytes = row_num_bytes(kinds, model.layer_specs, model.dtype, tokens)
     rows = width * num_requests * streams
     return SearchPlan(
         num_rows=width,
         num_requests=num_requests,
         num_tokens=tokens,
-        cache_bytes=int(_CACHE_COPIES * rows * slots * facts["bytes_per_token"]),
+        cache_bytes=int(_CACHE_COPIES * rows * row_bytes),
         logits_bytes=_LOGIT_COPIES * rows * num_logits * 4,
     )
 

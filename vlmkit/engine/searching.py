@@ -12,25 +12,11 @@ from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 
-from vlmkit.engine.rows import RowState, Step, Taken, nothing_to_draw, observe_token
+from vlmkit.engine.rows import RowState, Step, Taken, Trail, nothing_to_draw, observe_token
 from vlmkit.engine.streams import RowLogits
 from vlmkit.numerics import log_softmax
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
 from vlmkit.stages import Decision
-
-
-class Trail(NamedTuple):
-    """The steps of a path, from the newest back to the first; paths share what they have alike."""
-
-    step: Step
-    before: Trail | None
-
-
-class Path(NamedTuple):
-    """A row of a search and the steps that led to it."""
-
-    row: RowState
-    trail: Trail | None = None  # None before the first token
 
 
 class Searching(NamedTuple):
@@ -43,14 +29,14 @@ class Searching(NamedTuple):
 class Move(NamedTuple):
     """A row of the next batch."""
 
-    source: int  # the row of this batch that it continues
-    path: Path
+    source: int  # the place in this batch of the row that it continues
+    row: RowState
     token_id: int | None  # the token it takes; None: one is drawn
 
 
 def start_search(row: RowState, prompt: mx.array | None) -> Searching:
     """Begin a search after its prompt, whose hidden states are ``[1, T, hidden]`` if needed."""
-    search = row.spec.search
+    search = row.search
     assert search is not None
     hidden = None if prompt is None else prompt[0]
     start = SearchStart(row.spec.token_limit, row.spec.num_eos, hidden)
@@ -59,7 +45,7 @@ def start_search(row: RowState, prompt: mx.array | None) -> Searching:
 
 def advance_search(
     searching: Searching,
-    paths: Sequence[Path],
+    rows: Sequence[RowState],
     sources: Sequence[int],
     logits: RowLogits,
     chained: mx.array,
@@ -68,7 +54,7 @@ def advance_search(
 
     Args:
         searching: the search so far.
-        paths: its K rows.
+        rows: its K paths.
         sources: their places in the batch.
         logits: of the batch.
         chained: float32 ``[K, V]``, what the sampler chain leaves of the rows' logits.
@@ -79,41 +65,40 @@ def advance_search(
     Raises:
         VlmkitError: no row has a token that can be taken, or logits are NaN.
     """
-    search = paths[0].row.spec.search
+    search = rows[0].search
     assert search is not None
     largest = cast("list[float]", mx.max(chained, axis=-1).tolist())
     broken = [not math.isfinite(value) and value != -math.inf for value in largest]
     goes_on = [
-        value > -math.inf or _needs_none(path.row.decision)
-        for value, path in zip(largest, paths, strict=True)
+        value > -math.inf or _needs_none(row.decision)
+        for value, row in zip(largest, rows, strict=True)
     ]
     if any(broken) or not any(goes_on):
-        raise nothing_to_draw(paths[broken.index(True) if any(broken) else 0].row)
+        raise nothing_to_draw(rows[broken.index(True) if any(broken) else 0])
     # A row without any token left goes no further; the others do.
     dead = mx.array(largest)[:, None] == -mx.inf
     logprobs = mx.where(dead, -mx.inf, log_softmax(chained))
-    logprobs = decided(logprobs, [path.row.decision for path in paths])
+    logprobs = decided(logprobs, [row.decision for row in rows])
     places = mx.array(list(sources))
     hidden = logits.hidden[places] if search.needs_hidden else None
     doubts: Any = None if logits.doubts is None else logits.doubts[places].tolist()
 
-    def extend(row: int, token_id: int) -> Extended:
-        path, source = paths[row], sources[row]
-        entropy, confidence = (None, None) if doubts is None else doubts[row]
-        taken = Taken(token_id, token_id, logits.own[source], entropy, confidence)
-        state, step = observe_token(path.row, taken)
+    def extend(path: int, token_id: int) -> Extended:
+        entropy, confidence = (None, None) if doubts is None else doubts[path]
+        taken = Taken(token_id, token_id, logits.own[sources[path]], entropy, confidence)
+        row, step = observe_token(rows[path], taken)
         if step.finish is not None and step.finish.error is not None:
             raise step.finish.error
-        before = path.trail
+        before = row.trail
         if before is not None:  # only the newest step holds on to its logits
             before = before._replace(step=before.step._replace(logits=None))
-        return Extended(Path(state, Trail(step, before)), step.finish is not None)
+        return Extended(row._replace(trail=Trail(step, before)), step.finish is not None)
 
     state, outcome = search.advance(searching.state, SearchStep(logprobs, hidden), extend)
     steps = _certain_steps(outcome, searching.num_emitted)
     moves = [
-        Move(sources[row], path, token_id)
-        for row, token_id, path in zip(outcome.rows, outcome.token_ids, outcome.paths, strict=True)
+        Move(sources[path], row, token_id)
+        for path, token_id, row in zip(outcome.rows, outcome.token_ids, outcome.paths, strict=True)
     ]
     return Searching(state, searching.num_emitted + len(steps)), moves, steps
 
@@ -126,29 +111,36 @@ def _needs_none(decision: Decision) -> bool:
 def decided(logprobs: mx.array, decisions: Sequence[Decision]) -> mx.array:
     """Return the distribution of the token really taken, float32 ``[K, V]``.
 
-    A decision maps what is drawn to what is taken; here it maps the distribution likewise: a forced
-    token has all the mass, a substitute gets that of the tokens it replaces.
+    A decision maps what is drawn to what is taken; here it maps the distribution likewise: each
+    token that may be taken gets the mass of all that lead to it.
     """
-    if all(one.forced_id is None and one.substitute is None for one in decisions):
+    if not any(one.overrides_draws for one in decisions):
         return logprobs
     return mx.stack([_decide(logprobs[row], one) for row, one in enumerate(decisions)])
 
 
 def _decide(logprobs: mx.array, decision: Decision) -> mx.array:
-    removed = mx.full(logprobs.shape, -mx.inf)
-    if (forced := decision.forced_id) is not None:
-        unless = decision.forced_unless
-        if unless is None:
-            return mx.put_along_axis(removed, mx.array([forced]), mx.array([0.0]), axis=0)
-        own = logprobs[unless]
-        both = mx.stack([mx.log1p(-mx.exp(own)), own])
-        return mx.put_along_axis(removed, mx.array([forced, unless]), both, axis=0)
-    if decision.substitute is None:
-        return logprobs
-    ids, replacement = decision.substitute
-    mass = mx.logsumexp(logprobs[mx.array(sorted({*ids, replacement}))], keepdims=True)
-    logprobs = mx.put_along_axis(logprobs, mx.array(ids), removed[: len(ids)], axis=0)
-    return mx.put_along_axis(logprobs, mx.array([replacement]), mass, axis=0)
+    overrides, forced = dict(decision.overrides), decision.forced_id
+    masses: dict[int, list[mx.array]] = {}
+    for drawn_id, taken_id in overrides.items():
+        masses.setdefault(taken_id, []).append(logprobs[drawn_id])
+    left = mx.full(logprobs.shape, -mx.inf)
+    if forced is None:
+        for taken_id in masses.keys() - overrides.keys():
+            masses[taken_id].append(logprobs[taken_id])
+        if overrides:
+            ids = mx.array(list(overrides))
+            left = mx.put_along_axis(logprobs, ids, left[: len(overrides)], axis=0)
+        else:
+            left = logprobs
+    else:
+        named = [mx.exp(logprobs[drawn_id]) for drawn_id in overrides]
+        rest = mx.log1p(-mx.minimum(sum(named, start=mx.array(0.0)), 1.0))
+        masses.setdefault(forced, []).append(rest)
+    if not masses:
+        return left
+    values = mx.stack([mx.logsumexp(mx.stack(parts)) for parts in masses.values()])
+    return mx.put_along_axis(left, mx.array(list(masses)), values, axis=0)
 
 
 def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
@@ -160,7 +152,7 @@ def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
     return _last_steps(outcome.committed[-1], num_emitted) if outcome.committed else []
 
 
-def _last_steps(path: Path, num_before: int) -> list[Step]:
+def _last_steps(path: RowState, num_before: int) -> list[Step]:
     """The steps of a path behind its first ``num_before``, in order."""
     steps: list[Step] = []
     here = path.trail

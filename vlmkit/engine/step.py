@@ -31,7 +31,7 @@ from vlmkit.engine.samplers import (
     slices,
     update_sections,
 )
-from vlmkit.engine.searching import Move, Path, Searching, advance_search
+from vlmkit.engine.searching import Move, Searching, advance_search
 from vlmkit.engine.streams import (
     Method,
     RowLogits,
@@ -64,7 +64,7 @@ class Drawn(NamedTuple):
 class Flight(NamedTuple):
     """Rows after a forward pass, before their next tokens are chosen."""
 
-    paths: tuple[Path, ...]
+    rows: tuple[RowState, ...]
     streams: Streams
     sections: Sections
     logits: StreamLogits
@@ -74,7 +74,7 @@ class Flight(NamedTuple):
 class Batch(NamedTuple):
     """Rows and the tokens they take: what the next forward pass starts from."""
 
-    paths: tuple[Path, ...]
+    rows: tuple[RowState, ...]
     streams: Streams
     sections: Sections
     drawn: Drawn
@@ -83,31 +83,30 @@ class Batch(NamedTuple):
     @property
     def num_requests(self) -> int:
         """A search has several rows."""
-        return len({path.row.row for path in self.paths})
+        return len({row.number for row in self.rows})
 
 
 def launch(method: Method, batch: Batch) -> Flight:
     """Build the graph of the forward pass over the batch's tokens."""
     streams, logits = step_streams(method, batch.streams, batch.drawn.tokens)
-    return Flight(batch.paths, streams, batch.sections, logits, batch.searches)
+    return Flight(batch.rows, streams, batch.sections, logits, batch.searches)
 
 
-def observe(paths: Sequence[Path], drawn: Drawn) -> tuple[tuple[Path, ...], list[Step]]:
+def observe(rows: Sequence[RowState], drawn: Drawn) -> tuple[tuple[RowState, ...], list[Step]]:
     """Read the tokens, which waits for the device, and say what each means for its row."""
     searched = {
         place: failure
         for place, failure in drawn.failures.items()
-        if paths[place].row.spec.search is not None
+        if rows[place].search is not None
     }
-    paths, steps = fail_paths(paths, searched)
-    if all(path.row.spec.search is not None for path in paths):
-        return paths, steps
+    rows, steps = fail_rows(rows, searched)
+    if all(row.search is not None for row in rows):
+        return rows, steps
     sampled, tokens = (cast("list[int]", ids.tolist()) for ids in (drawn.sampled, drawn.tokens))
     doubts: Any = None if drawn.logits.doubts is None else drawn.logits.doubts.tolist()
     after = []
-    for place, path in enumerate(paths):
-        row = path.row
-        if row.spec.search is None:
+    for place, row in enumerate(rows):
+        if row.search is None:
             taken = Taken(
                 sampled_id=sampled[place],
                 token_id=tokens[place],
@@ -119,21 +118,19 @@ def observe(paths: Sequence[Path], drawn: Drawn) -> tuple[tuple[Path, ...], list
                 taken = taken._replace(entropy=doubts[place][0], confidence=doubts[place][1])
             row, step = observe_token(row, taken)
             steps.append(step)
-        after.append(path._replace(row=row))
+        after.append(row)
     return tuple(after), steps
 
 
-def fail_paths(
-    paths: Sequence[Path], failures: Mapping[int, Exception]
-) -> tuple[tuple[Path, ...], list[Step]]:
+def fail_rows(
+    rows: Sequence[RowState], failures: Mapping[int, Exception]
+) -> tuple[tuple[RowState, ...], list[Step]]:
     """Let the rows of these places end, with their last steps; a search gives its own later."""
-    if not failures:
-        return tuple(paths), []
-    after = list(paths)
+    after = list(rows)
     for place, error in failures.items():
-        after[place] = paths[place]._replace(row=fail_row(paths[place].row, error))
-    ended = [after[place].row for place in failures]
-    return tuple(after), [end_row(row) for row in ended if row.spec.search is None]
+        after[place] = fail_row(rows[place], error)
+    ended = [after[place] for place in failures]
+    return tuple(after), [end_row(row) for row in ended if row.search is None]
 
 
 def _trace(row: RowState, place: int, drawn: Drawn, sampled_id: int) -> StepTrace | None:
@@ -147,16 +144,15 @@ def _trace(row: RowState, place: int, drawn: Drawn, sampled_id: int) -> StepTrac
 
 def choose(method: Method, flight: Flight) -> tuple[Batch | None, list[Step]]:
     """Choose the rows' next tokens: None where no row goes on, and the steps that are certain."""
-    hosts = [path.row.hosts if path.row.decision.finish is None else None for path in flight.paths]
+    hosts = [row.hosts if row.goes_on else None for row in flight.rows]
     sections, failures = set_hosts(flight.sections, hosts)
-    paths, failed = fail_paths(flight.paths, failures)
-    rows = [path.row for path in paths]
+    rows, failed = fail_rows(flight.rows, failures)
     combined = combine(method, sections, flight.logits, [row.num_tokens for row in rows])
     own = flight.logits.own
     reads_doubts = any(row.spec.stopping.reads & _DOUBTS for row in rows)
     doubts = read_doubts(own) if reads_doubts else None
     logits = RowLogits(own, combined, flight.logits.hidden, doubts)
-    moves, sections, searches, steps = _moves(flight._replace(paths=paths), sections, logits)
+    moves, sections, searches, steps = _moves(flight._replace(rows=rows), sections, logits)
     steps = failed + steps
     if not moves:
         return None, steps
@@ -173,7 +169,7 @@ def _draw(
     moves: tuple[Move, ...], streams: Streams, sections: Sections, logits: RowLogits
 ) -> Batch:
     """Draw the tokens of the rows that no search gave one."""
-    rows = [move.path.row for move in moves]
+    rows = tuple(move.row for move in moves)
     draws = draw_tokens(
         sections,
         logits.combined,
@@ -183,29 +179,29 @@ def _draw(
         given=[move.token_id for move in moves],
     )
     given = Decision()  # a search has seen to its rows' decisions
-    decisions = [given if row.spec.search is not None else row.decision for row in rows]
+    decisions = [given if row.search is not None else row.decision for row in rows]
     tokens = apply_decisions(draws.sampled, decisions)
     mx.async_eval(tokens)  # type: ignore[no-untyped-call]
     sections, failures = update_sections(draws.sections, tokens)
     drawn = Drawn(draws.sampled, tokens, logits, draws.traces, {**draws.failures, **failures})
-    return Batch(tuple(move.path for move in moves), streams, sections, drawn, {})
+    return Batch(rows, streams, sections, drawn, {})
 
 
 def _moves(
     flight: Flight, sections: Sections, logits: RowLogits
 ) -> tuple[list[Move], Sections, dict[int, Searching], list[Step]]:
     """Which rows go on, and with what; finished rows are left out."""
-    paths = flight.paths
+    rows = flight.rows
     moves: list[Move] = []
     after, steps = [], []
     searches: dict[int, Searching] = {}
     for section, place in zip(sections, slices(sections), strict=True):
-        if paths[place.start].row.spec.search is None:
+        if rows[place.start].search is None:
             after.append(section)
             moves += [
-                Move(source, paths[source], None)
+                Move(source, rows[source], None)
                 for source in range(place.start, place.stop)
-                if paths[source].row.decision.finish is None
+                if rows[source].goes_on
             ]
             continue
         section, own_moves, found, own_steps = _search_section(section, place, flight, logits)
@@ -220,8 +216,8 @@ def _search_section(
     section: Section, place: slice, flight: Flight, logits: RowLogits
 ) -> tuple[Section, list[Move], dict[int, Searching], list[Step]]:
     """The same of the searches that share a section."""
-    rows = [path.row for path in flight.paths[place]]
-    search = rows[0].spec.search
+    rows = flight.rows[place]
+    search = rows[0].search
     assert search is not None
     chained = logits.combined[place]
     failure: Exception | None = None
@@ -236,17 +232,17 @@ def _search_section(
         failure = error
     moves, steps = [], []
     searches: dict[int, Searching] = {}
-    for request in dict.fromkeys(row.row for row in rows):
-        own = [index for index, row in enumerate(rows) if row.row == request]
+    for request in dict.fromkeys(row.number for row in rows):
+        own = [index for index, row in enumerate(rows) if row.number == request]
         sources = [place.start + index for index in own]
-        paths = [flight.paths[source] for source in sources]
+        paths = [rows[index] for index in own]
         try:
-            _raise_failures([path.row for path in paths], failure)
+            _raise_failures(paths, failure)
             searches[request], own_moves, own_steps = advance_search(
                 flight.searches[request], paths, sources, logits, chained[own[0] : own[-1] + 1]
             )
         except Exception as error:  # a criterion of a third party raises what it likes
-            own_moves, own_steps = [], [end_row(fail_row(paths[0].row, error))]
+            own_moves, own_steps = [], [end_row(fail_row(paths[0], error))]
         moves += own_moves
         steps += own_steps
     return section, moves, searches, steps
@@ -265,7 +261,7 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
     sections, order = join_sections(first.sections, second.sections)
     one, two = first.drawn, second.drawn
     joined = Batch(
-        paths=first.paths + second.paths,
+        rows=first.rows + second.rows,
         streams=join_streams(first.streams, second.streams),
         sections=sections,
         drawn=Drawn(
@@ -275,7 +271,7 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
             traces=one.traces + two.traces,
             failures={
                 **one.failures,
-                **{row + len(first.paths): error for row, error in two.failures.items()},
+                **{row + len(first.rows): error for row, error in two.failures.items()},
             },
         ),
         searches={**first.searches, **second.searches},
@@ -284,7 +280,7 @@ def join_batches(method: Method, first: Batch, second: Batch) -> Batch:
         return joined
     index, drawn = mx.array(order), joined.drawn
     return joined._replace(
-        paths=tuple(joined.paths[row] for row in order),
+        rows=tuple(joined.rows[row] for row in order),
         streams=select_streams(method, joined.streams, order),
         drawn=Drawn(
             sampled=drawn.sampled[index],

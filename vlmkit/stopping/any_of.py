@@ -16,8 +16,8 @@ def any_of(criteria: Sequence[StoppingCriterion]) -> StoppingCriterion:
     - finish: the one that leaves the least text; then reason "stop" before "length"; then the
       order of the criteria. A veto removes the finishes of its kinds, and tells those criteria
       (``TokenEvent.vetoed``), so that they can forget what they saw there.
-    - forced token: the first in the order of the criteria. It makes substitutions void.
-    - substitution: the first; later ones that put in the same id add theirs.
+    - forced token: the first in the order of the criteria, with its overrides alone.
+    - overrides, where nothing is forced: of all; for each id the first that names it.
     - text held back: from the earliest character that any criterion names.
 
     Example:
@@ -86,8 +86,7 @@ def combine_decisions(
     holds = [decision.hold_from for decision in active if decision.hold_from is not None]
     return Decision(
         forced_id=forcing.forced_id if forcing else None,
-        forced_unless=forcing.forced_unless if forcing else None,
-        substitute=None if forcing else _merge_substitutes(active),
+        overrides=forcing.overrides if forcing else _merge_overrides(active),
         finish=earliest_finish(finishes),
         hold_from=min(holds, default=None),
         veto=veto,
@@ -104,10 +103,8 @@ def earliest_finish(finishes: Sequence[Finish]) -> Finish | None:
     return min(finishes, key=rank, default=None)
 
 
-def _merge_substitutes(decisions: Sequence[Decision]) -> tuple[tuple[int, ...], int] | None:
-    offers = [decision.substitute for decision in decisions if decision.substitute is not None]
-    if not offers:
-        return None
-    replacement = offers[0][1]
-    ids = dict.fromkeys(i for offer in offers if offer[1] == replacement for i in offer[0])
-    return tuple(ids), replacement
+def _merge_overrides(decisions: Sequence[Decision]) -> tuple[tuple[int, int], ...]:
+    merged: dict[int, int] = {}
+    for decision in reversed(decisions):
+        merged |= dict(decision.overrides)
+    return tuple(merged.items())

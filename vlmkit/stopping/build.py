@@ -34,6 +34,7 @@ def build_stopping(
     encode: Callable[[str], Sequence[int]],
     eos_token_ids: frozenset[int],
     decode: Callable[[Sequence[int]], str] | None = None,
+    num_ids: int | None = None,
 ) -> StoppingCriterion:
     """Build all criteria of a row and combine them by :func:`vlmkit.stopping.any_of.any_of`.
 
@@ -46,6 +47,7 @@ def build_stopping(
         encode: text to token ids, no special tokens added.
         eos_token_ids: the model's own end-of-sequence tokens.
         decode: token ids to text, special tokens kept; lets the markers be checked both ways.
+        num_ids: token ids that the model knows, to which a third party's criterion is held.
 
     Raises:
         VlmkitError: markers that the tokenizer does not know, two thinking budgets, a stop that
@@ -88,7 +90,7 @@ def build_stopping(
         if isinstance(config, RepetitionLoopConfig):
             return repetition_loop(config)
         if isinstance(config, External):
-            return external(config)
+            return external(config, num_ids=num_ids)
         if isinstance(config, EosConfig):
             own = eos_markers(config, encode=encode, eos_token_ids=eos_token_ids)
             return eos(own, min_tokens=config.min_tokens)

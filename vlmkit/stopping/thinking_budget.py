@@ -18,7 +18,7 @@ class ThinkingBudgetState(NamedTuple):
     inside: bool  # between a start marker and its end marker
     matched: int  # ids of the marker that may come next, which the tokens end with
     used: int  # thinking tokens so far; those of a begun end marker count until it is complete
-    queue: tuple[int, ...]  # ids to force, or to go on with if the offered substitution happens
+    queue: tuple[int, ...]  # ids to force, or to go on with if the offered override happens
     closing: bool  # whether `queue` closes the block, so that its ids are no thinking
     decision: Decision  # what was said about the token to come
     text_start: int  # an end-of-sequence text may begin at this character at the earliest
@@ -37,8 +37,8 @@ class _Rules(NamedTuple):
     eos_ids: frozenset[int]
     eos_texts: TextStops
     veto: frozenset[str]  # while inside
-    offers: dict[tuple[bool, bool], tuple[tuple[int, ...], int] | None]
-    # (too early to close?, could the next token complete the end marker?) -> substitution
+    offers: dict[tuple[bool, bool], tuple[tuple[int, int], ...]]
+    # (too early to close?, could the next token complete the end marker?) -> overrides
 
 
 def thinking_budget(
@@ -120,12 +120,12 @@ def close_block(state: ThinkingBudgetState, markers: ThinkingMarkers) -> Thinkin
 
 def _offer(
     markers: ThinkingMarkers, eos_ids: frozenset[int], *, early: bool, last: bool
-) -> tuple[tuple[int, ...], int] | None:
+) -> tuple[tuple[int, int], ...]:
     """Which draws a sequence's first id takes the place of: ``wait`` when it is too early."""
     end = frozenset(markers.end[-1:]) if last else frozenset()
     ids = eos_ids | end if early else eos_ids - end
     queue = markers.wait if early else markers.closing
-    return (tuple(sorted(ids)), queue[0]) if ids and queue else None
+    return tuple((drawn_id, queue[0]) for drawn_id in sorted(ids)) if queue else ()
 
 
 def _read_prompt(rules: _Rules, prompt_ids: Sequence[int]) -> ThinkingBudgetState:
@@ -164,7 +164,7 @@ def _take_token(
     taken = _was_taken(state.decision, event)
     if taken:
         state = state._replace(queue=state.queue[1:])
-    elif state.decision.forced_id is None or token_id == state.decision.forced_unless:
+    elif state.decision.forced_id is None or token_id in dict(state.decision.overrides):
         state = state._replace(queue=(), closing=False)
     # otherwise another criterion forced its own token first: ours still follow
     if not state.inside:
@@ -190,17 +190,18 @@ def _take_token(
 
 def _was_taken(decision: Decision, event: TokenEvent) -> bool:
     """Whether the token is there because the decision put it there."""
+    overrides = dict(decision.overrides)
     if decision.forced_id is not None:
-        return event.token_id == decision.forced_id != decision.forced_unless
-    if decision.substitute is None or event.token_id != decision.substitute[1]:
-        return False
-    return event.drawn_id is None or event.drawn_id in decision.substitute[0]
+        return event.token_id == decision.forced_id and event.token_id not in overrides
+    if event.drawn_id is None:
+        return event.token_id in overrides.values()
+    return overrides.get(event.drawn_id) == event.token_id
 
 
 def _find_end(
     rules: _Rules, state: ThinkingBudgetState, event: TokenEvent
 ) -> tuple[ThinkingBudgetState, bool]:
-    """Tell whether an end of sequence stands inside the block that no substitution caught."""
+    """Tell whether an end of sequence stands inside the block that no override caught."""
     if not rules.eos_texts.sequences:
         return state, state.inside and not state.closing and event.token_id in rules.eos_ids
     length = len(event.text)
@@ -236,8 +237,8 @@ def _plan(
         if begun and state.used > config.budget:
             # the marker lies across the boundary by now: only its rest can follow
             return then(Decision(end[begun], veto=veto), end[begun:])
-        unless = end[begun] if begun else None
-        return then(Decision(rules.closing[0], unless, veto=veto), rules.closing, closing=True)
+        own = ((end[begun], end[begun]),) if begun else ()
+        return then(Decision(rules.closing[0], own, veto=veto), rules.closing, closing=True)
     if state.queue and not ended:
         return then(Decision(state.queue[0], veto=veto), state.queue)
 
@@ -246,4 +247,4 @@ def _plan(
     if ended:
         return then(Decision(queue[0], veto=veto), queue, closing=not early)
     offer = rules.offers[early, begun == len(end) - 1]
-    return then(Decision(substitute=offer, veto=veto), queue, closing=not early)
+    return then(Decision(overrides=offer, veto=veto), queue, closing=not early)

@@ -1,0 +1,146 @@
+"""What a cache comes to on a model's layers: bits, bytes, and the tokens that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+
+from vlmkit.cache.build import CacheConfig, build_kind, kinds_of
+from vlmkit.cache.layout import round_up
+from vlmkit.cache.recurrent import recurrent
+from vlmkit.interface import CacheKind, Held, KVSpec, LayerKind, LayerSpec, RecurrentSpec
+
+_LONG = 4096  # tokens of the row that bits and bytes per token are said of
+
+
+class RowHeld(NamedTuple):
+    """What a cache holds of one row; where layers differ, the worst of them."""
+
+    held_tokens: int
+    quantized_tokens: int
+    dropped_prompt_tokens: int  # that a query of the layer would see, were they there
+
+
+def describe_cache(
+    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+) -> dict[str, Any]:
+    """Return what the config comes to on these layers, counted from arrays as stored.
+
+    Returns:
+        The config's fields, ``num_layers``, ``key_bits_per_element`` and
+        ``value_bits_per_element`` (scales and biases included), and ``bytes_per_token`` over all
+        attention layers, as in a row of 4,096 tokens. Buffers are allocated in steps of 256 slots.
+        Where the model has them, also ``sliding_windows`` (by size, the layers that hold no more
+        than that; a config that holds less narrows them) and ``recurrent_layers``, which the config
+        does not change, with their ``bytes_per_row``.
+
+    Raises:
+        VlmkitError: the config can't work for these layers.
+
+    Example:
+        >>> from vlmkit.cache.affine import AffineConfig
+        >>> config = AffineConfig(bits=4, group_size=64)
+        >>> facts = describe_cache(config, [KVSpec(2, 64, 64)] * 3, mx.float32)
+        >>> facts["key_bits_per_element"], facts["bytes_per_token"]
+        (4.5, 432)
+    """
+    kinds = kinds_of(build_kind(config), layer_specs, dtype)
+    key_bytes = value_bytes = 0.0
+    num_keys = num_values = 0
+    windows: dict[int, list[int]] = {}
+    for index, kind, spec in _attention(kinds, layer_specs):
+        held = kind.hold(spec, dtype, _LONG)
+        key_bytes += held.key_bytes / max(held.num_tokens, 1)
+        value_bytes += held.value_bytes / max(held.num_tokens, 1)
+        num_keys += spec.num_kv_heads * spec.key_dim
+        num_values += spec.num_kv_heads * spec.value_dim
+        if spec.window is not None:
+            windows.setdefault(kind.hold(spec, dtype, spec.window).num_tokens, []).append(index)
+    facts: dict[str, Any] = {
+        **config.model_dump(mode="json"),
+        "num_layers": len(layer_specs),
+        "key_bits_per_element": 8 * key_bytes / max(num_keys, 1),
+        "value_bits_per_element": 8 * value_bytes / max(num_values, 1),
+        "bytes_per_token": round(key_bytes + value_bytes),
+    }
+    if windows:
+        facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
+    states = {i: spec for i, spec in enumerate(layer_specs) if isinstance(spec, RecurrentSpec)}
+    if states:
+        kept = recurrent()
+        facts["recurrent_layers"] = list(states)
+        facts["bytes_per_row"] = sum(
+            kept.num_bytes(kept.init(1, spec, dtype)) for spec in states.values()
+        )
+    return facts
+
+
+def count_held(
+    kinds: Sequence[LayerKind],
+    layer_specs: Sequence[LayerSpec],
+    dtype: mx.Dtype,
+    *,
+    num_prompt_tokens: int,
+    num_tokens: int,
+) -> RowHeld:
+    """Count what is there of a row, and the tokens of its prompt that are not.
+
+    Args:
+        kinds: of each layer.
+        layer_specs: what each layer stores.
+        dtype: of keys and values as computed.
+        num_prompt_tokens: length of the prompt.
+        num_tokens: prompt and generated tokens that went through the model.
+
+    Example:
+        >>> from vlmkit.cache import RotatingConfig, build_cache
+        >>> spec = KVSpec(1, 4, 4)
+        >>> kinds = build_cache(RotatingConfig(max_size=8, keep=2), [spec], 0, mx.float32).kinds
+        >>> for n in (8, 10, 12, 99):
+        ...     count_held(kinds, [spec], mx.float32, num_prompt_tokens=10, num_tokens=n)[::2]
+        (8, 0)
+        (8, 2)
+        (8, 4)
+        (8, 8)
+    """
+    # Most models have one or two different layers, however many they have of each.
+    layers = {(id(kind), spec): kind for _, kind, spec in _attention(kinds, layer_specs)}
+    found = [
+        (kind.hold(spec, dtype, num_tokens), spec.window) for (_, spec), kind in layers.items()
+    ]
+    if not found:
+        return RowHeld(0, 0, 0)
+    return RowHeld(
+        min(held.num_tokens for held, _ in found),
+        max(held.num_quantized for held, _ in found),
+        max(_num_dropped(held, window, num_prompt_tokens, num_tokens) for held, window in found),
+    )
+
+
+def _num_dropped(held: Held, window: int | None, num_prompt_tokens: int, num_tokens: int) -> int:
+    seen_from = 0 if window is None else num_tokens - window
+    last_from = num_tokens - (held.num_tokens - held.num_first)
+    return max(min(num_prompt_tokens, last_from) - max(held.num_first, seen_from), 0)
+
+
+def row_num_bytes(
+    kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec], dtype: mx.Dtype, num_tokens: int
+) -> int:
+    """Return the bytes that the attention layers allocate for a row, which grow in whole steps."""
+    total = 0.0
+    for _, kind, spec in _attention(kinds, layer_specs):
+        held = kind.hold(spec, dtype, num_tokens)
+        steps = round_up(held.num_tokens) / max(held.num_tokens, 1)
+        total += (held.key_bytes + held.value_bytes) * steps
+    return round(total)
+
+
+def _attention(
+    kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec]
+) -> Iterable[tuple[int, CacheKind, KVSpec]]:
+    """The attention layers, with their places."""
+    for index, (kind, spec) in enumerate(zip(kinds, layer_specs, strict=True)):
+        if isinstance(kind, CacheKind) and isinstance(spec, KVSpec):
+            yield index, kind, spec
