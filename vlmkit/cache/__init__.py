@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import CacheConfig, build_cache, describe_cache, num_dropped
+from vlmkit.cache.build import CacheConfig, build_cache, describe_cache, num_dropped, row_bytes
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.rotating import RotatingConfig, rotating
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
@@ -21,6 +21,7 @@ __all__ = [
     "join_rows",
     "num_dropped",
     "rotating",
+    "row_bytes",
     "select_rows",
     "trim_rows",
 ]

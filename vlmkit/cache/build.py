@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, assert_never
 
 import mlx.core as mx
@@ -124,9 +125,7 @@ def describe_cache(
         (4.5, 432)
     """
     check_layers(config, layer_specs)
-    storage = Storage(plain, plain)
-    if isinstance(config, AffineConfig):
-        storage = affine_storage(config)
+    storage = _storage(config)
     attention = [spec for spec in layer_specs if isinstance(spec, KVSpec)]
     key_bytes = sum(
         _token_bytes(storage.keys, spec.num_kv_heads, spec.key_dim, dtype) for spec in attention
@@ -158,6 +157,48 @@ def describe_cache(
         ]
         facts["bytes_per_row"] = sum(kind.num_bytes(kind.init(1, spec, dtype)) for spec in states)
     return facts
+
+
+def row_bytes(
+    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+) -> Callable[[int], int]:
+    """Return what says how many bytes a row's tokens take, over all layers.
+
+    Args:
+        config: the cache's config, which works for these layers.
+        layer_specs: what each layer stores.
+        dtype: the dtype of keys and values as the model computes them.
+
+    Returns:
+        A function of the number of tokens that went through the model, those of the prompt
+        included. Buffers are larger, by up to 255 tokens.
+
+    Example:
+        >>> size = row_bytes(RotatingConfig(max_size=4, keep=1), [KVSpec(2, 64, 64)], mx.float32)
+        >>> size(1), size(4), size(10)
+        (1024, 4096, 4096)
+    """
+    storage, held = _storage(config), None if isinstance(config, DenseConfig) else config.max_size
+    state, kind = 0, recurrent()
+    by_limit: dict[float, int] = {}  # bytes per token of the layers that hold no more than that
+    for spec in layer_specs:
+        if isinstance(spec, RecurrentSpec):
+            state += kind.num_bytes(kind.init(1, spec, dtype))
+            continue
+        sizes = (held, _held(config, spec.window))
+        limit = min((size for size in sizes if size is not None), default=math.inf)
+        keys = _token_bytes(storage.keys, spec.num_kv_heads, spec.key_dim, dtype)
+        values = _token_bytes(storage.values, spec.num_kv_heads, spec.value_dim, dtype)
+        by_limit[limit] = by_limit.get(limit, 0) + keys + values
+
+    def size(num_tokens: int) -> int:
+        return state + sum(int(min(num_tokens, most)) * one for most, one in by_limit.items())
+
+    return size
+
+
+def _storage(config: CacheConfig) -> Storage:
+    return affine_storage(config) if isinstance(config, AffineConfig) else Storage(plain, plain)
 
 
 def num_dropped(config: CacheConfig, num_prompt_tokens: int, num_tokens: int) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Record
 
-_SYNC_S = 0.25
+_SYNC_S = 1.0  # what a machine that loses power may lose; forcing takes milliseconds
 
 
 class Appends(Protocol):
