@@ -16,15 +16,7 @@ def resolve_file(text: str, base: Path, where: str) -> Path:
     Raises:
         VlmkitError: there is no such file.
     """
-    path = base / os.path.expanduser(text)
-    try:
-        if path.is_file():
-            return path
-        if path.is_dir():
-            raise VlmkitError(f"{where}: {plain(path)} is a folder, a file is needed")
-    except OSError as error:
-        raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
-    raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
+    return _resolve(text, base, where, wanted="file", other="folder")
 
 
 def resolve_folder(text: str, base: Path, where: str) -> Path:
@@ -33,12 +25,16 @@ def resolve_folder(text: str, base: Path, where: str) -> Path:
     Raises:
         VlmkitError: there is no such folder.
     """
+    return _resolve(text, base, where, wanted="folder", other="file")
+
+
+def _resolve(text: str, base: Path, where: str, *, wanted: str, other: str) -> Path:
     path = base / os.path.expanduser(text)
     try:
-        if path.is_dir():
+        if path.is_file() if wanted == "file" else path.is_dir():
             return path
         if path.exists():
-            raise VlmkitError(f"{where}: {plain(path)} is a file, a folder is needed")
+            raise VlmkitError(f"{where}: {plain(path)} is a {other}, a {wanted} is needed")
     except OSError as error:
         raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
     raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
