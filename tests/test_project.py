@@ -73,6 +73,9 @@ HEAVY = (
 )
 
 
+WHOLE_FILES = tuple(name for name in WHOLE if "::" not in name)
+
+
 def part_of(module: str) -> str:
     """The package or module directly under vlmkit that a dotted name belongs to."""
     return module.split(".")[1] if "." in module else module
@@ -188,6 +191,16 @@ def test_what_the_quick_tests_leave_out_is_there() -> None:
         path = ROOT / "tests" / file
         assert path.exists(), name
         assert path.is_dir() or f"def {function}" in path.read_text(), name
+
+
+def test_the_quick_tests_look_at_every_package() -> None:
+    for package in sorted(path.name for path in PACKAGE.iterdir() if path.is_dir()):
+        files = [
+            path.relative_to(ROOT / "tests")
+            for path in (ROOT / "tests" / package).rglob("test_*.py")
+        ]
+        left = [file for file in files if not str(file).startswith(WHOLE_FILES)]
+        assert left or not files, package
 
 
 def test_files_and_functions_stay_readable() -> None:
