@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from vlmkit import VlmkitError, batch_generate, load, stream_generate
 from vlmkit.prompt_utils import apply_chat_template
 
@@ -60,27 +61,27 @@ def check(call: Callable[[], Any]) -> None:
     assert len(message) < 400
 
 
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(chat=chats, tools=st.one_of(st.none(), json), num_images=st.one_of(st.just(0), json))
 def test_any_messages(chat: Any, tools: Any, num_images: Any) -> None:
     check(lambda: apply_chat_template(PROCESSOR, None, chat, num_images=num_images, tools=tools))
     check(lambda: apply_chat_template(PROCESSOR, None, chat, return_messages=True))
 
 
-@settings(max_examples=150)
+@settings(max_examples=scaled(150))
 @given(options=st.dictionaries(st.sampled_from(["chat_template", "template_kwargs"]), json))
 def test_any_template(options: dict[str, Any]) -> None:
     check(lambda: apply_chat_template(PROCESSOR, None, "Hi", **options))
 
 
-@settings(max_examples=200)
+@settings(max_examples=scaled(200))
 @given(prompt=st.one_of(json, chats), image=st.one_of(st.none(), json))
 def test_any_prompt_and_image(prompt: Any, image: Any) -> None:
     check(lambda: stream_generate(MODEL, PROCESSOR, prompt, image=image, max_tokens=1))
 
 
 @pytest.mark.parametrize("name", ["prompts", "images", "audios"])
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(value=json)
 def test_any_batch(name: str, value: Any) -> None:
     options = {"prompts": ["Hi"], name: value}

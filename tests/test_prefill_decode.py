@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.effort import scaled
 from vlmkit.cache import (
     AffineConfig,
     DenseConfig,
@@ -132,7 +133,7 @@ def assert_close(actual: Any, desired: Any) -> None:
 
 
 @every_kind
-@settings(max_examples=6)
+@settings(max_examples=scaled(6))
 @given(lengths=st.lists(st.integers(1, 25), min_size=1, max_size=3), step_size=st.integers(1, 30))
 def test_logits_do_not_depend_on_step_size(name: str, lengths: list[int], step_size: int) -> None:
     prompts = [prompt(length, row) for row, length in enumerate(lengths)]

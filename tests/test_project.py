@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -74,6 +75,9 @@ HEAVY = (
 )
 
 
+WHOLE_FILES = tuple(name for name in WHOLE if "::" not in name)
+
+
 def part_of(module: str) -> str:
     """The package or module directly under vlmkit that a dotted name belongs to."""
     return module.split(".")[1] if "." in module else module
@@ -81,6 +85,11 @@ def part_of(module: str) -> str:
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imports(body: list[ast.stmt], *, inside: bool) -> Iterator[str]:
@@ -104,7 +113,7 @@ def test_imports_point_downwards(path: Path) -> None:
     if importer == "__init__":
         return  # re-exports lazily
     assert importer in LAYER, f"say in LAYERS where {importer} stands"
-    for name in imports(ast.parse(path.read_text()).body, inside=True):
+    for name in imports(parsed(path).body, inside=True):
         target = part_of(name)
         if not name.startswith("vlmkit.") or target in (importer, "__version__"):
             continue
@@ -114,15 +123,13 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_heavy_import_at_module_level(path: Path) -> None:
-    names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()).body, inside=False)}
+    names = {name.split(".")[0] for name in imports(parsed(path).body, inside=False)}
     assert not names & set(HEAVY)
 
 
 def test_no_module_is_named_as_one_of_python_or_of_a_library() -> None:
     libraries = {
-        name.split(".")[0]
-        for path in modules()
-        for name in imports(ast.parse(path.read_text()).body, inside=True)
+        name.split(".")[0] for path in modules() for name in imports(parsed(path).body, inside=True)
     }
     taken = (libraries | sys.stdlib_module_names) - {"vlmkit", "__future__"}
     assert {"random", "trace", "yaml", "mlx", "httpx2"} <= taken
@@ -138,7 +145,7 @@ def test_no_module_is_named_as_one_of_python_or_of_a_library() -> None:
 def test_scripts_use_public_names_only() -> None:
     for folder in ("experiments", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
-            for name in imports(ast.parse(path.read_text()).body, inside=True):
+            for name in imports(parsed(path).body, inside=True):
                 parts = name.split(".")
                 private = parts[0] == "vlmkit" and any(part.startswith("_") for part in parts)
                 assert not private, f"{path} imports {name}"
@@ -188,11 +195,21 @@ def test_what_the_quick_tests_leave_out_is_there() -> None:
         assert path.is_dir() or f"def {function}" in path.read_text(), name
 
 
+def test_the_quick_tests_look_at_every_package() -> None:
+    for package in sorted(path.name for path in PACKAGE.iterdir() if path.is_dir()):
+        files = [
+            path.relative_to(ROOT / "tests")
+            for path in (ROOT / "tests" / package).rglob("test_*.py")
+        ]
+        left = [file for file in files if not str(file).startswith(WHOLE_FILES)]
+        assert left or not files, package
+
+
 def test_files_and_functions_stay_readable() -> None:
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
         text = path.read_text()
         assert len(text.splitlines()) <= 300, f"{path}: split it by purpose"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 docstring = ast.get_docstring(node, clean=False) or ""
                 assert node.end_lineno is not None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.engine.running import counted
 from vlmkit import VlmkitError, batch_generate, generate
 
@@ -98,7 +99,9 @@ def test_rows_equal_their_single_runs(
 
 
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(4),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(order=st.permutations(range(7)), batch_size=st.integers(1, 8))
 def test_row_order_and_batch_size_never_change_a_draw(

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.conftest import ASSETS
+from tests.effort import scaled
 from vlmkit import VlmkitError, generate, load, stream_generate
 
 Ask = Callable[..., str]
@@ -172,7 +173,9 @@ def test_eos_tokens_work_the_same_in_stream_and_generate(
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(15),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     temperature=st.floats(0.0, 3.0),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.cache.kinds import CONFIGS, SCALE, SHAPE, expected, feed, kind_of, random_tokens
+from tests.effort import scaled
 from vlmkit.interface import Pytree, Span
 
 every_kind = pytest.mark.parametrize("name", CONFIGS)
-modest = settings(max_examples=8)
+modest = settings(max_examples=scaled(8))
 
 lengths = st.integers(1, 30)
 seeds = st.integers(0, 2**31)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from vlmkit.cache import DenseConfig, build_cache, join_rows, select_rows
 from vlmkit.cache.recurrent import State, recurrent
 from vlmkit.errors import VlmkitError
@@ -46,7 +47,7 @@ def test_it_begins_with_zeros_in_the_dtypes_of_its_spec() -> None:
     assert KIND.num_bytes(state) == 2 * (3 * 5 * 2 + 2 * 4 * 4)
 
 
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(sizes=batches, seed=seeds, data=st.data())
 def test_rows_joined_and_selected_are_the_rows_that_were(
     sizes: list[int], seed: int, data: st.DataObject
@@ -69,7 +70,7 @@ def test_rows_joined_and_selected_are_the_rows_that_were(
     assert KIND.num_bytes(joined) == sum(KIND.num_bytes(state) for state in states)
 
 
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(size=st.integers(1, 4), seed=seeds, data=st.data())
 def test_no_token_can_be_taken_back(size: int, seed: int, data: st.DataObject) -> None:
     state = random_state(size, seed)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.cache.kinds import CONFIGS, expected_of, feed, random_tokens
 from tests.cache.test_laws import assert_close, lengths, seeds, widths_for
+from tests.effort import scaled
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, describe_cache
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
@@ -35,7 +36,7 @@ def kind_of(config: Any, spec: KVSpec) -> CacheKind:
 
 @every_config
 @every_case
-@settings(max_examples=4)
+@settings(max_examples=scaled(4))
 @given(
     data=st.data(),
     counts=st.lists(lengths, min_size=1, max_size=3),

@@ -20,6 +20,7 @@ from tests.cache.kinds import (
     random_tokens,
 )
 from tests.cache.test_laws import assert_close, lengths, seeds, widths_for
+from tests.effort import scaled
 from vlmkit.cache import DenseConfig, build_cache, trim_rows
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
@@ -67,7 +68,7 @@ def assert_goes_on(
 
 
 @pytest.mark.parametrize("name", NEVER_FORGET)
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 @given(data=st.data(), counts=st.lists(lengths, min_size=1, max_size=3), seed=seeds)
 def test_what_never_forgets_goes_back_to_any_length(
     name: str, data: st.DataObject, counts: list[int], seed: int
@@ -79,7 +80,7 @@ def test_what_never_forgets_goes_back_to_any_length(
 
 
 @pytest.mark.parametrize("name", [*LIMITS, "window"])
-@settings(max_examples=10)
+@settings(max_examples=scaled(10))
 @given(data=st.data(), seed=seeds)
 def test_a_window_goes_back_while_it_has_dropped_nothing(
     name: str, data: st.DataObject, seed: int

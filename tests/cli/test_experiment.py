@@ -37,6 +37,30 @@ def test_a_plan_says_what_would_run_and_writes_nothing(command: Command, study: 
     assert not folder.exists()
 
 
+def test_a_plan_fits_the_terminal_and_counts_in_words(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "a name that is longer than all the others are"
+    text = f"""
+    dataset: {{kind: shapes, num_samples: 1}}
+    arms:
+      greedy: {{}}
+      {name}:
+        sampling:
+          - {{kind: temperature, temperature: 1.5}}
+          - {{kind: top_p, p: 0.9}}
+          - {{kind: min_p, p: 0.1}}
+    """
+    study = write_study(tmp_path, text)
+    monkeypatch.setenv("COLUMNS", "60")
+    reply = command("plan", str(study), "--out", "run")
+    assert "units      2 arms x 1 sample x 1 seed = 2" in reply.stdout
+    lines = reply.stdout.splitlines()
+    place = lines.index(f"  {name}")
+    assert lines[place + 1].startswith("          sampling: [temperature(temperature=1.5),")
+    assert all(len(line) <= 60 for line in lines[place : place + 3])
+
+
 def test_a_run_is_planned_run_gone_on_with_and_compared(command: Command, study: Path) -> None:
     folder = str(study.parent / "run")
     reply = command("run", str(study), "limits.samples=1", "--out", folder)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from vlmkit.cli.main import main
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.run import load_run
@@ -119,7 +120,7 @@ def said_of(read: Callable[[], Any]) -> str:
     return ""
 
 
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=9))
 def test_any_text_is_a_tree_or_one_line(pieces: list[str]) -> None:
     text = "".join(pieces)

@@ -13,6 +13,7 @@ import vlmkit
 from vlmkit.config.run import RunConfig, load_run
 from vlmkit.config.schema import run_schema, schema_text
 from vlmkit.config.yaml_tree import INCLUDE
+from vlmkit.mistakes.jsonschema import json_schema
 from vlmkit.preprocess import load_image
 
 ROOT = Path(vlmkit.__file__).parent.parent
@@ -89,3 +90,8 @@ def test_every_kind_has_an_example() -> None:
 
 def test_the_schema_text_is_json() -> None:
     assert json.loads(schema_text()) == run_schema()
+
+
+def test_what_files_may_hold_besides_is_not_in_the_schema_that_errors_are_explained_by() -> None:
+    assert "include" in run_schema()["properties"]
+    assert "include" not in json_schema(RunConfig)["properties"]

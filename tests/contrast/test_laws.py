@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.contrast.contract import CONTRACT, TAME, Streams, build, case_id, cases, run, streams
 from tests.contrast.reference import REFERENCES, layer_gap
+from tests.effort import scaled
 from tests.sampling.test_laws import assert_same_distribution
 from vlmkit.contrast import ContrastConfig, DolaConfig, IcdConfig, VcdConfig
 from vlmkit.sampling import MinP, build_stage
 
-LAW = settings(max_examples=8)
+LAW = settings(max_examples=scaled(8))
 # DoLa has no choice of layer to check where several are infinitely far from the last.
 OFTEN_UNUSABLE = settings(LAW, suppress_health_check=[HealthCheck.filter_too_much])
 every_config = pytest.mark.parametrize("config", cases(), ids=case_id)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.effort import scaled
 from tests.media import patches_of
 from vlmkit.contrast import (
     CfgConfig,
@@ -188,7 +189,7 @@ def test_patches_of_another_size():
         noise_patches(np.zeros((1, 10), np.float32), SHAPE, step=1, seed=0, sample=0)
 
 
-@settings(max_examples=10)
+@settings(max_examples=scaled(10))
 @given(step=st.integers(0, 999))
 def test_the_variance_of_a_step_is_that_of_the_schedule(step):
     blank = np.zeros((300, 3 * 2 * 14 * 14), np.float32)

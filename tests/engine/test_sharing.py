@@ -90,7 +90,7 @@ def test_branches_of_a_shared_beginning_are_whole_prefills(shapes: Loaded, step_
         return build_cache(DenseConfig(), model.layer_specs, batch, model.dtype)
 
     options = PrefillOptions(new_cache, step_size)
-    state, hidden, cached = prefill_prompts(model, inputs, options, keep_prompt=True)
+    state, hidden, cached, _ = prefill_prompts(model, inputs, options, keep_prompt=True)
     assert cached == (0, 18), "the shared beginning was computed for each row"
     assert [rows for rows, _ in passes.forwards].count(1) == -(-18 // step_size)
     for row, one in enumerate(inputs):

@@ -216,3 +216,21 @@ def test_overrides_of_the_experiment_are_told_from_those_of_the_base() -> None:
     assert experiment.seeds == (1, 2)
     assert experiment.config.limits.samples == 1
     assert to_plain(experiment.arms[0].tree)["stopping"][0]["max_tokens"] == 3
+
+
+def test_folders_of_checkpoints_are_the_same_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "shapes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = (
+        "arms: {embedded: {}, local: {model: own}, hub: {model: owner/name}, "
+        "amateur: {contrast: {kind: contrastive_decoding, amateur: ./own}}}"
+    )
+    embedded, local, hub, amateur = (arm.identity for arm in load(text).arms)
+    assert (embedded["model"], hub["model"]) == ("shapes", "owner/name")
+    assert local["model"] == amateur["contrast"]["amateur"] == str(tmp_path / "own")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert load(text.replace("own}", "../own}", 1)).arms[1].identity == local

@@ -40,6 +40,7 @@ def test_rows_are_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "top_logprobs": "[[[1,-0.5]],[]]", "finish_reason": "stop",
         "finish_kind": None, "error": None, "prompt_tokens": 0,
         "cached_tokens": 3, "generation_tokens": 0, "prompt_s": 0.0, "generation_s": 0.0,
+        "answered": True, "alone": False, "cache_bytes": 0,
         "extra": '{"a":[1]}', "score.exact": 0.5, "parsed.exact": "x",
         "parts.exact": '{"tp":1.0}',
     }  # fmt: skip

@@ -43,11 +43,11 @@ seeds: [0, 1, 2]
 """
 
 
-def run_and_kill(path: Path, folder: Path, after: int, wait_s: float) -> bool:
+def run_and_kill(path: Path, folder: Path, after: int, wait_s: float) -> tuple[bool, int]:
     """Start the run in a process of its own, and kill it some time after some more records.
 
     Returns:
-        Whether it had come to its end.
+        Whether it had come to its end, and how many records it had told of.
     """
     command = [sys.executable, "-c", SCRIPT, str(path), str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -56,7 +56,8 @@ def run_and_kill(path: Path, folder: Path, after: int, wait_s: float) -> bool:
         said = [process.stdout.readline() for _ in range(after)]
         time.sleep(wait_s)
         process.kill()
-        return "complete\n" in [*said, *process.stdout]
+        said += process.stdout
+        return "complete\n" in said, said.count("record\n")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,9 @@ def test_killed_at_random_moments(tmp_path: Path, num_kills: int) -> None:
     grown = []
     for _ in range(num_kills):
         after = moments.randint(0, len(expected) // num_kills)
-        ended = run_and_kill(path, folder, after, moments.uniform(0, 0.05))
+        ended, told = run_and_kill(path, folder, after, moments.uniform(0, 0.05))
         found = outcome(read_records(folder / RECORDS))
+        assert len(found) >= (grown or [0])[-1] + told, "a record was lost that was flushed"
         grown.append(len(found))
         assert found.items() <= expected.items()
         if ended:

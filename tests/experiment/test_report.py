@@ -244,3 +244,16 @@ def test_a_run_without_records_is_a_page(tmp_path: Path) -> None:
     page = Page(rendered(info(), [], tmp_path))
     assert not list(page.all("article"))
     assert not list(page.all("figure"))
+
+
+def test_the_page_says_why_tokens_are_not_shaded(whole: str, hostile: str) -> None:
+    assert 'id="shade"' in whole
+    assert "not shaded" not in whole
+    assert 'id="shade"' not in hostile
+    assert "top_logprobs: 1" in hostile
+
+
+def test_what_ended_while_thinking_is_thinking(tmp_path: Path) -> None:
+    cut = record("greedy", "s", 0.0, text="two red", answered=False, finish_reason="length")
+    assert [passage.thinking for passage in passages(cut, 99)] == [True]
+    assert "no answer: it ended while thinking" in rendered(info(), [cut], tmp_path)

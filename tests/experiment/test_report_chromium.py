@@ -157,7 +157,7 @@ def test_tables_sort(found: dict[str, Any]) -> None:
     assert (first, second) == ("descending", "ascending")
     assert sorted(before, reverse=True) == down == up[::-1]
     assert found["sorted"][0] == "ascending"
-    assert found["sorted"][1:] == [None] * 8
+    assert found["sorted"][1:] == [None] * 10
 
 
 def test_samples_are_filtered_and_searched(found: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.loading.checkpoints import make_config, random_weights, write_checkpoint
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, read_checkpoint, resolve_checkpoint
@@ -213,7 +214,7 @@ def test_weights(change: Callable[[dict[str, Any]], None], said: str, tmp_path: 
     assert said in _message(write_checkpoint(tmp_path, CONFIG, weights))
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(data=st.data())
 def test_damaged_files_raise_only_our_error(data: st.DataObject) -> None:
     original = _whole_file()
@@ -230,7 +231,7 @@ def test_damaged_files_raise_only_our_error(data: st.DataObject) -> None:
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100))
 @example([(5000, 255)])  # a weight
 @example([(2, 255)])  # the header's length
 @given(st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 255)), min_size=1, max_size=4))

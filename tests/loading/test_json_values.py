@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.effort import scaled
 from tests.loading.json_values import FILES, VALUES, Field, fields, with_value
 from tests.loading.qwen3_5 import write_qwen3_5
 from tests.loading.test_text_part import CONFIGS, TEXT, write
@@ -97,7 +98,7 @@ def _check_line(message: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "file"), CASES, ids=[f"{n}: {f}" for n, f in CASES])
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(data=st.data())
 def test_any_value(name: str, file: str, folders: dict[str, Path], data: st.DataObject) -> None:
     _check_any_value(folders[name], file, data)
@@ -105,7 +106,7 @@ def test_any_value(name: str, file: str, folders: dict[str, Path], data: st.Data
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "file"), CASES, ids=[f"{n}: {f}" for n, f in CASES])
-@settings(max_examples=1500)
+@settings(max_examples=scaled(1500))
 @given(data=st.data())
 def test_any_value_at_length(
     name: str, file: str, folders: dict[str, Path], data: st.DataObject

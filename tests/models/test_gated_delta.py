@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from vlmkit.models.gated_delta import CHUNK, gated_delta, invert_unit_lower
 
 BATCH, KEY_HEADS, HEADS, KEY, VALUE = 2, 2, 4, 6, 5
@@ -61,7 +62,7 @@ def test_mlx_lm_computes_the_same() -> None:
 
 
 @given(cut=st.integers(1, 2 * CHUNK), seed=st.integers(0, 99))
-@settings(max_examples=12)
+@settings(max_examples=scaled(12))
 def test_two_parts_are_the_whole(cut: int, seed: int) -> None:
     *tokens, state = arguments(2 * CHUNK + 1, seed)
     whole, last = gated_delta(*tokens, state)

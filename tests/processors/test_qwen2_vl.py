@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.effort import scaled
 from tests.processors.tiny import SHAPES
 from vlmkit.errors import VlmkitError
 from vlmkit.processors import load_processor
@@ -66,7 +67,7 @@ sizes = st.tuples(st.integers(1, 300), st.integers(1, 300)).filter(lambda s: max
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@settings(max_examples=12)
+@settings(max_examples=scaled(12))
 @given(
     shapes=st.lists(sizes, min_size=1, max_size=3),
     mode=st.sampled_from(MODES),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from tests.effort import scaled
 from tests.processors.tiny import SHAPES, change_json, copy_shapes
 from tests.test_detokenize import tokenizer as trained
 from vlmkit.errors import VlmkitError
@@ -23,7 +24,7 @@ words = st.lists(
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "metaspace", "byte_fallback"])
-@settings(max_examples=50)
+@settings(max_examples=scaled(50))
 @given(text=words)
 def test_joined_they_are_what_the_tokenizer_decodes(kind, text):
     tokenizer = from_backend(trained(kind))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.effort import scaled
 from tests.engine.running import counted
 from vlmkit import (
     PipelineConfig,
@@ -54,7 +55,7 @@ def ask(shapes: Loaded, question: str, num_images: int = 0) -> str:
     return apply_chat_template(processor, model.config, question, num_images=num_images)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=scaled(12), deadline=None)
 @given(data=st.data(), kind=st.sampled_from(sorted(KINDS)))
 def test_any_order_of_prompts_gives_what_fresh_prefills_give(
     shapes: Loaded, data: st.DataObject, kind: str

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from pydantic import TypeAdapter, ValidationError
 
+from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain, build_stage
 from tests.sampling.strategies import histories, logits
 from vlmkit.errors import VlmkitError
@@ -47,7 +48,7 @@ def numbers(sampler, rows, seed=0):
     return mx.array(np.random.default_rng(seed).random(shape), dtype=mx.float32)
 
 
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(values=logits())
 def test_the_empty_chain_leaves_the_logits(values):
     sampler = chain([])
@@ -56,7 +57,7 @@ def test_the_empty_chain_leaves_the_logits(values):
     assert (sampler.num_random, sampler.is_greedy) == (0, False)
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(data=st.data(), configs=configs_lists, cut=st.integers(0, 5))
 def test_a_chain_is_its_parts_in_order(data, configs, cut):
     """Associativity: (a then b) equals a's result fed to b."""
@@ -72,7 +73,7 @@ def test_a_chain_is_its_parts_in_order(data, configs, cut):
     np.testing.assert_array_equal(np.array(at_once), np.array(in_two))
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(data=st.data(), configs=configs_lists)
 def test_sample_draws_from_what_apply_leaves(data, configs):
     values = data.draw(logits(size=VOCAB_SIZE))
@@ -88,7 +89,7 @@ def test_sample_draws_from_what_apply_leaves(data, configs):
     assert np.isfinite(shaped[left, drawn[left]]).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(data=st.data(), configs=configs_lists)
 def test_sample_is_draw_after_run_with_the_same_state(data, configs):
     """On every path: what a stage observes before it applies is part of both."""

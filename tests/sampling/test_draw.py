@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.strategies import logits
 from vlmkit.counter_rng import uniform
 from vlmkit.sampling import Greedy, MinP, SamplerConfig, Temperature, TopK, TopP, build_chain
@@ -82,7 +83,7 @@ def test_the_ends_never_draw_a_removed_token(size, number):
         assert np.isfinite(values[0, token_id])
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(values=logits(), number=st.integers(0, 2**24))
 def test_the_drawn_token_has_mass(values, number):
     u = mx.full((len(values),), number * 2.0**-24)

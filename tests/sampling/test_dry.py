@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from tests.effort import scaled
 from tests.sampling.dry_cases import GOLDENS, NUM_IDS, DryCase, dry_cases, golden, penalties
 from tests.sampling.test_laws import run
 from vlmkit.sampling import Dry
@@ -54,7 +55,7 @@ def test_the_file_holds_what_llama_cpp_computes():
 
 
 @pytest.mark.llama_cpp
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(case=dry_cases())
 def test_llama_cpp(case):
     assert_penalties(case, penalties(case))

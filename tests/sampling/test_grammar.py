@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.languages import (
     BYTES,
     EOS,
@@ -47,7 +48,7 @@ def test_derivatives_know_what_matches():
 
 
 @BOTH
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(language=languages, seed=st.integers(0, 999))
 def test_masks_equal_brute_force_and_texts_match(vocabulary, language, seed):
     host = host_of(vocabulary, regex=language.regex, thinking=None)
@@ -67,7 +68,7 @@ def test_masks_equal_brute_force_and_texts_match(vocabulary, language, seed):
 
 
 @BOTH
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 @given(language=languages, seed=st.integers(0, 999))
 def test_states_are_values(vocabulary, language, seed):
     """Old states still say the same, a branch leaves its origin alone, a replay says the same."""
@@ -167,7 +168,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
 
 
 @BOTH
-@settings(max_examples=30)
+@settings(max_examples=scaled(30))
 @given(schema=schemas, seed=st.integers(0, 999))
 def test_every_answer_fits_its_schema(vocabulary, schema, seed):
     """Through the chain: random logits, the draw, the token taken."""

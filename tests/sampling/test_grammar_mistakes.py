@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.languages import (
     BYTES,
     EOS,
@@ -105,7 +106,7 @@ _any_json = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(schema=st.dictionaries(st.sampled_from(_KEYWORDS), _any_json, max_size=4))
 def test_whatever_a_schema_holds_it_works_or_is_refused_in_one_line(schema):
     config = Grammar(json_schema=schema)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.languages import BYTES, EOS, TOKENS, host_of
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Grammar, check_grammar, grammar_doubts
@@ -264,7 +265,7 @@ def refused(schema: dict[str, Any]) -> str | None:
     return None
 
 
-@settings(max_examples=120)
+@settings(max_examples=scaled(120))
 @given(schema=_schemas, seed=st.integers(0, 999))
 def test_no_object_is_stuck_and_every_one_fits(schema: dict[str, Any], seed: int) -> None:
     compact = {**schema, "x-guidance": {"whitespace_flexible": False}}

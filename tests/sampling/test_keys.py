@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
+from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain
 from tests.sampling.test_draw import chi_square
 from vlmkit.counter_rng import uniforms
@@ -51,13 +52,13 @@ def draw_rows(samples: Sequence[int]) -> list[list[int]]:
 EXPECTED = draw_rows(range(NUM_ROWS))
 
 
-@settings(max_examples=10)
+@settings(max_examples=scaled(10))
 @given(order=st.permutations(range(NUM_ROWS)))
 def test_permuting_rows_permutes_their_draws(order: list[int]) -> None:
     assert draw_rows(order) == [EXPECTED[sample] for sample in order]
 
 
-@settings(max_examples=10)
+@settings(max_examples=scaled(10))
 @given(cuts=st.sets(st.integers(1, NUM_ROWS - 1), max_size=4))
 def test_splitting_a_batch_changes_no_draw(cuts: set[int]) -> None:
     bounds = [0, *sorted(cuts), NUM_ROWS]

@@ -12,11 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_map
 
+from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, KINDS, VOCAB_SIZE, build_stage, case_id, cases
 from tests.sampling.strategies import histories, logits
 from vlmkit.sampling import join_states
 
-LAW = settings(max_examples=8)
+LAW = settings(max_examples=scaled(8))
 every_config = pytest.mark.parametrize("config", cases(), ids=case_id)
 
 
@@ -133,7 +134,7 @@ WITH_TIES = [config for config in cases() if "ties" in type(config).model_fields
 
 
 @pytest.mark.parametrize("config", [c for c in WITH_TIES if c.ties == "all"], ids=case_id)
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(values=logits(only=("ties", "flat", "normal", "one finite")), seed=st.integers(0, 999))
 def test_ties_all_never_looks_at_ids(config, values, seed):
     """Equal logits share their fate, and permuting the vocabulary permutes the result."""
@@ -149,7 +150,7 @@ def test_ties_all_never_looks_at_ids(config, values, seed):
 
 
 @pytest.mark.parametrize("config", WITH_TIES, ids=case_id)
-@settings(max_examples=25)
+@settings(max_examples=scaled(25))
 @given(values=logits())
 def test_the_rule_for_ties_decides_on_ties_only(config, values):
     exact = ~np.isneginf(run(config.model_copy(update={"ties": "exact"}), values))

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.effort import scaled
 from tests.sampling.strategies import logits
 from vlmkit.sampling import MirostatV1, build_chain, build_stage
 
@@ -29,7 +30,7 @@ def best_k(row: NDArray[np.float64], mu: float, num_ranks: int) -> float:
     return float(((eps * 2**mu) / (1 - len(row) ** -eps)) ** (1 / s))
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(
     values=logits(only=("normal",), size=60),
     mu=st.floats(0.5, 8.0),

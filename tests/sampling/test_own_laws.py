@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.effort import scaled
 from tests.sampling.contract import VOCAB_SIZE, build_chain, build_stage
 from tests.sampling.strategies import logits
 from tests.sampling.test_laws import assert_same_distribution, log_softmax, no_knife_edge, run
@@ -30,7 +31,7 @@ from vlmkit.sampling import (
     Xtc,
 )
 
-LAW = settings(max_examples=40)
+LAW = settings(max_examples=scaled(40))
 Values = NDArray[np.float32]
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.contract import VOCAB_SIZE
 from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import assert_same_distribution, no_knife_edge, run
@@ -25,7 +26,7 @@ from vlmkit.sampling import (
     TopP,
 )
 
-LAW = settings(max_examples=30)
+LAW = settings(max_examples=scaled(30))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,7 +97,7 @@ def test_mlx_lm_penalties(data, context_size):
 
 
 @pytest.mark.torch
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(values=logits(only=TAME), p=st.sampled_from([0.2, 0.9, 0.99]), k=st.integers(1, VOCAB_SIZE))
 def test_transformers_warpers(values, p, k):
     import torch
@@ -120,7 +121,7 @@ def test_transformers_warpers(values, p, k):
 
 
 @pytest.mark.torch
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(data=st.data(), penalty=st.sampled_from([0.7, 1.3]))
 def test_transformers_repetition_penalty(data, penalty):
     import torch

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from numpy.typing import NDArray
 
+from tests.effort import scaled
 from tests.sampling.preset_references import run_llama_cpp, run_vllm
 from tests.sampling.presets import (
     HISTORY_KINDS,
@@ -24,7 +25,7 @@ from tests.sampling.presets import (
 from tests.sampling.strategies import SHAPES
 
 PRESETS = ["transformers", "vllm", "llama_cpp", "mlx_lm", "mlx_vlm"]
-EXAMPLES = settings(max_examples=30, phases=[Phase.generate])  # of 64 rows each
+EXAMPLES = settings(max_examples=scaled(30), phases=[Phase.generate])  # of 64 rows each
 
 
 def mlx_parameters(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:

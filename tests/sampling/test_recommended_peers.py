@@ -13,6 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.presets import HISTORY_KINDS, Case, assert_same, batch
 from tests.sampling.strategies import SHAPES
 from vlmkit.config.recommended import FILE, checkpoint_sampling
@@ -48,7 +49,7 @@ def ours(values: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.torch
-@settings(max_examples=60, phases=[Phase.generate])
+@settings(max_examples=scaled(60), phases=[Phase.generate])
 @given(
     values=_files,
     seed=st.integers(0, 2**32 - 1),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.contract import VOCAB_SIZE
 from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import log_softmax, run
@@ -24,7 +25,7 @@ from vlmkit.sampling import (
 )
 from vlmkit.sampling._numerics import keep_ranks, largest
 
-LAW = settings(max_examples=30)
+LAW = settings(max_examples=scaled(30))
 
 
 def ranking(row: np.ndarray) -> np.ndarray:
@@ -183,7 +184,7 @@ def test_mass_above(size):
     np.testing.assert_allclose(got, np.cumsum(wide, -1) - wide, atol=3e-6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=scaled(30))
 @given(values=logits(), data=st.data())
 def test_keep_ranks(values, data):
     rows = len(values)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.contract import VOCAB_SIZE
 from tests.sampling.strategies import logits
 from tests.sampling.test_laws import run
@@ -21,7 +22,7 @@ from vlmkit.sampling import (
     build_stage,
 )
 
-LAW = settings(max_examples=100)
+LAW = settings(max_examples=scaled(100))
 
 
 @st.composite

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.contract import VOCAB_SIZE
 from tests.sampling.strategies import logits
 from tests.sampling.test_laws import assert_same_distribution, log_softmax, no_knife_edge, run
@@ -29,7 +30,7 @@ from vlmkit.sampling import (
     build_stage,
 )
 
-LAW = settings(max_examples=25)
+LAW = settings(max_examples=scaled(25))
 DISTINCT = ("normal", "nearly flat", "peaked")
 
 
@@ -220,7 +221,7 @@ def test_4_p_less_keeps_everything_on_uniform_logits(size):
 
 
 @pytest.mark.torch
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(values=logits(only=TAME), p=st.sampled_from([0.2, 0.9]), cut=st.sampled_from([0.01, 0.3]))
 def test_transformers(values, p, cut):
     import torch
@@ -239,7 +240,7 @@ def test_transformers(values, p, cut):
 
 
 @pytest.mark.mlx_vlm
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(values=logits(only=("normal", "nearly flat")), n=st.sampled_from([0.5, 1.5]))
 def test_mlx_vlm(values, n):
     from mlx_vlm.sample_utils import apply_p_less, apply_top_n_sigma

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE
 from tests.sampling.strategies import histories, logits
 from vlmkit.sampling import (
@@ -54,7 +55,7 @@ SHARED: dict[str, list[list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", SHARED)
-@settings(max_examples=30)
+@settings(max_examples=scaled(30))
 @given(data=st.data())
 def test_each_row_is_as_under_its_own_chain(name: str, data: st.DataObject) -> None:
     values = data.draw(logits())

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_map
 from numpy.typing import NDArray
 
+from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_stage, case_id, cases
 from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import assert_same_distribution, no_knife_edge, run
 
-LAW = settings(max_examples=8)
+LAW = settings(max_examples=scaled(8))
 every_config = pytest.mark.parametrize("config", cases(), ids=case_id)
 HISTORY = ("repetition_penalty", "presence_penalty", "frequency_penalty", "dry", "no_repeat_ngram")
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.stopping.simulate import simulate
 from vlmkit.stages import Finish
 from vlmkit.stopping.all_of import all_of
@@ -25,7 +26,7 @@ def test_all_of_ends_where_every_criterion_would() -> None:
         all_of([])
 
 
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(
     tokens=st.integers(0, 40).flatmap(
         lambda n: st.lists(st.integers(0, 2), min_size=n, max_size=n)

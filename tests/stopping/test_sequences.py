@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from vlmkit.errors import VlmkitError
 from vlmkit.sequences import advance, token_sequence
 from vlmkit.stopping import (
@@ -21,7 +22,7 @@ from vlmkit.stopping import (
 BIT = st.integers(0, 1)
 
 
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(
     ids=st.lists(BIT, min_size=1, max_size=7),
     tokens=st.lists(BIT, min_size=30, max_size=30),

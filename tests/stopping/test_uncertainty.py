@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import scaled
 from tests.stopping.simulate import Run, simulate
 from vlmkit.errors import VlmkitError
 from vlmkit.stages import Finish
@@ -45,7 +46,7 @@ def rows(size: int, largest: int) -> st.SearchStrategy[list[int]]:
     return st.integers(0, size).flatmap(lambda n: st.lists(ids, min_size=n, max_size=n))
 
 
-@settings(max_examples=200)
+@settings(max_examples=scaled(200))
 @given(
     tokens=rows(20, 6),
     bound=st.sampled_from([0.4, 1.0, 1.1, 2.6]),
@@ -169,7 +170,7 @@ def test_the_clock_ends_a_row_at_the_token_that_passes_the_limit() -> None:
             TimeLimitConfig(seconds=seconds)
 
 
-@settings(max_examples=200)
+@settings(max_examples=scaled(200))
 @given(
     draws=rows(24, 7),
     window=st.integers(1, 3),

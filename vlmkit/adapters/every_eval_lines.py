@@ -63,8 +63,8 @@ def _line(
     scored: Scored,
 ) -> dict[str, Any]:
     value = 0.0 if scored.value is None else scored.value
-    answer, mark = answer_of(record.text), "</think>"
-    thinking = record.text.rpartition(mark)[0] if mark in record.text else ""
+    answer, mark = answer_of(record.text) if record.answered else "", "</think>"
+    thinking = record.text.rpartition(mark)[0] if record.answered else record.text
     hashed = sample.question + "".join(sample.answers)
     return {
         "schema_version": SCHEMA_VERSION,

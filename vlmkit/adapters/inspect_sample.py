@@ -52,7 +52,9 @@ def to_sample(
     """
     asked = [ChatMessageUser(content=_content(sample, Path(manifest.folder)), source="input")]
     answered = ChatMessageAssistant(
-        content=split_thinking(record.text), model=model, source="generate"
+        content=split_thinking(record.text, opened=not record.answered),
+        model=model,
+        source="generate",
     )
     usage = _usage(record)
     messages: list[ChatMessage] = [*asked, answered]

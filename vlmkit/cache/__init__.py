@@ -6,7 +6,7 @@ from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.build import CacheConfig, build_cache, build_kind
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_num_bytes
+from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
 from vlmkit.cache.external import external
 from vlmkit.cache.layout import Layout, dense_layout
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
@@ -38,6 +38,7 @@ __all__ = [
     "plain",
     "rotating",
     "rotating_layout",
+    "row_held_bytes",
     "row_num_bytes",
     "select_rows",
     "trim_rows",

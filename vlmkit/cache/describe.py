@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -135,6 +135,38 @@ def row_num_bytes(
         steps = round_up(held.num_tokens) / max(held.num_tokens, 1)
         total += (held.key_bytes + held.value_bytes) * steps
     return round(total)
+
+
+def row_held_bytes(
+    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+) -> Callable[[int], int]:
+    """Return what says how many bytes a row's tokens take, over all layers.
+
+    Args:
+        config: the cache's config, which works for these layers.
+        layer_specs: what each layer stores.
+        dtype: the dtype of keys and values as the model computes them.
+
+    Returns:
+        A function of the number of tokens that went through the model, those of the prompt
+        included. Buffers are larger, by up to 255 tokens.
+
+    Example:
+        >>> from vlmkit.cache.rotating import RotatingConfig
+        >>> config = RotatingConfig(max_size=4, keep=1)
+        >>> size = row_held_bytes(config, [KVSpec(2, 64, 64)], mx.float32)
+        >>> size(1), size(4), size(10)
+        (1024, 4096, 4096)
+    """
+    kept, kinds = recurrent(), kinds_of(build_kind(config), layer_specs, dtype)
+    states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]
+    fixed = sum(kept.num_bytes(kept.init(1, spec, dtype)) for spec in states)
+
+    def size(num_tokens: int) -> int:
+        held = [k.hold(spec, dtype, num_tokens) for _, k, spec in _attention(kinds, layer_specs)]
+        return fixed + round(sum(one.key_bytes + one.value_bytes for one in held))
+
+    return size
 
 
 def _attention(

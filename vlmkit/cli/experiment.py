@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def run_plan(args: argparse.Namespace) -> None:
     experiment = _load(args)
     plan = make_plan(experiment)
     folder = Path(_folder(args, experiment))
-    for line in describe_plan(plan, read_done(plan, folder), folder):
+    width = shutil.get_terminal_size((100, 24)).columns
+    for line in describe_plan(plan, read_done(plan, folder), folder, width=width):
         print(line)
 
 

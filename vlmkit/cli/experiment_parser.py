@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmkit.cli.running_flags import add_running_flags
 from vlmkit.cli.worker_parser import add_executor_flags, add_worker_command
 
 EXPORTS = ("parquet", "inspect", "every-eval-ever")
@@ -98,13 +99,7 @@ def _add_reproduce(commands: Any) -> None:
         "--top", type=int, metavar="N", default=5, help="tokens to list of a distribution (5)"
     )
     again.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    again.add_argument(
-        "--batch-size", type=int, metavar="N", help="rows in flight at most (by memory)"
-    )
-    again.add_argument(
-        "--no-sharing", action="store_true", help="every response by itself, with its own prefill"
-    )
-    _add_trust(again, "arms")
+    add_running_flags(again, "batch_size", "no_sharing", "trust_code")
 
 
 def _add_run(commands: Any) -> None:
@@ -117,21 +112,11 @@ def _add_run(commands: Any) -> None:
         allow_abbrev=False,
     )
     _add_experiment(run)
-    run.add_argument(
-        "--batch-size", type=int, metavar="N", help="rows in flight at most (by memory)"
-    )
+    add_running_flags(run, "batch_size", "fail_fast", "no_sharing")
     run.add_argument(
         "--force-new",
         action="store_true",
         help="begin anew where the folder holds another run, which is kept beside it",
-    )
-    run.add_argument(
-        "--fail-fast", action="store_true", help="stop at the first response that cannot be had"
-    )
-    run.add_argument(
-        "--no-sharing",
-        action="store_true",
-        help="every response by itself, with a prefill of its own; slow, and the same tokens",
     )
     run.add_argument("--sample", metavar="ID", help="run this sample alone, show it, keep nothing")
     run.add_argument("--arm", metavar="NAME", help="with --sample: of this arm alone")
@@ -182,8 +167,4 @@ def _add_experiment(command: Any) -> None:
         "cache.kind=affine of its base run, sampling.0.temperature=0.5,1.0 as more arms",
     )  # fmt: skip
     command.add_argument("--out", metavar="DIR", help="the run directory (runs/NAME)")
-    command.add_argument(
-        "--trust-code",
-        action="store_true",
-        help="run code that the experiment names (kind: external as package.module:function)",
-    )
+    add_running_flags(command, "trust_code")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -85,6 +86,7 @@ class _Parser(argparse.ArgumentParser):
         raise VlmkitError(f"{message} (see {self.prog} --help)")
 
 
+@functools.cache
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(

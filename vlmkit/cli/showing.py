@@ -35,6 +35,8 @@ def sample_lines(shown: Shown) -> Iterator[str]:
         yield ""
         yield _head(record)
         yield record.text if record.error is None else f"error: {record.error}"
+        if not record.answered:
+            yield "no answer: it ended while thinking"
         for name, one in record.scores.items():
             if one.parsed is not None:
                 yield f"{name} reads it as {json.dumps(one.parsed, ensure_ascii=False)}"

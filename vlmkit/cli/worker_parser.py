@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmkit.cli.running_flags import add_running_flags
+
 EXECUTORS = ("local", "worker", "slurm", "ray")
 
 
@@ -41,20 +43,7 @@ def add_worker_command(commands: Any) -> None:
         allow_abbrev=False,
     )
     worker.add_argument("run_folder", metavar="DIR", help="the run directory")
-    worker.add_argument(
-        "--batch-size", type=int, metavar="N", help="rows in flight at most (by memory)"
-    )
-    worker.add_argument(
-        "--fail-fast", action="store_true", help="stop at the first response that cannot be had"
-    )
-    worker.add_argument(
-        "--no-sharing",
-        action="store_true",
-        help="every response by itself, with a prefill of its own",
-    )
-    worker.add_argument(
-        "--trust-code", action="store_true", help="run code that the experiment names"
-    )
+    add_running_flags(worker, "batch_size", "fail_fast", "no_sharing", "trust_code")
     _add_lease(worker)
 
 

@@ -119,10 +119,11 @@ def _rank_of_group(kind: Kind) -> int:
 def installed_stages() -> list[Installed]:
     """Return the entry points of installed packages, without importing them."""
     takers = [kind.section for kind in all_kinds() if kind.config is External]
+    installed = entry_points()  # read once: it looks at every package there is
     found = {
         Installed(section, entry.name, entry)
         for section in takers
-        for entry in entry_points(group=f"vlmkit.{section}")
+        for entry in installed.select(group=f"vlmkit.{section}")
     }
     return sorted(found, key=lambda stage: (takers.index(stage.section), stage.name, stage.entry))
 

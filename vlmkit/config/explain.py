@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -140,17 +141,22 @@ def find_example(kind: Kind) -> tuple[str, str]:
         <BLANKLINE>
     """
     found = []
-    for name in config_names():
-        text = packaged_config(name).read_text(encoding="utf-8")
-        if name.startswith(PREFIX + "runs/") or (kind.has_kind and kind.name not in text):
-            continue
-        part = yaml.safe_load(text).get(kind.section)
+    for name, text, config in _fragments():
+        part = config.get(kind.section)
         kinds = list(_kinds_in(part))
         shows = kind.name in kinds if kind.has_kind else part is not None
         if shows:
             is_own = name.endswith(f"/{kind.name}.yaml")
             found.append((not is_own, len(kinds), len(text), name, text.partition("\n")[2]))
     return min(found)[3:] if found else ("", "")
+
+
+@functools.cache
+def _fragments() -> list[tuple[str, str, dict[str, Any]]]:
+    """Name, text and content of every packaged config that is no whole run."""
+    names = [name for name in config_names() if not name.startswith(PREFIX + "runs/")]
+    texts = [packaged_config(name).read_text(encoding="utf-8") for name in names]
+    return [(name, text, yaml.safe_load(text)) for name, text in zip(names, texts, strict=True)]
 
 
 def _kinds_in(part: Any) -> Iterator[str]:

@@ -42,7 +42,9 @@ def format_run(processor: Processor, config: RunConfig, question: str | None = N
     num_images = len(config.images)
     messages = conversation(config, config.prompt if question is None else question)
     prompt = format_messages(processor, config, messages, num_images=num_images)
-    return Formatted(prompt, with_negative(processor, config, num_images=num_images))
+    return Formatted(
+        prompt, with_negative(processor, config, config.pipeline, num_images=num_images)
+    )
 
 
 def format_messages(
@@ -63,9 +65,11 @@ def format_messages(
     )
 
 
-def with_negative(processor: Processor, config: RunConfig, *, num_images: int) -> PipelineConfig:
-    """Return a run's pipeline with its negative prompt formatted as the prompt itself is."""
-    pipeline, contrast = config.pipeline, config.contrast
+def with_negative(
+    processor: Processor, config: RunConfig, pipeline: PipelineConfig, *, num_images: int
+) -> PipelineConfig:
+    """Return a pipeline of a run with its negative prompt formatted as the prompt itself is."""
+    contrast = pipeline.contrast
     if not isinstance(contrast, CfgConfig) or contrast.negative_prompt is None:
         return pipeline
     asked = [{"role": "user", "content": contrast.negative_prompt}]

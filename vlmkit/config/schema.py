@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -21,7 +22,7 @@ def run_schema() -> dict[str, Any]:
         >>> sorted(run_schema()["properties"])[:3]
         ['audio', 'cache', 'contrast']
     """
-    schema = json_schema(RunConfig)
+    schema = copy.deepcopy(json_schema(RunConfig))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "vlmkit run"
     schema["description"] = "A run, or a fragment of one that runs include."

@@ -163,12 +163,12 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
     started = clock()
     order = together([row.spec.sampler.key for row in rows])
     rows = [rows[place] for place in order]
-    streams, hidden, amateur, cached = _prefill(rows, options)
+    streams, hidden, amateur, work = _prefill(rows, options)
     logits = read_logits(options.method, hidden, amateur)
     mx.eval(logits)
     now = clock()
     prompts = [row.spec.inputs.token_ids for row in rows]
-    timings = _prompt_timings([len(ids) for ids in prompts], cached, now - started)
+    timings = _prompt_timings(rows, work, now - started)
     timed = [
         row._replace(timing=timing, started_s=started, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
@@ -190,9 +190,17 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
     return batch, failed + steps
 
 
+class _Work(NamedTuple):
+    """What a row's part of a prefill was, in tokens."""
+
+    own: float  # computed for its own prompt
+    others: float  # for the prompts that it is contrasted with
+    cached: int
+
+
 def _prefill(
     rows: Sequence[RowState], options: LoopOptions
-) -> tuple[Streams, Hidden, Hidden | None, list[int]]:
+) -> tuple[Streams, Hidden, Hidden | None, list[_Work]]:
     """Run the prompts of all streams, and keep those that later rows need."""
     method, specs = options.method, [row.spec for row in rows]
     others = () if method.amateur is not None else tuple(spec.others or () for spec in specs)
@@ -210,15 +218,27 @@ def _prefill(
         keep_prompt=_is_alone(specs[0]),
     )
     _keep_started(specs, own, options)
-    cached = list(own.cached[:: method.num_own])
+    work = _work(own, method.num_own)
     if method.amateur is None:
-        return Streams(own.state), own.hidden, None, cached
+        return Streams(own.state), own.hidden, None, work
     streams = [stream for spec in specs for stream in spec.others or ()]
     try:
         second = prefill_prompts(method.amateur, streams, options.prefill)
     except VlmkitError as error:
         raise VlmkitError(f"contrast.amateur: {error}", path=("contrast", "amateur")) from error
-    return Streams(own.state, second.state), own.hidden, second.hidden, cached
+    work = [
+        row._replace(others=other.own + other.others)
+        for row, other in zip(work, _work(second, method.num_others), strict=True)
+    ]
+    return Streams(own.state, second.state), own.hidden, second.hidden, work
+
+
+def _work(prefilled: Prefilled, num_streams: int) -> list[_Work]:
+    computed, cached = prefilled.computed, prefilled.cached
+    return [
+        _Work(computed[first], sum(computed[first + 1 : first + num_streams]), cached[first])
+        for first in range(0, len(cached), num_streams)
+    ]
 
 
 def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions) -> None:
@@ -254,16 +274,22 @@ def _keep_finished(rows: Sequence[RowState], streams: Streams, options: LoopOpti
 
 
 def _prompt_timings(
-    lengths: Sequence[int], cached: Sequence[int], seconds: float
+    rows: Sequence[RowState], work: Sequence[_Work], seconds: float
 ) -> list[PromptTiming]:
     """Share the time of a prefill among its rows by the tokens that were computed for each."""
-    computed = [length - own for length, own in zip(lengths, cached, strict=True)]
-    total, seconds = sum(computed), max(seconds, 1e-9)
+    total = sum(row.own + row.others for row in work)
+    known = sum(one.cached for one in work)
+    new = sum(len(row.spec.inputs.token_ids) for row in rows) - known
+    contents = [_content(row.spec) for row in rows]
+    seconds = max(seconds, 1e-9)
+    per_token = seconds / total if total else 0.0
     return [
         PromptTiming(
-            seconds=seconds * own / total if total else 0.0,
-            tokens_per_s=total / seconds,
-            cached_tokens=before,
+            seconds=(one.own + one.others) * per_token,
+            tokens_per_s=new / seconds,
+            cached_tokens=one.cached,
+            prompt_s=one.own * per_token * contents.count(content),
+            others_s=one.others * per_token,
         )
-        for own, before in zip(computed, cached, strict=True)
+        for one, content in zip(work, contents, strict=True)
     ]

@@ -45,9 +45,11 @@ class RowSpec(NamedTuple):
 class PromptTiming(NamedTuple):
     """How long the prefill took that this row was part of."""
 
-    seconds: float  # this row's share, by prompt tokens
+    seconds: float  # this row's share, by the tokens that were computed for it
     tokens_per_s: float  # of the whole prefill, cached tokens not counted
     cached_tokens: int = 0  # taken from an equal prompt beside it
+    prompt_s: float = 0.0  # of the prefill, for this prompt: of all rows that have it together
+    others_s: float = 0.0  # of ``seconds``, for what the row is contrasted with
 
 
 class RowState(NamedTuple):

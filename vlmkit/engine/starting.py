@@ -52,9 +52,9 @@ def start_request(
     """Prefill one request alone, or take it from the prompt cache, which takes it in."""
     inputs = prepare_inputs(model, processor, request, pipeline)
     store = None if prompt_cache is None else prompt_store(prompt_cache, model, pipeline)
-    state, hidden, _ = prefill_prompts(model, [inputs], prefill_options(pipeline), known=store)
-    mx.eval(state, hidden)
-    started = Started(inputs, state, hidden)
+    prefilled = prefill_prompts(model, [inputs], prefill_options(pipeline), known=store)
+    mx.eval(prefilled.state, prefilled.hidden)
+    started = Started(inputs, prefilled.state, prefilled.hidden)
     if store is not None:
         store.put(started)
     return started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,9 @@ from vlmkit.config.tree import (
 )
 from vlmkit.config.validate import error_at
 from vlmkit.config.yaml_tree import INCLUDE, load_yaml, parse_path
+from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.loading.resolve import EMBEDDED_MODEL
 
 QUESTION = "{question}"
 """Stands in an arm's prompt where the sample's question goes."""
@@ -205,8 +208,26 @@ def _build_arm(name: str, layers: Sequence[Node], base: Node, trust_code: bool) 
         run = load_run(merge_all([start, *nested]), trust_code=trust_code)
     except VlmkitError as error:
         raise VlmkitError(f"{error} (in the arm {name!r})", path=error.path) from error
-    config = run.config.model_copy(update={"prompt": _asked(name, run), "images": (), "audio": ()})
+    asked = {"prompt": _asked(name, run), "images": (), "audio": ()}
+    config = _with_whole_paths(run.config.model_copy(update=asked))
     return Arm(name, config, run.tree, patch.origin)
+
+
+def _with_whole_paths(config: RunConfig) -> RunConfig:
+    """Name folders of checkpoints so that the arm is the same wherever one stands."""
+    changed: dict[str, Any] = {"model": _whole_path(config.model)}
+    contrast = config.contrast
+    if isinstance(contrast, ContrastiveDecodingConfig):
+        amateur = {"amateur": _whole_path(contrast.amateur)}
+        changed["contrast"] = contrast.model_copy(update=amateur)
+    return config.model_copy(update=changed)
+
+
+def _whole_path(name: str) -> str:
+    if name == EMBEDDED_MODEL:
+        return name
+    path = os.path.expanduser(name)
+    return os.path.abspath(path) if os.path.isdir(path) else name
 
 
 def _without_other_question(base: Node, patch: Node) -> Node:

@@ -134,11 +134,14 @@ def _costs(
                 differs=differences(configs[arm], configs[reference]),
                 records=int(table.present[number].sum()),
                 errors=int(table.errors[number].sum()),
+                unanswered=int(table.unanswered[number].sum()),
+                alone=int(table.alone[number].sum()),
                 tokens=_mean(table.tokens[number]),
                 prompt_s=_mean(table.prompt_s[number]),
                 generation_s=_mean(table.generation_s[number]),
                 latency_p50_s=quantiles[0],
                 latency_p95_s=quantiles[1],
+                cache_bytes=_mean(table.cache_bytes[number]),
             )
         )
     return costs

@@ -52,17 +52,20 @@ class MetricTable(msgspec.Struct, kw_only=True):
 
 
 class ArmCost(msgspec.Struct, kw_only=True):
-    """What an arm is and what it cost. Times are of rows that were decoded together."""
+    """What an arm is and what it cost; means are over responses."""
 
     arm: str
     differs: dict[str, str]  # from the baseline, or from the first arm: path -> value
     records: int
     errors: int
-    tokens: float | None  # generated, mean over responses
-    prompt_s: float | None  # mean
-    generation_s: float | None  # mean
+    unanswered: int  # responses that ended while they were thinking, scored as an empty answer
+    alone: int  # responses that ran by themselves, with a prefill of their own
+    tokens: float | None  # generated, mean
+    prompt_s: float | None  # of the prefill, mean; what several rows share counts evenly for each
+    generation_s: float | None  # from first to last token, others beside it; mean
     latency_p50_s: float | None  # prompt and generation together
     latency_p95_s: float | None
+    cache_bytes: float | None  # of a response's KV cache at its end, mean
 
 
 class Comparison(msgspec.Struct, kw_only=True):

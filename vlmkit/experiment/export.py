@@ -62,8 +62,10 @@ def _schema(pa: Any, metrics: Sequence[str]) -> Any:
         ("text_ends", pa.list_(count)), ("logprobs", pa.list_(real)),
         ("top_logprobs", text),
         ("finish_reason", text), ("finish_kind", text), ("error", text),
+        ("answered", pa.bool_()),
         ("prompt_tokens", count), ("cached_tokens", count), ("generation_tokens", count),
-        ("prompt_s", real), ("generation_s", real), ("extra", text),
+        ("prompt_s", real), ("generation_s", real),
+        ("alone", pa.bool_()), ("cache_bytes", count), ("extra", text),
     ]  # fmt: skip
     for metric in metrics:
         fields += [(f"score.{metric}", real), (f"parsed.{metric}", text), (f"parts.{metric}", text)]

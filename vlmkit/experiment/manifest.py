@@ -31,6 +31,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     hashes: dict[str, str]  # "config", "data", "code", and "weights" of each model
     arms: dict[str, dict[str, Any]]  # each a whole resolved run
     seeds: list[int]
+    caches: dict[str, dict[str, Any]] = {}  # by arm: what its cache comes to on the model's layers
     baseline: str
     dataset: dict[str, Any]
     folder: str  # that the data set's paths are relative to

@@ -10,11 +10,11 @@ from PIL.Image import Image
 from vlmkit.config.conversation import conversation
 from vlmkit.config.formatting import format_messages
 from vlmkit.config.locate import located
-from vlmkit.contrast import CfgConfig
 from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import QUESTION, Arm
 from vlmkit.experiment.samples import Sample
+from vlmkit.experiment.scoring import opens_thinking
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
@@ -27,6 +27,7 @@ class Prepared(NamedTuple):
     request: Request  # with its images decoded
     images: tuple[Image, ...]
     inputs: Inputs
+    thinks: bool  # a response begins with thinking, which the prompt opened
 
 
 def _asked(arm: Arm, sample: Sample) -> list[dict[str, Any]]:
@@ -47,7 +48,8 @@ def prepare_sample(model: Model, processor: Processor, arm: Arm, sample: Sample)
     images = load_images(Request("", sample.images), pipeline)
     text = format_messages(processor, arm.config, _asked(arm, sample), num_images=len(images))
     request = Request(text, images)
-    return Prepared(request, images, prepare_inputs(model, processor, request, pipeline))
+    inputs = prepare_inputs(model, processor, request, pipeline)
+    return Prepared(request, images, inputs, opens_thinking(text))
 
 
 def resolve_arm(
@@ -66,16 +68,3 @@ def resolve_arm(
             return [resolve(model, processor, pipeline) for pipeline in pipelines]
     except VlmkitError as error:
         raise VlmkitError(f"{error} (in the arm {arm.name!r})", path=error.path) from error
-
-
-def with_negative(processor: Processor, arm: Arm, resolved: Resolved, num_images: int) -> Resolved:
-    """Put a negative prompt into the chat template, as the prompt itself is."""
-    contrast = resolved.pipeline.contrast
-    if not isinstance(contrast, CfgConfig) or contrast.negative_prompt is None:
-        return resolved
-    shown = num_images if contrast.negative_images else 0
-    messages = [{"role": "user", "content": contrast.negative_prompt}]
-    negative = format_messages(processor, arm.config, messages, num_images=shown)
-    contrast = contrast.model_copy(update={"negative_prompt": negative})
-    pipeline = resolved.pipeline.model_copy(update={"contrast": contrast})
-    return resolved._replace(pipeline=pipeline)

@@ -28,8 +28,11 @@ class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     seed: int
     error: str | None = None
     generation_tokens: int = 0
+    answered: bool = True
     prompt_s: float = 0.0
     generation_s: float = 0.0
+    alone: bool = False
+    cache_bytes: int = 0
     scores: dict[str, Scored] = {}
 
 

@@ -13,7 +13,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Record
 from vlmkit.files import append_file
 
-_SYNC_S = 0.25
+_SYNC_S = 1.0  # what a machine that loses power may lose; forcing takes milliseconds
 
 
 class Appends(Protocol):

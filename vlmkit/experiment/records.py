@@ -30,11 +30,14 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     finish_reason: str | None = None  # "stop", "length" or "error"
     finish_kind: str | None = None
     error: str | None = None  # why there is no whole response
+    answered: bool = True  # False: it ended while it was thinking, so there is no answer in it
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generation_tokens: int = 0
-    prompt_s: float = 0.0  # this row's share of its prefill
-    generation_s: float = 0.0  # from its first token to its last
+    prompt_s: float = 0.0  # of its prefill; what several rows share counts evenly for each
+    generation_s: float = 0.0  # from its first token to its last, others beside it
+    alone: bool = False  # it ran by itself, with a prefill of its own
+    cache_bytes: int = 0  # of its KV cache at its end; with a contrast or beams, of all of them
     scores: dict[str, Scored] = {}  # by metric name
     extra: dict[str, Any] = {}
 

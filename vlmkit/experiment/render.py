@@ -18,7 +18,7 @@ from vlmkit.experiment.comparison import ArmCost, ArmScore, Comparison
 from vlmkit.experiment.tables import TextTable, narrow, text_tables
 from vlmkit.tracing.labels import plain
 
-_WIDE = 130  # columns; with fewer, what arms differ in stands above the numbers
+_WIDE = 170  # columns; with fewer, what arms differ in stands above the numbers
 _MARKDOWN = re.compile(r"([\\`*<>\[\]|]|(?<!\w)_|_(?!\w))")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -38,9 +38,8 @@ def to_terminal(comparison: Comparison, width: int) -> Group:
         >>> Console(width=80).print(to_terminal(comparison, 80))  # doctest: +ELLIPSIS
         arms...
     """
-    tables = text_tables(comparison)
     parts: list[Any] = []
-    for table in tables if width >= _WIDE else narrow(tables):
+    for table in text_tables(comparison) if width >= _WIDE else narrow(comparison):
         parts += [Text(plain(table.title), "bold"), _rich_table(table)]
         parts += [Padding(Text(plain(note), "dim"), (0, 0, 0, 1)) for note in table.notes]
         parts.append(Text())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -97,8 +98,17 @@ def run_info(folder: str | os.PathLike[str]) -> RunInfo:
             "seeds": manifest.seeds,
             "dataset": manifest.dataset,
             "metrics": manifest.metrics,
+            "caches": _by_cache(manifest.caches),
         },
     )
+
+
+def _by_cache(caches: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each cache once, under the names of all its arms."""
+    names: dict[str, list[str]] = {}
+    for arm, facts in caches.items():
+        names.setdefault(json.dumps(facts), []).append(arm)
+    return {", ".join(arms): json.loads(facts) for facts, arms in names.items()}
 
 
 def rescore(

@@ -7,15 +7,17 @@ prefill is kept until the last of their rows has begun.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
+from vlmkit.config.formatting import with_negative
 from vlmkit.engine import RowSpec, Work, build_spec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.groups import Batch, request_key
 from vlmkit.experiment.loaded import Loaded
-from vlmkit.experiment.prompting import Prepared, prepare_sample, with_negative
+from vlmkit.experiment.prefills import PrefillShares
+from vlmkit.experiment.prompting import Prepared, prepare_sample
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.units import Units
 from vlmkit.sampling import numbered_hosts
@@ -27,6 +29,14 @@ class Unit(NamedTuple):
     sample: int
     arm: int
     seed: int
+
+
+class InFlight(NamedTuple):
+    """A row of the decode loop."""
+
+    unit: Unit
+    prompt: Hashable  # equal where the prefill is one
+    thinks: bool  # its prompt opened the thinking
 
 
 class Placed(NamedTuple):
@@ -59,7 +69,8 @@ class Sharing:
         self._prepared: dict[tuple[int, str], Prepared | VlmkitError] = {}
         self._left: Counter[tuple[int, str]] = Counter()  # rows to come of each prompt
         self._uses: Counter[tuple[int, str]] = Counter()  # rows to come of each request
-        self.numbers: dict[int, Unit] = {}  # rows in flight
+        self.numbers: dict[int, InFlight] = {}
+        self.prefills = PrefillShares()
         self._next = 0
 
     def announce(self, sample: int, batches: Iterable[Batch]) -> None:
@@ -68,6 +79,11 @@ class Sharing:
             for unit in self.units_of(sample, batch):
                 self._left[sample, self._loaded.group.prompts[unit.arm]] += 1
                 self._uses[sample, self._requests[unit.arm]] += 1
+                self.expect(unit)
+
+    def expect(self, unit: Unit) -> None:
+        """Say that the row of a unit will follow, which shares the time of its prefill."""
+        self.prefills.expect((unit.sample, self._loaded.group.prompts[unit.arm]))
 
     def specs(self, place: int, samples: Iterable[Placed]) -> Iterator[RowSpec]:
         """Yield the rows of one batch of arms, sample by sample.
@@ -99,12 +115,12 @@ class Sharing:
         self._left[prompt] -= 1
         prepared = self._prepare(unit, arm, sample)
         if isinstance(prepared, VlmkitError):
-            self._fail(unit, prepared)
+            self._give_up(unit, prompt, prepared)
             return None
         images = prepared.images
         own = loaded.resolved[unit.arm][unit.seed]
-        resolved = with_negative(loaded.processor, arm, own, len(images))
-        work = Work(prepared.request, images, resolved, prompt)
+        pipeline = with_negative(loaded.processor, arm.config, own.pipeline, num_images=len(images))
+        work = Work(prepared.request, images, own._replace(pipeline=pipeline), prompt)
         self._next += 1
         try:
             spec = build_spec(
@@ -116,12 +132,16 @@ class Sharing:
                 number=self._next,
             )
         except VlmkitError as error:
-            self._fail(unit, error)
+            self._give_up(unit, prompt, error)
             return None
-        self.numbers[spec.number] = unit
+        self.numbers[spec.number] = InFlight(unit, prompt, prepared.thinks)
         sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, spec.number))
         reused = self._left[prompt] > 0
         return spec._replace(sampler=sampler, reused=reused, trace=self._trace)
+
+    def _give_up(self, unit: Unit, prompt: Hashable, error: VlmkitError) -> None:
+        self.prefills.leave(prompt)
+        self._fail(unit, error)
 
     def _prepare(self, unit: Unit, arm: Arm, sample: Sample) -> Prepared | VlmkitError:
         key = unit.sample, self._requests[unit.arm]

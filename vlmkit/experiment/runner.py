@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -106,7 +106,9 @@ def run_experiment(
     target = Path("runs", experiment.name) if folder is None else Path(folder)
     manifest = make_manifest(plan, sys.argv if command is None else command)
     before = plan.new_units() if force_new else read_done(plan, target)
-    loaded = None if before.num_left == 0 else _check_models(plan)
+    loaded = None
+    if before.num_left:
+        loaded, manifest.caches = check_models(plan, lazy=len(plan.groups) > 1)
     with Store(target, manifest, force_new=force_new) as store:
         units = plan.new_units()
         units.read(target)
@@ -157,14 +159,28 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
     )
 
 
-def _check_models(plan: Plan) -> Loaded | None:
-    """Find out what cannot run before anything is written; a single model stays loaded."""
+def check_models(plan: Plan, *, lazy: bool) -> tuple[Loaded | None, dict[str, dict[str, Any]]]:
+    """Find out what cannot run before anything is written.
+
+    Args:
+        plan: of the run.
+        lazy: leave weights on disk; else the first model stays loaded.
+
+    Returns:
+        The model that is loaded, and what each arm's cache comes to on its layers.
+
+    Raises:
+        VlmkitError: a model cannot be loaded, or an arm cannot run on it.
+    """
     arms, seeds = plan.experiment.arms, plan.experiment.seeds
-    if len(plan.groups) == 1:
-        return load_group(plan.groups[0], arms, seeds)
+    caches: dict[str, dict[str, Any]] = {}
+    first: Loaded | None = None
     for group in plan.groups:
-        load_group(group, arms, seeds, lazy=True)
-    return None
+        loaded = load_group(group, arms, seeds, lazy=lazy)
+        for place, resolved in loaded.resolved.items():
+            caches[arms[place].name] = resolved[0].effective["cache"]
+        first = loaded if first is None and not lazy else first
+    return first, {arm.name: caches[arm.name] for arm in arms}
 
 
 class Runner:

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from vlmkit.engine import RowSpec, RunOptions, Step, run_specs
 from vlmkit.errors import VlmkitError
+from vlmkit.experiment.cachesize import cache_sizes
 from vlmkit.experiment.data import Samples
 from vlmkit.experiment.groups import Group
 from vlmkit.experiment.loaded import Loaded, group_rows, prompt_bytes
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.rows import Placed, Sharing, Unit
+from vlmkit.experiment.scoring import has_answer
 from vlmkit.experiment.toplogprobs import TopLogprobs
 from vlmkit.experiment.units import Units
 from vlmkit.prompts import PromptCache
@@ -76,20 +78,33 @@ def run_group(
     else:
         steps = _single_steps(loaded, placed, sharing, is_over)
     gathered: dict[int, list[Step]] = {}
-    tops = TopLogprobs(settings.top_logprobs)
+    sizes, tops = cache_sizes(loaded), TopLogprobs(settings.top_logprobs)
     for step in steps:
         yield from _drain(failed)
+        row = sharing.numbers[step.row]
         tops.add(step)
         if watch is not None:
-            watch(sharing.numbers[step.row], step)
-        gathered.setdefault(step.row, []).append(step._replace(logits=None, trace=None))
+            watch(row.unit, step)
+        if step.row not in gathered:
+            gathered[step.row] = []
+            sharing.prefills.add(row.prompt, step.first_token_s, step.timing.prompt_s)
+        gathered[step.row].append(step._replace(logits=None, trace=None))
         if step.finish is None:
             yield None
             continue
-        unit = sharing.numbers.pop(step.row)
-        record = _to_record(gathered.pop(step.row), _blank(loaded, samples, units, unit))
+        record = _blank(loaded, samples, units, row.unit)
+        _add_steps(gathered.pop(step.row), record)
+        record.answered = record.error is not None or has_answer(record.text, opened=row.thinks)
+        record.alone = not settings.share
+        tokens = record.prompt_tokens + max(record.generation_tokens - 1, 0)
+        record.cache_bytes = sizes[row.unit.arm](tokens)
+        if record.error is None:
+            record.prompt_s = step.timing.others_s + sharing.prefills.take(row.prompt)
+        else:
+            sharing.prefills.leave(row.prompt)
         tops.write(step.row, record)
-        yield Response(unit, record)
+        del sharing.numbers[step.row]
+        yield Response(row.unit, record)
     yield from _drain(failed)
 
 
@@ -147,6 +162,7 @@ def _single_steps(
             for unit in sharing.units_of(placed.place, batch):
                 if is_over():
                     return
+                sharing.expect(unit)
                 spec = sharing.spec(unit, placed.sample, place)
                 pipeline = loaded.resolved[unit.arm][unit.seed].pipeline
                 specs = [] if spec is None else [spec]
@@ -211,7 +227,7 @@ def _failed(
     return record
 
 
-def _to_record(steps: Sequence[Step], record: Record) -> Record:
+def _add_steps(steps: Sequence[Step], record: Record) -> None:
     """Put all steps of a row into its record."""
     last = steps[-1]
     assert last.finish is not None
@@ -227,9 +243,7 @@ def _to_record(steps: Sequence[Step], record: Record) -> Record:
     record.prompt_tokens = last.num_prompt_tokens
     record.cached_tokens = last.timing.cached_tokens
     record.generation_tokens = last.num_tokens
-    record.prompt_s = last.timing.seconds
     if taken:
         record.generation_s = max(time.perf_counter() - last.first_token_s, 0.0)
     if last.hypotheses:
         record.extra = {"score": last.hypotheses[0][0]}
-    return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -17,7 +18,7 @@ def experiment_schema() -> dict[str, Any]:
         >>> sorted(experiment_schema()["properties"])[:3]
         ['arms', 'base', 'baseline']
     """
-    schema = json_schema(ExperimentConfig)
+    schema = copy.deepcopy(json_schema(ExperimentConfig))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "vlmkit experiment"
     schema["description"] = "An experiment: arms, a data set, seeds and metrics."

@@ -18,14 +18,16 @@ _KEPT = 256  # samples; rows of as many may end side by side
 def score(record: Record, scorers: Mapping[str, Scorer], sample: Sample) -> None:
     """Put every metric's score of a response into its record.
 
-    A scorer that cannot score it leaves no value, and its reason in ``record.extra["unscored"]``.
+    One that ended while it was thinking is scored as an empty answer. A scorer that cannot score
+    it leaves no value, and its reason in ``record.extra["unscored"]``.
     """
     record.scores = {}
     record.extra = {key: value for key, value in record.extra.items() if key != "unscored"}
     failed: dict[str, str] = {}
     for name, scorer in scorers.items():
         try:
-            record.scores[name] = scorer.score(sample, record.text)
+            is_empty = scorer.after_thinking and not record.answered
+            record.scores[name] = scorer.score(sample, "" if is_empty else record.text)
         except VlmkitError as error:
             record.scores[name] = Scored()
             failed[name] = str(error)

@@ -29,10 +29,13 @@ class ScoreTable(NamedTuple):
     values: Mapping[str, FloatArray]  # by metric
     answers: Mapping[str, NDArray[np.int64]]  # by metric: equal for equal answers; 0: none
     errors: NDArray[np.bool_]  # there was no whole response
+    unanswered: NDArray[np.bool_]  # it ended while it was thinking
+    alone: NDArray[np.bool_]  # it ran by itself
     present: NDArray[np.bool_]  # there is a record
     tokens: FloatArray  # generated; NaN where there was an error, as in the times
     prompt_s: FloatArray
     generation_s: FloatArray
+    cache_bytes: FloatArray
     scored: Mapping[str, Sequence[Sequence[Scored]]]  # by metric and arm, where asked for
 
 
@@ -44,8 +47,9 @@ class _Columns:
         self.samples: dict[str, int] = {}
         self.seeds: dict[int, int] = {}
         self.arm, self.sample, self.seed = array("i"), array("i"), array("i")
-        self.error = array("b")
+        self.error, self.unanswered, self.alone = array("b"), array("b"), array("b")
         self.tokens, self.prompt_s, self.generation_s = array("d"), array("d"), array("d")
+        self.cache_bytes = array("d")
         self.values = {name: array("d") for name in metrics}
         self.answers = {name: array("q") for name in metrics}
         self.scored: dict[str, list[Scored | None]] = {name: [] for name in keep}
@@ -87,9 +91,12 @@ def _append(columns: _Columns, record: Record | ScoreLine) -> None:
     columns.sample.append(columns.samples.setdefault(record.sample, len(columns.samples)))
     columns.seed.append(columns.seeds.setdefault(record.seed, len(columns.seeds)))
     columns.error.append(record.error is not None)
+    columns.unanswered.append(not record.answered)
+    columns.alone.append(record.alone)
     columns.tokens.append(record.generation_tokens)
     columns.prompt_s.append(record.prompt_s)
     columns.generation_s.append(record.generation_s)
+    columns.cache_bytes.append(record.cache_bytes)
     scores = record.scores
     for name, values in columns.values.items():
         scored = scores.get(name)
@@ -135,10 +142,13 @@ def _table(columns: _Columns) -> ScoreTable:
             for name, column in columns.answers.items()
         },
         errors=errors,
+        unanswered=spread(np.array(columns.unanswered, np.bool_), False),
+        alone=spread(np.array(columns.alone, np.bool_), False),
         present=present.reshape(shape),
         tokens=spread(np.array(columns.tokens) * whole, np.nan),
         prompt_s=spread(np.array(columns.prompt_s) * whole, np.nan),
         generation_s=spread(np.array(columns.generation_s) * whole, np.nan),
+        cache_bytes=spread(np.array(columns.cache_bytes) * whole, np.nan),
         scored={
             name: _by_arm(kept, rows, arm_of, shape[0]) for name, kept in columns.scored.items()
         },

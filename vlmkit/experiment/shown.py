@@ -1,4 +1,4 @@
-"""Words of the data in one line of a message."""
+"""Words in one line of a message: of the data, and of what is counted."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def short(item: Any) -> str:
         'xxxxx…'
     """
     return _cut(repr(item), 60)
+
+
+def plural(count: int) -> str:
+    """The ``s`` of a word that is counted."""
+    return "" if count == 1 else "s"
+
+
+def counted(count: int, word: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "seed"), counted(12000, "sample")
+        ('1 seed', '12,000 samples')
+    """
+    return f"{count:,} {word}{plural(count)}"
 
 
 def _cut(text: str, longest: int) -> str:

@@ -1,10 +1,10 @@
 """A run directory: a manifest and one line per record, so that no response is ever lost.
 
 A record is one line of ``records.jsonl``, handed to the operating system in one piece when its
-response is whole, and forced to the disk at least every quarter of a second. So a killed process
-loses nothing that was written, and at worst the last line of a machine that lost power is cut off;
-it is removed when the directory is opened again. One process writes at a time, or several workers
-do, each to a file of its own in ``workers/``.
+response is whole: what the system has, a killed process does not lose. While records come, they are
+forced to the disk every second; so a machine that loses power loses the last second at most. A last
+line that is cut off is removed when the directory is opened again. One process writes at a time, or
+several workers do, each to a file of its own in ``workers/``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class Store:
                 old = read_manifest(folder)
                 check_same(old, manifest, folder)
                 manifest = msgspec.structs.replace(
-                    manifest, created=old.created, command=old.command
+                    manifest,
+                    created=old.created,
+                    command=old.command,
+                    caches=manifest.caches or old.caches,
                 )
             write_manifest(folder, manifest)
             self._file = RecordFile(folder / RECORDS)

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from vlmkit.experiment.comparison import ArmCost, ArmScore, Comparison, Interval, MetricTable
+from vlmkit.experiment.shown import counted
 
 UNKNOWN = "–"
-_COSTS = ("tokens", "s", "errors")
-_COST_NOTE = "tokens, s: mean per response; rows were decoded together."
+_COSTS = ("tokens", "prefill s", "decode s", "cache MB", "errors")
+_MEGABYTE = 1e6
+_LONG = 16  # characters of an arm's name, where there is little width
+_SHOWN = 4  # arms that a note names one by one
 _FEW = 30  # samples: Hesterberg, What Teachers Should Know About the Bootstrap (2015), section 4
 _TESTS = {"mcnemar": "McNemar's exact test", "sign_flip": "sign-flip permutation test"}
 
@@ -80,7 +83,7 @@ def text_tables(comparison: Comparison) -> list[TextTable]:
 def design_notes(metric: MetricTable, comparison: Comparison) -> list[str]:
     """How to read the numbers of a metric: what the intervals, tests and limits are."""
     settings, num_seeds = comparison.settings, len(comparison.seeds)
-    over = f"{comparison.num_samples} sample{_s(comparison.num_samples)}"
+    over = counted(comparison.num_samples, "sample")
     seeds = f", the {num_seeds} seeds of a sample drawn together" if num_seeds > 1 else ""
     notes = [f"[low, high]: {settings.confidence:.0%} bootstrap interval over {over}{seeds}."]
     if any(row.score in (0.0, 1.0) for row in metric.rows):
@@ -93,16 +96,46 @@ def design_notes(metric: MetricTable, comparison: Comparison) -> list[str]:
     tests = " and ".join(sorted({_TESTS[row.test] for row in tested if row.test}))
     notes.append(
         f"difference: to {comparison.baseline}, paired by sample; p: {tests}, "
-        f"Holm-corrected over {len(tested)} arm{_s(len(tested))}."
+        f"Holm-corrected over {counted(len(tested), 'arm')}."
     )
     limits = [row.detectable for row in tested if row.detectable is not None]
     if limits:
         notes.append(
-            f"A true difference below {number(max(limits))} is found in less than "
+            f"A true difference below {_limits(tested)} is found in less than "
             f"{settings.power:.0%} of such runs: what is not found here may still be there."
         )
     if len(limits) < len(tested):
         notes.append("Where no difference was seen at all, what could be seen is not known.")
+    return notes
+
+
+def _limits(rows: Sequence[ArmScore]) -> str:
+    """What can be detected of each arm, or of the best and the worst of many."""
+    known = [(row.detectable, row.arm) for row in rows if row.detectable is not None]
+    if len(known) > _SHOWN:
+        (low, best), (high, worst) = min(known), max(known)
+        return f"{number(low)} ({best}) to {number(high)} ({worst}), by arm,"
+    return ", ".join(f"{number(value)} ({arm})" for value, arm in known)
+
+
+def cost_notes(comparison: Comparison) -> list[str]:
+    """How to read what arms cost, and which responses hold no answer."""
+    costs = comparison.arms
+    records, alone = sum(cost.records for cost in costs), sum(cost.alone for cost in costs)
+    how = "rows were decoded together, and a prefill that several share counts evenly for each"
+    if records and alone == records:
+        how = "each response ran by itself"
+    elif alone:
+        how += f", but {counted(alone, 'response')} of {records:,} ran alone"
+    notes = [f"tokens, s, MB of KV cache: mean per response; {how}."]
+    silent = [cost for cost in costs if cost.unanswered]
+    if silent:
+        named = ", ".join(f"{cost.unanswered:,} ({cost.arm})" for cost in silent[:_SHOWN])
+        more = ", …" if len(silent) > _SHOWN else ""
+        notes.append(
+            f"Ended while thinking, so scored as an empty answer: {named}{more} of {records:,} "
+            "responses."
+        )
     return notes
 
 
@@ -119,13 +152,10 @@ def _main(metric: MetricTable, comparison: Comparison) -> TextTable:
                 with_interval(row.score, row.interval),
                 UNKNOWN if row.difference is None else difference,
                 p_value(row.p_holm),
-                _tokens(cost),
-                _seconds(cost),
-                str(cost.errors),
+                *_costs(cost),
             )
         )
-    notes = design_notes(metric, comparison)
-    notes.append(_COST_NOTE)
+    notes = [*design_notes(metric, comparison), *cost_notes(comparison)]
     return TextTable(metric.metric, columns, tuple(rows), tuple(notes), num_text=2)
 
 
@@ -156,14 +186,12 @@ def _costs_only(comparison: Comparison) -> TextTable:
             cost.arm,
             differs_in(cost, comparison),
             str(cost.records),
-            _tokens(cost),
-            _seconds(cost),
-            str(cost.errors),
+            *_costs(cost),
         )
         for cost in comparison.arms
     )
     columns = ("arm", "differs in", "n", *_COSTS)
-    return TextTable("arms", columns, rows, num_text=2)
+    return TextTable("arms", columns, rows, tuple(cost_notes(comparison)), num_text=2)
 
 
 def _item(
@@ -184,34 +212,47 @@ def _summary(row: ArmScore) -> Mapping[str, float]:
     return row.summary
 
 
-def _tokens(cost: ArmCost) -> str:
-    return UNKNOWN if cost.tokens is None else f"{cost.tokens:.1f}"
+def _costs(cost: ArmCost) -> tuple[str, ...]:
+    """The cells of `_COSTS`."""
+    size = None if cost.cache_bytes is None else cost.cache_bytes / _MEGABYTE
+    return (
+        UNKNOWN if cost.tokens is None else f"{cost.tokens:.1f}",
+        number(cost.prompt_s),
+        number(cost.generation_s),
+        number(size),
+        str(cost.errors),
+    )
 
 
-def _seconds(cost: ArmCost) -> str:
-    if cost.prompt_s is None or cost.generation_s is None:
-        return UNKNOWN
-    return number(cost.prompt_s + cost.generation_s)
+def narrow(comparison: Comparison) -> list[TextTable]:
+    """The same for little width: what arms are, what metrics say, and what arms cost, one by one.
 
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
-
-
-def narrow(tables: Sequence[TextTable]) -> list[TextTable]:
-    """The same for little width: what arms are and cost first, then only what metrics say."""
-    if not tables or tables[0].columns[1:2] != ("differs in",) or "score" not in tables[0].columns:
-        return list(tables)
-    first = tables[0]
-    costs = _places(first, ("arm", "differs in", *_COSTS))
-    arms = _only(first, costs)._replace(title="arms", notes=(_COST_NOTE,))
-    shown = [arms]
+    Where names are long, arms are numbered.
+    """
+    tables = text_tables(comparison)
+    first, notes = tables[0], cost_notes(comparison)
+    names = [row[0] for row in first.rows]
+    numbers = {name: name for name in names}
+    if max(map(len, names), default=0) > _LONG:
+        numbers = {name: f"({place})" for place, name in enumerate(names, 1)}
+    titles = [name if numbers[name] == name else f"{numbers[name]} {name}" for name in names]
+    differs = tuple((title, row[1]) for title, row in zip(titles, first.rows, strict=True))
+    shown = [TextTable("arms", first.columns[:2], differs, num_text=2)]
     for table in tables:
-        kept = [name for name in table.columns if name not in ("differs in", *_COSTS)]
-        notes = tuple(note for note in table.notes if note != _COST_NOTE)
-        cut = _only(table, _places(table, kept))
-        shown.append(cut._replace(notes=notes, num_text=1) if table.num_text == 2 else table)
-    return shown
+        if "differs in" in table.columns:
+            kept = [name for name in table.columns if name not in ("differs in", *_COSTS)]
+            own = tuple(note for note in table.notes if note not in notes)
+            table = _only(table, _places(table, kept))._replace(notes=own, num_text=1)
+        if table.columns != ("arm", "n"):
+            shown.append(_renamed(table, numbers))
+    counted_here = () if "score" in first.columns else ("n",)
+    costs = _only(first, _places(first, ("arm", *counted_here, *_COSTS)))
+    costs = costs._replace(title="costs", notes=tuple(notes), num_text=1)
+    return [*shown, _renamed(costs, numbers)]
+
+
+def _renamed(table: TextTable, names: Mapping[str, str]) -> TextTable:
+    return table._replace(rows=tuple((names[row[0]], *row[1:]) for row in table.rows))
 
 
 def _places(table: TextTable, names: Sequence[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,8 +13,9 @@ Schema = dict[str, Any]
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
+@functools.lru_cache(maxsize=256)  # writing that of a run takes longer than all else of an error
 def json_schema(model: type[BaseModel]) -> Schema:
-    """JSON Schema (draft 2020-12) of a config class.
+    """JSON Schema (draft 2020-12) of a config class; shared, so copy it before changing it.
 
     Example:
         >>> from vlmkit.pipeline import PipelineConfig

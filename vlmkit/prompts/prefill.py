@@ -56,6 +56,7 @@ class Prefilled(NamedTuple):
     state: DecodeState
     hidden: Hidden
     cached: tuple[int, ...]  # tokens per row that were not computed for it
+    computed: tuple[float, ...]  # tokens that were; those of several rows count evenly for each
 
 
 class _Start(NamedTuple):
@@ -99,28 +100,30 @@ def prefill_prompts(
     ]
     features = _encode(model, unique, [start.length for start in found], known)
     cached = [start.length for start in found]
+    computed = [float(len(one.token_ids)) - n for one, n in zip(unique, cached, strict=True)]
     heads, prompt_heads = _prefill_heads(model, unique, found, features, options, keep_prompt)
     for members, state, length in heads:
-        known_before = max(cached[member] for member in members)
+        new = length - max(cached[member] for member in members)
         for place, member in enumerate(members):
+            computed[member] -= length - found[member].length - new / len(members)
             found[member] = _Start(state, length)
-            cached[member] = length if place else known_before
+            cached[member] = length if place else length - new
     state, hidden = _prefill_rests(
         model, unique, found, features, options, taps=taps, keep_prompt=keep_prompt
     )
     if hidden.prompt is not None:
         own = hidden.prompt[:1, : len(unique[0].token_ids) - found[0].length]
         hidden = hidden._replace(prompt=mx.concatenate([*prompt_heads, own], axis=1))
-    first = [places.index(place) == row for row, place in enumerate(places)]
     if len(unique) < len(batch):
         state, hidden = select_state(state, places), select_hidden(hidden, places)
     return Prefilled(
         state,
         hidden,
         tuple(
-            cached[place] if is_first else len(inputs.token_ids)
-            for place, is_first, inputs in zip(places, first, batch, strict=True)
+            cached[place] if places.index(place) == row else len(inputs.token_ids)
+            for row, (place, inputs) in enumerate(zip(places, batch, strict=True))
         ),
+        tuple(computed[place] / places.count(place) for place in places),
     )
 
 

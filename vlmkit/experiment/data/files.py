@@ -24,18 +24,7 @@ def resolve_file(text: str, base: Path, where: str) -> Path:
     Raises:
         VlmkitError: there is no such file.
     """
-    path = base / os.path.expanduser(text)
-    try:
-        if find_file(path):
-            return path
-        open_file(path).close()
-    except IsADirectoryError:
-        raise VlmkitError(f"{where}: {plain(path)} is a folder, a file is needed") from None
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
-    raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
+    return _resolve(text, base, where, wanted="file", other="folder")
 
 
 def resolve_folder(text: str, base: Path, where: str) -> Path:
@@ -44,12 +33,20 @@ def resolve_folder(text: str, base: Path, where: str) -> Path:
     Raises:
         VlmkitError: there is no such folder.
     """
+    return _resolve(text, base, where, wanted="folder", other="file")
+
+
+def _resolve(text: str, base: Path, where: str, *, wanted: str, other: str) -> Path:
     path = base / os.path.expanduser(text)
     try:
-        if find_folder(path):
+        if find_file(path) if wanted == "file" else find_folder(path):
             return path
+        if wanted == "file" and not os.path.isdir(path):
+            open_file(path).close()  # says what else it is
         if os.path.exists(path):
-            raise VlmkitError(f"{where}: {plain(path)} is a file, a folder is needed")
+            raise VlmkitError(f"{where}: {plain(path)} is a {other}, a {wanted} is needed")
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise VlmkitError(f"{where}: {plain(path)}: {error.strerror}") from error
     raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")

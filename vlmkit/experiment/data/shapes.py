@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from vlmkit.experiment.shapes import HELD_OUT_SEED, question_at
 from vlmkit.experiment.shapes.question import Question
 
 FIRST_INDEX = 20_000_000  # beyond the questions that the model was looked at and measured with
+_KEPT = 256  # questions; one is read for its image, for its prompt and for its score
 KINDS = (
     *("count all", "count colour", "count shape", "count and", "count not", "count or"),
     *("compare", "same colour", "colour of", "shape of", "exists", "beside", "chain", "order"),
@@ -53,6 +55,7 @@ def shapes(config: ShapesConfig, base: Path) -> Rows:
     indices = _indices(config)
     ids = [f"shapes-{index - FIRST_INDEX}" for index in indices]
 
+    @lru_cache(maxsize=_KEPT)
     def question(row: int) -> Question:
         return question_at(HELD_OUT_SEED, indices[row])
 
@@ -77,13 +80,13 @@ def shapes(config: ShapesConfig, base: Path) -> Rows:
 
 
 def draw_png(question: Question) -> bytes:
-    """The image of a question as a PNG file."""
+    """The image of a question as a PNG file, which is not compressed: it is read at once."""
     from PIL import Image
 
     from vlmkit.experiment.shapes.drawing import render
 
     buffer = io.BytesIO()
-    Image.fromarray(render(question.scene)).save(buffer, "PNG")
+    Image.fromarray(render(question.scene)).save(buffer, "PNG", compress_level=0)
     return buffer.getvalue()
 
 

@@ -22,11 +22,10 @@ from vlmkit.experiment.executors.on_slurm import slurm
 from vlmkit.experiment.executors.processes import processes
 from vlmkit.experiment.files import Experiment, load_experiment
 from vlmkit.experiment.interrupts import Interrupts
-from vlmkit.experiment.loaded import load_group
 from vlmkit.experiment.plan import Plan, make_plan, read_done
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.reading import WORKERS
-from vlmkit.experiment.runner import Run, make_manifest
+from vlmkit.experiment.runner import Run, check_models, make_manifest
 from vlmkit.experiment.store import Store
 from vlmkit.experiment.units import Units
 
@@ -124,9 +123,8 @@ def _prepare(plan: Plan, folder: Path, command: Sequence[str], *, force_new: boo
     """Make the run directory, and clear away what workers of earlier calls left."""
     manifest = make_manifest(plan, command)
     before = plan.new_units() if force_new else read_done(plan, folder)
-    experiment = plan.experiment
-    for group in plan.groups if before.num_left else ():
-        load_group(group, experiment.arms, experiment.seeds, lazy=True)
+    if before.num_left:
+        manifest.caches = check_models(plan, lazy=True)[1]
     with Store(folder, manifest, force_new=force_new):
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         for path in [*(folder / WORKERS).glob("*.beat"), folder / WORKERS / STOP]:

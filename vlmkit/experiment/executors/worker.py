@@ -84,6 +84,9 @@ def work(
             worker = _Worker(plan, path, about.name, lease_s, fail_fast, progress or Silent())
             top_n = plan.experiment.config.top_logprobs
             run = worker.run(Settings(batch_size, share, top_n))
+        except KeyboardInterrupt:  # before its handler was there, or a second one
+            about.end("interrupted")
+            raise
         except BaseException as error:
             about.end("failed", str(error) if isinstance(error, VlmkitError) else repr(error))
             raise

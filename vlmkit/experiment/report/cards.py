@@ -11,6 +11,7 @@ from vlmkit.experiment.report.chosen import Limits
 from vlmkit.experiment.report.passages import passages
 from vlmkit.experiment.report.thumbnails import Thumbnails
 from vlmkit.experiment.runinfo import RunInfo, SampleInfo
+from vlmkit.experiment.shown import counted
 from vlmkit.experiment.tables import number
 
 _MAX_PARSED = 48  # characters of an answer that was read out of a text
@@ -55,13 +56,15 @@ def _response(record: Record, info: RunInfo, limits: Limits) -> dict[str, Any]:
             value, kind = f"{scored.value:.0f}", "right" if scored.value else "wrong"
         parsed = "" if scored.parsed is None else f" ({_short(scored.parsed)})"
         scores.append({"text": f"{metric} {value}{parsed}", "kind": kind})
-    cost = f"{record.generation_tokens} token{plural(record.generation_tokens)}"
+    cost = counted(record.generation_tokens, "token")
     num_forced = sum(record.forced)
     if num_forced:
         cost += f", {num_forced} forced"
     if record.finish_reason is not None and record.error is None:
         kind = f": {record.finish_kind}" if record.finish_kind else ""
         cost += f", {record.finish_reason}{kind}"
+    if not record.answered:
+        cost += ", no answer: it ended while thinking"
     return {
         "seed": record.seed,
         "scores": scores,
@@ -94,8 +97,3 @@ def value_text(value: Any) -> str:
 def indented(value: Any) -> str:
     """A value as JSON."""
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
-
-
-def plural(count: int) -> str:
-    """The ``s`` of a word that is counted."""
-    return "" if count == 1 else "s"

@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from vlmkit.experiment.comparison import Comparison
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.report.cards import indented, plural, sample_card, value_text
+from vlmkit.experiment.report.cards import indented, sample_card, value_text
 from vlmkit.experiment.report.chosen import Limits
 from vlmkit.experiment.report.passages import readable
 from vlmkit.experiment.report.plots import cost_scatter, difference_forest, score_forest
 from vlmkit.experiment.report.thumbnails import Thumbnails
 from vlmkit.experiment.runinfo import RunInfo
+from vlmkit.experiment.shown import counted
 from vlmkit.experiment.tables import text_tables
 from vlmkit.files import whole_file
 
@@ -113,13 +114,13 @@ def _shown(value: Any) -> Any:
 def _summary(info: RunInfo, comparison: Comparison) -> str:
     num_records = sum(cost.records for cost in comparison.arms)
     num_errors = sum(cost.errors for cost in comparison.arms)
-    of = "" if info.num_units is None else f" of {info.num_units}"
+    of = "" if info.num_units is None else f" of {info.num_units:,}"
     parts = [
-        f"{len(comparison.arms)} arm{plural(len(comparison.arms))}",
-        f"{comparison.num_samples} sample{plural(comparison.num_samples)}",
-        f"{len(comparison.seeds)} seed{plural(len(comparison.seeds))}",
-        f"{num_records}{of} responses",
-        f"{num_errors} error{plural(num_errors)}",
+        counted(len(comparison.arms), "arm"),
+        counted(comparison.num_samples, "sample"),
+        counted(len(comparison.seeds), "seed"),
+        f"{num_records:,}{of} responses",
+        counted(num_errors, "error"),
     ]
     if comparison.baseline is not None:
         parts.append(f"baseline: {comparison.baseline}")

@@ -31,7 +31,7 @@ class Passage(NamedTuple):
 
 
 def passages(record: Record, max_characters: int) -> list[Passage]:
-    """Cut a response at the last ``</think>``; what stands before it is thinking.
+    """Cut a response at the last ``</think>``; what stands before it is thinking, or all of it is.
 
     Example:
         >>> shown = passages(Record(arm="a", sample="x", seed=0, text="<think>Hm.</think>Yes"), 99)
@@ -39,7 +39,7 @@ def passages(record: Record, max_characters: int) -> list[Passage]:
         [(True, 'Hm.'), (False, 'Yes')]
     """
     shown = []
-    for thinking, start, end in _regions(record.text):
+    for thinking, start, end in _regions(record.text, cut=not record.answered):
         stop = min(end, start + max_characters)
         spans = tuple(_merged(_spans(record, start, stop)))
         if spans:
@@ -56,7 +56,7 @@ def readable(text: str) -> str:
     return text.translate(_PICTURES)
 
 
-def _regions(text: str) -> list[tuple[bool, int, int]]:
+def _regions(text: str, *, cut: bool) -> list[tuple[bool, int, int]]:
     close = text.rfind(_CLOSE)
     if close >= 0:
         opened = len(text) - len(text.lstrip())
@@ -65,7 +65,7 @@ def _regions(text: str) -> list[tuple[bool, int, int]]:
     opened = text.find(_OPEN)
     if opened >= 0:
         return [(False, 0, opened), (True, opened + len(_OPEN), len(text))]
-    return [(False, 0, len(text))]
+    return [(cut, 0, len(text))]
 
 
 def _spans(record: Record, start: int, stop: int) -> Iterator[Span]:

@@ -6,7 +6,9 @@ from vlmkit.experiment.scoring.anls import AnlsConfig as AnlsConfig
 from vlmkit.experiment.scoring.base import Scorer as Scorer
 from vlmkit.experiment.scoring.base import answer_of as answer_of
 from vlmkit.experiment.scoring.base import check_samples as check_samples
+from vlmkit.experiment.scoring.base import has_answer as has_answer
 from vlmkit.experiment.scoring.base import mean as mean
+from vlmkit.experiment.scoring.base import opens_thinking as opens_thinking
 from vlmkit.experiment.scoring.chair import ChairConfig as ChairConfig
 from vlmkit.experiment.scoring.chartqa import ChartQAConfig as ChartQAConfig
 from vlmkit.experiment.scoring.config import ScorerConfig as ScorerConfig

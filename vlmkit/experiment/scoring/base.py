@@ -52,13 +52,14 @@ class Scorer(NamedTuple):
     summarise: Callable[[Sequence[Scored]], dict[str, float]]
     # an arm's numbers, the first one being the mean of the values; {} where none has a value
     check: Callable[[Sample], str | None] = _any_sample  # why a sample can't be scored
+    after_thinking: bool = False  # ``score`` looks at what comes after the thinking alone
 
 
 def answer_of(text: str) -> str:
     """The answer in a response: what follows the last ``</think>``, without space around it.
 
     A response that opens ``<think>`` and never ends it has no answer. One that holds neither is an
-    answer: where the prompt opens the thinking, give it enough tokens, or force its end.
+    answer, unless its prompt opens the thinking: see :func:`has_answer`.
 
     Example:
         >>> answer_of("<think>1 + 1</think>\\n2"), answer_of("<think>1 + 1"), answer_of("2 ")
@@ -68,6 +69,30 @@ def answer_of(text: str) -> str:
     if not mark and THINKING_START in text:
         return ""
     return answer.strip()
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether a response to a formatted prompt begins with thinking.
+
+    Example:
+        >>> opens_thinking("<user>Hi<assistant><think>"), opens_thinking("<think></think>")
+        (True, False)
+    """
+    return prompt.rfind(THINKING_START) > prompt.rfind(THINKING_END)
+
+
+def has_answer(text: str, *, opened: bool) -> bool:
+    """Whether a response came to its answer: it does not end while it thinks.
+
+    Args:
+        text: the response.
+        opened: it begins with thinking, which its prompt opened.
+
+    Example:
+        >>> has_answer("2 and 2", opened=True), has_answer("2</think>4", opened=True)
+        (False, True)
+    """
+    return THINKING_END in text or not (opened or THINKING_START in text)
 
 
 def mean(scored: Iterable[Scored], name: str) -> dict[str, float]:

@@ -71,7 +71,7 @@ def make_scorer(config: ScorerConfig, base: Path | None = None) -> Scorer:
     def score(sample: Sample, text: str) -> Scored:
         return whole(sample, answer_of(text))
 
-    return scorer._replace(score=score)
+    return scorer._replace(score=score, after_thinking=True)
 
 
 def _make(config: ScorerConfig, base: Path) -> Scorer:

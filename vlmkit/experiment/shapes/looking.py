@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from vlmkit.experiment.shapes import phrases
@@ -17,39 +18,36 @@ from vlmkit.experiment.shapes.question import (
 )
 from vlmkit.experiment.shapes.scenes import COLOUR_NAMES, random_look, scatter
 
+_HALVES = ("colour", "shape")  # of a look
+
 
 def colour_of(rng: Random, scene: Scene | None = None) -> Question | None:
-    colour, shape = random_look(rng)
-    if scene is None:
-        absent = rng.random() < 0.12
-        looks = [] if absent else [(colour, shape)]
-        looks += others(rng, rng.randint(int(absent), MAX_OBJECTS - 1), lambda v: v[1] != shape)
-        scene = scatter(rng, looks)
-    text = rng.choice(phrases.COLOUR_OF).format(shape=shape)
-    found = [i for i in scene.items if i.name == shape]
-    if not found:
-        return Question("colour of", scene, text, " none", "unknown")
-    if len(found) > 1:
-        return None
-    colour = found[0].colour
-    return Question("colour of", scene, text, f" {cell_name(found[0])} {colour}", colour)
+    return _half_of(rng, scene, "colour of", phrases.COLOUR_OF, asked=0)
 
 
 def shape_of(rng: Random, scene: Scene | None = None) -> Question | None:
-    colour, shape = random_look(rng)
+    return _half_of(rng, scene, "shape of", phrases.SHAPE_OF, asked=1)
+
+
+def _half_of(
+    rng: Random, scene: Scene | None, kind: str, texts: Sequence[str], *, asked: int
+) -> Question | None:
+    """Ask for one half of an object's look, (colour, shape), naming the other."""
+    wanted, given = random_look(rng), 1 - asked
     if scene is None:
         absent = rng.random() < 0.12
-        looks = [] if absent else [(colour, shape)]
-        looks += others(rng, rng.randint(int(absent), MAX_OBJECTS - 1), lambda v: v[0] != colour)
+        looks = [] if absent else [wanted]
+        spare = rng.randint(int(absent), MAX_OBJECTS - 1)
+        looks += others(rng, spare, lambda v: v[given] != wanted[given])
         scene = scatter(rng, looks)
-    text = rng.choice(phrases.SHAPE_OF).format(colour=colour)
-    found = [i for i in scene.items if i.colour == colour]
+    text = rng.choice(texts).format(**{_HALVES[given]: wanted[given]})
+    found = [item for item in scene.items if (item.colour, item.name)[given] == wanted[given]]
     if not found:
-        return Question("shape of", scene, text, " none", "unknown")
+        return Question(kind, scene, text, " none", "unknown")
     if len(found) > 1:
         return None
-    shape = found[0].name
-    return Question("shape of", scene, text, f" {cell_name(found[0])} {shape}", shape)
+    answer = (found[0].colour, found[0].name)[asked]
+    return Question(kind, scene, text, f" {cell_name(found[0])} {answer}", answer)
 
 
 def _decoys(rng: Random, colour: str, shape: str) -> Scene:
