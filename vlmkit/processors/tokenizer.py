@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vlmkit.checkpoint_json import is_utf8, read_bytes, reason
 from vlmkit.errors import VlmkitError
-from vlmkit.processors.checkpoint_files import added_tokens
+from vlmkit.processors.added_tokens import add_declared_tokens
 from vlmkit.processors.encoding import Encoding, encode_texts
 from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
 from vlmkit.processors.script_names import convert_ids, convert_tokens, encode_chat
@@ -216,12 +216,11 @@ def from_backend(backend: Backend) -> Tokenizer:
 
 
 def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
-    """Read ``tokenizer.json``, and the added tokens that only ``tokenizer_config.json`` knows.
+    """Read ``tokenizer.json``, and the tokens that only ``tokenizer_config.json`` declares.
 
     Raises:
         VlmkitError: the file is missing or broken, or an added token cannot get its id.
     """
-    from tokenizers import AddedToken
     from tokenizers import Tokenizer as Backend
 
     data = read_bytes(path)
@@ -233,16 +232,5 @@ def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
         raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
     backend.no_padding()
     backend.no_truncation()
-    added = added_tokens(tokenizer_config)
-    for index, entry in sorted(added.items()):
-        if backend.token_to_id(entry["content"]) is not None:
-            continue
-        end = backend.get_vocab_size(with_added_tokens=True)
-        if index != end:
-            raise VlmkitError(
-                f"{path.parent}: tokenizer_config.json gives token {shown(entry['content'])} the id"
-                f" {index}, but tokenizer.json ends at {end}; the two files disagree"
-            )
-        token = AddedToken(**entry)
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    add_declared_tokens(backend, tokenizer_config, path.parent)
     return from_backend(backend)
