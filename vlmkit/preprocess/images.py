@@ -18,6 +18,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.files import check_size, open_file
 from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
+from vlmkit.printable import mask_address
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
@@ -102,6 +103,8 @@ def describe_source(source: object) -> str:
     if isinstance(source, io.BytesIO):
         return f"image in memory ({source.getbuffer().nbytes} bytes)"
     text = str(source)
+    if isinstance(source, str) and "://" in source.replace("\\", "/"):
+        text = mask_address(source)
     if _scheme(text) == "data":
         return f"image {text.split(',', 1)[0][:60]},… ({len(text)} characters)"
     return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
@@ -133,7 +136,12 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
         from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
 
         return io.BytesIO(
-            fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
+            fetch(
+                source,
+                timeout_s=limits.url_timeout_s,
+                max_bytes=limits.max_download_bytes,
+                private_addresses=limits.private_addresses,
+            )
         )
     if scheme and "://" in source:
         raise VlmkitError(
