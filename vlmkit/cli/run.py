@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from vlmkit.cli.terminal import warn
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -97,10 +98,9 @@ def _num_dropped(result: GenerationResult) -> int:
 
 def _warn_dropped(result: GenerationResult) -> None:
     if num := _num_dropped(result):
-        print(
+        warn(
             f"vlmkit: warning: the KV cache dropped {num} of {result.prompt_tokens} prompt tokens; "
-            "a larger cache.max_size (--max-kv-size) keeps them",
-            file=sys.stderr,
+            "a larger cache.max_size (--max-kv-size) keeps them"
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say
 from vlmkit.errors import VlmkitError
 
 
@@ -19,7 +19,7 @@ def run_schema(args: argparse.Namespace) -> None:
 
     text = experiment_schema_text() if args.experiment else schema_text()
     if args.out is None or args.out == "-":
-        sys.stdout.write(text)
+        say(text, end="")
         return
     path = Path(args.out) / ("experiment.schema.json" if args.experiment else "schema.json")
     try:
@@ -27,4 +27,4 @@ def run_schema(args: argparse.Namespace) -> None:
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
     write_file(path, text.encode())
-    print(path)
+    say(path)
