@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vlmkit.cli.terminal import say
 from vlmkit.errors import VlmkitError
-from vlmkit.files import write_file
+from vlmkit.files import make_folder, write_file
 from vlmkit.packaged import config_names, configs_folder, packaged_config
 
 
@@ -64,10 +64,7 @@ def copy_configs(target: Path) -> int:
             f"{taken[0]}: is there already{more}, and would be written over; give another folder"
         )
     for path, content in contents.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
+        make_folder(path.parent)
         write_file(path, content)
     return len(contents)
 
