@@ -90,6 +90,21 @@ def one_line(text: str, longest: int = MAX_MESSAGE) -> str:
     return _cut(printable(_BREAK.sub(" ", text)).strip(), longest)
 
 
+def quoted(value: object) -> str:
+    """Return a value in Python's notation; whole numbers too long for that are described.
+
+    Example:
+        >>> quoted("a"), quoted(10**5000), quoted([10**5000])
+        ("'a'", 'a number of some 5,000 digits', 'a list with a very long number')
+    """
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        if isinstance(value, int):
+            return f"a number of some {int(value.bit_length() * 0.30103):,} digits"
+        return f"a {type(value).__name__} with a very long number"
+
+
 def shorten(text: str, longest: int) -> str:
     """Cut a text at its end, with an ellipsis.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hostile.limited import Call, Outcome, is_one_line, message_of, run_limited
+from vlmkit.config.params import pipeline_from_params
 from vlmkit.config.run import load_run
 from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.errors import VlmkitError
@@ -230,3 +231,22 @@ def test_an_include_outside_the_folder_is_not_shown(tmp_path: Path) -> None:
         with pytest.raises(VlmkitError) as caught:
             load_run(inside / "run.yaml")
         assert not is_hidden or "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seed": 10**5000},
+        {"logit_bias": {10**5000: 1.0}},
+        {"logit_bias": {10**30: 1.0}},
+        {"eos_tokens": [10**5000]},
+        {"kv_bits": 10**5000},
+        {"skip_special_tokens": 10**5000},
+        {"stop": ["\ud800"]},
+    ],
+)
+def test_arguments_that_python_cannot_print(values: dict[str, Any]) -> None:
+    message = message_of(lambda: pipeline_from_params(**values))
+    assert message is not None
+    assert is_one_line(message)
+    assert next(iter(values)) in message

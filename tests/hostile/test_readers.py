@@ -33,9 +33,13 @@ def sparse(path: Path) -> None:
     os.truncate(path, 10**11)
 
 
+DEVICE = "device|regular|symbolic link|no such file|config.json"
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "pipe|regular|config.json"),
-    "zero": (lambda path: path.symlink_to("/dev/zero"), "device|regular|symbolic link|no such file|config.json"),
+    "zero": (
+        lambda path: path.symlink_to("/dev/zero"),
+        "device|regular|symbolic link|no such file|config.json",
+    ),
     "folder": (Path.mkdir, "folder|directory|no such file|does not exist|no run directory"),
     "huge": (sparse, "larger than|more than|not a Parquet file"),
 }
