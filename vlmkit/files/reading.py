@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from typing import BinaryIO
 
 Name = str | os.PathLike[str]
@@ -97,7 +98,7 @@ def check_folder(path: Name) -> None:
                     raise OSError(error.errno, f"{entry.name} in it {error.strerror}") from None
 
 
-def open_file(path: Name) -> BinaryIO:
+def open_file(path: Name) -> BufferedReader:
     """Open a regular file for reading; never waits for anybody.
 
     Raises:

@@ -209,8 +209,18 @@ def _identify(stream: BinaryIO) -> Image.Image:
     try:
         return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
-        Image.init()  # imports the other formats, which takes a moment
-        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+        return Image.open(stream, formats=readable_formats())
+
+
+def readable_formats() -> list[str]:
+    """The formats of Pillow that are read, as its ``Image.open`` takes them.
+
+    Example:
+        >>> "PNG" in readable_formats(), "EPS" in readable_formats()
+        (True, False)
+    """
+    Image.init()  # imports all formats, which takes a moment
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _upright_rgb(image: Image.Image, name: str, limits: PreprocessConfig) -> Image.Image:

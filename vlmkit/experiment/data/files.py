@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,7 +56,7 @@ def resolve_folder(text: str, base: Path, where: str) -> Path:
     raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
 
 
-def open_data(path: Path) -> BinaryIO:
+def open_data(path: Path) -> BufferedReader:
     """Open a file for reading.
 
     Raises:
