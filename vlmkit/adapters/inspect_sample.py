@@ -32,7 +32,7 @@ from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.samples import Sample
 from vlmkit.files import read_file
-from vlmkit.preprocess.images import MAX_IMAGE_BYTES
+from vlmkit.files.images import MAX_IMAGE_BYTES
 from vlmkit.printable import mask_secrets
 
 

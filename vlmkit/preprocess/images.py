@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.files import check_size, open_file
+from vlmkit.files.images import MAX_IMAGE_BYTES, quick_formats, readable_formats
 from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
 from vlmkit.printable import mask_address
@@ -37,12 +38,6 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The common ones first. Left out are those that start another program (EPS: Ghostscript) or are
-# no images (PDF, MPEG, HDF5).
-COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000")
-FORMATS = (*COMMON_FORMATS, "ICO", "TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM")
-MAX_IMAGE_BYTES = 640 * 2**20
-"""Of an image file: `PILLOW_MAX_PIXELS` in three bytes each, without compression, and some more."""
 _LOADED_FROM = "_vlmkit_loaded_from"  # attribute of a loaded image: its source, for errors
 READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
 
@@ -205,22 +200,10 @@ def _open(stream: BinaryIO, name: str, limits: PreprocessConfig) -> Image.Image:
 
 
 def _identify(stream: BinaryIO) -> Image.Image:
-    Image.preinit()
     try:
-        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+        return Image.open(stream, formats=quick_formats())
     except UnidentifiedImageError:
         return Image.open(stream, formats=readable_formats())
-
-
-def readable_formats() -> list[str]:
-    """The formats of Pillow that are read, as its ``Image.open`` takes them.
-
-    Example:
-        >>> "PNG" in readable_formats(), "EPS" in readable_formats()
-        (True, False)
-    """
-    Image.init()  # imports all formats, which takes a moment
-    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _upright_rgb(image: Image.Image, name: str, limits: PreprocessConfig) -> Image.Image:

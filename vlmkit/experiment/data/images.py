@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.shown import plain
 from vlmkit.files import find_file, find_folder, open_file, read_file
-from vlmkit.preprocess.images import MAX_IMAGE_BYTES, readable_formats
+from vlmkit.files.images import MAX_IMAGE_BYTES, readable_formats
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from vlmkit.files import read_file
-from vlmkit.preprocess.images import MAX_IMAGE_BYTES, readable_formats
+from vlmkit.files.images import MAX_IMAGE_BYTES, readable_formats
 
 
 class Thumbnail(NamedTuple):
