@@ -97,9 +97,7 @@ class Case(NamedTuple):
     message: str
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Case, Outcome]]:
-    folder = tmp_path_factory.mktemp("configs")
+def outcomes(folder: Path) -> dict[str, tuple[Case, Outcome]]:
     cases: dict[str, Case] = {}
     for number, (name, (text, message)) in enumerate(TEXTS.items()):
         path = folder / f"{number}.yaml"
@@ -151,24 +149,14 @@ def files(folder: Path) -> dict[str, Case]:
     }
 
 
-NAMES = [
-    *(f"text: {name}" for name in TEXTS),
-    *(f"override: {name}" for name in OVERRIDES),
-    *(
-        f"file: {name}"
-        for name in ("diamond0", "chain0", "large", "huge", "pipe", "piped", "link", "loop")
-    ),
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_line_of_error(name: str, outcomes: dict[str, tuple[Case, Outcome]]) -> None:
-    case, outcome = outcomes[name]
-    assert outcome.is_lawful(), outcome
-    assert outcome.kind == "exit", outcome
-    assert case.message in outcome.text
-    assert outcome.text.startswith("vlmkit: error: ")
-    assert outcome.stdout == ""
+def test_one_line_of_error(tmp_path: Path) -> None:
+    broken = {}
+    for name, (case, outcome) in outcomes(tmp_path).items():  # all of them by one process
+        is_refused = outcome.is_lawful() and outcome.kind == "exit" and outcome.stdout == ""
+        is_told = outcome.text.startswith("vlmkit: error: ") and case.message in outcome.text
+        if not (is_refused and is_told):
+            broken[name] = outcome
+    assert not broken
 
 
 YAML = st.text("ab01 :-[]{},&*!?|>\n\t'\"#%<._e\\ux@`", max_size=60) | st.lists(
