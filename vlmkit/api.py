@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, List, Union
 
@@ -25,6 +26,7 @@ from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_sources, check_prompt
+from vlmkit.printable import printable
 from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.literal import unmark
 from vlmkit.processors.loading import Backend as ProcessorBackend
@@ -136,7 +138,7 @@ def generate(
     """
     stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
     if verbose:
-        print(f"Prompt: {unmark(prompt) if isinstance(prompt, str) else prompt}")
+        _print(f"Prompt: {unmark(prompt) if isinstance(prompt, str) else prompt}\n")
     result = collect(_shown(stream) if verbose else stream)
     if verbose:
         print("\n" + describe_speed(result))
@@ -279,8 +281,13 @@ def check_request(request: object, where: str = "") -> Request:
 
 def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
     for result in results:
-        print(result.text, end="", flush=True)
+        _print(result.text)
         yield result
+
+
+def _print(text: str) -> None:
+    """Print a text as it is, but for what would command a terminal."""
+    print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def describe_speed(result: GenerationResult) -> str:

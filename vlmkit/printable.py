@@ -23,6 +23,11 @@ _CONTROLS = (
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 _BREAK = re.compile("[ \\t]*[\\n\\t\\r\\v\\f\x1c-\x1f\x85\u2028\u2029]+\\s*")
 _JSON_CONTROL = re.compile(f"[{_CONTROLS}]")
+_ADDRESS = re.compile(r"\b(?:https?:|[a-z][a-z0-9+.-]*:[\\/]{2})[^\s'\"<>]+", re.IGNORECASE)
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*:[\\/]*)[^\\/?#]*@", re.IGNORECASE)
+_VALUE = re.compile(r"([?&;#][^=&;#]*=)([^&;#]+)")
+_SECRET_NAMES = ("token", "key", "sig", "secret", "pass", "pwd", "auth", "cred", "code", "session")
+_LONG_VALUE = 24  # characters of a value that may be a key, whatever its name
 _TAIL = 240  # characters kept of the end of a long message, where it says what would work
 
 
@@ -46,16 +51,58 @@ def printable_json(text: str) -> str:
     return _JSON_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def mask_secrets(text: str) -> str:
+    """Take passwords, and what looks like a key in a query, out of the web addresses in a text.
+
+    Example:
+        >>> mask_secrets("see https://me:pw@a.org/b.png?size=2&token=abc#c .")
+        'see https://***@a.org/b.png?size=2&token=***#c .'
+    """
+    return _ADDRESS.sub(lambda found: mask_address(found[0]), text)
+
+
+def mask_address(address: str) -> str:
+    """The same for a text that is one web address, spaces in it included.
+
+    Example:
+        >>> mask_address("http:\\\\me:my password@a.org")
+        'http:\\\\***@a.org'
+    """
+    return _VALUE.sub(_mask_value, _USER.sub(r"\1***@", address))
+
+
+def _mask_value(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    is_secret = len(value) >= _LONG_VALUE or any(word in name.lower() for word in _SECRET_NAMES)
+    return f"{name}***" if is_secret else found[0]
+
+
 def one_line(text: str, longest: int = MAX_MESSAGE) -> str:
-    r"""Return a text on one line, printable, and cut in its middle where it is too long.
+    r"""Return a text on one line, printable, without secrets, cut in its middle if it is too long.
 
     Example:
         >>> one_line("two\n lines\x07"), len(one_line("x" * 10**6))
         ('two lines\\x07', 1000)
     """
-    if len(text) > 2 * longest:  # before anything is replaced in it
+    text = mask_secrets(text)
+    if len(text) > 2 * longest:  # before more is replaced in it
         text = _cut(text, 2 * longest)
     return _cut(printable(_BREAK.sub(" ", text)).strip(), longest)
+
+
+def quoted(value: object) -> str:
+    """Return a value in Python's notation; whole numbers too long for that are described.
+
+    Example:
+        >>> quoted("a"), quoted(10**5000), quoted([10**5000])
+        ("'a'", 'a number of some 5,000 digits', 'a list with a very long number')
+    """
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        if isinstance(value, int):
+            return f"a number of some {int(value.bit_length() * 0.30103):,} digits"
+        return f"a {type(value).__name__} with a very long number"
 
 
 def shorten(text: str, longest: int) -> str:

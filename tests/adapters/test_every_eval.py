@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_written(command: Command, run: Path, tmp_path: 
     out = str(tmp_path / "file" / "out")
     reply = command("export", str(run), "--format", "every-eval-ever", "--out", out)
     assert reply.code == 2
-    assert "cannot be made: Not a directory" in reply.stderr
+    assert "cannot be written: Not a directory" in reply.stderr
 
 
 def test_inspect_that_is_not_installed(

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vlmkit.adapters.every_eval_lines import SCHEMA_VERSION, Evaluation, instance_lines
-from vlmkit.errors import VlmkitError
 from vlmkit.experiment.compare import compare
 from vlmkit.experiment.comparison import ArmScore, Comparison, MetricTable
 from vlmkit.experiment.manifest import Manifest, read_manifest
@@ -26,7 +25,7 @@ from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.store import RECORDS
-from vlmkit.files import whole_file
+from vlmkit.files import make_folder, whole_file
 
 _LOWER_IS_BETTER = ("chair",)
 
@@ -69,7 +68,7 @@ def export_every_eval(folder: Path, out: Path, *, trust_code: bool = False) -> l
         where = Path("data", _part(manifest.name), *_model_parts(evaluation.model_id))
         name = str(uuid.UUID(bytes=bytes.fromhex(config_hash([evaluation.id, arm])), version=4))
         path, lines = out / where / f"{name}.json", where / f"{name}_samples.jsonl"
-        _make(path.parent)
+        make_folder(path.parent)
         own = (record for record in read_records(records) if record.arm == arm)
         file = _write_lines(out, lines, instance_lines(own, evaluation, texts))
         document = _document(manifest, evaluation, comparison, file, records.stat().st_mtime)
@@ -77,13 +76,6 @@ def export_every_eval(folder: Path, out: Path, *, trust_code: bool = False) -> l
             target.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2))
         written.append(path)
     return written
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VlmkitError(f"{folder}: cannot be made: {error.strerror}") from None
 
 
 def _evaluation(manifest: Manifest, arm: str) -> Evaluation:

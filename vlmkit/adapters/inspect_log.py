@@ -37,7 +37,7 @@ from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.store import RECORDS
-from vlmkit.files import check_target
+from vlmkit.files import check_target, make_folder
 
 _NOT_ARGUMENTS = {"model", "prompt", "messages", "images", "audio"}
 
@@ -78,9 +78,9 @@ def export_inspect(folder: Path, out: Path, *, trust_code: bool = False) -> list
         log.status = "success" if len(log.samples) == num_responses else "cancelled"
         log.results = _results(log.samples, comparison, arm, num_responses)
         path = out / f"{_file_name(manifest.name)}_{_file_name(arm)}.eval"
+        make_folder(out)
+        check_target(path)
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            check_target(path)
             write_eval_log(log, str(path))
         except OSError as error:
             raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None

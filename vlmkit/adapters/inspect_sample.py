@@ -32,7 +32,8 @@ from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.samples import Sample
 from vlmkit.files import read_file
-from vlmkit.preprocess.images import MAX_IMAGE_BYTES
+from vlmkit.files.images import MAX_IMAGE_BYTES
+from vlmkit.printable import mask_secrets
 
 
 def to_sample(
@@ -95,7 +96,7 @@ def _data_uri(image: str | bytes, base: Path) -> str:
     kind = "image/png"
     if isinstance(image, str):
         if is_url(image):
-            return image
+            return mask_secrets(image)
         kind, path = mimetypes.guess_type(image)[0] or kind, base / image
         try:
             image = read_file(path, MAX_IMAGE_BYTES)

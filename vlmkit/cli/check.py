@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
 from vlmkit.cli.run import load_request, read_question
+from vlmkit.cli.terminal import say, say_json
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ def run_check(args: argparse.Namespace) -> bool:
             announce=None if args.json else _Table(),
         )
     if args.json:
-        print(json.dumps(msgspec.to_builtins(found), ensure_ascii=False))
+        say_json(json.dumps(msgspec.to_builtins(found), ensure_ascii=False))
     else:
         for line in _lines(found):
-            print(line)
+            say(line)
     return found.num_outputs == 1
 
 
@@ -86,7 +87,7 @@ class _Table:
         self._has_head = True
         for row in rows:
             cells = (cell.rjust(len(name)) for cell, name in zip(row, _HEAD, strict=True))
-            print("  ".join(cells), flush=True)
+            say("  ".join(cells))
 
 
 def _row(one: Outcome) -> tuple[str, ...]:

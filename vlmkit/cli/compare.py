@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say, say_json
 
 
 def run_compare(args: argparse.Namespace) -> None:
@@ -75,7 +76,10 @@ def print_comparison(
     }[form]
     text = write(comparison).rstrip("\n") + "\n"
     if file is None:
-        sys.stdout.write(text)
+        if form == "json":
+            say_json(text.rstrip("\n"))
+        else:
+            say(text, end="")
         return
     write_file(file, text.encode())
-    print(file)
+    say(file)

@@ -8,10 +8,11 @@ from vlmkit.cli.completable import read_parser
 from vlmkit.cli.complete_bash import bash_script
 from vlmkit.cli.complete_fish import fish_script
 from vlmkit.cli.complete_zsh import zsh_script
+from vlmkit.cli.terminal import say
 
 _WRITERS = {"bash": bash_script, "zsh": zsh_script, "fish": fish_script}
 
 
 def run_completion(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Print the script of one shell."""
-    print(_WRITERS[args.shell](read_parser(parser)), end="")
+    say(_WRITERS[args.shell](read_parser(parser)), end="")

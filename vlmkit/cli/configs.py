@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from vlmkit.cli.terminal import say
 from vlmkit.errors import VlmkitError
-from vlmkit.files import write_file
+from vlmkit.files import make_folder, write_file
 from vlmkit.packaged import config_names, configs_folder, packaged_config
 
 
@@ -16,12 +17,12 @@ def run_configs(args: argparse.Namespace) -> None:
     """Print a line per config, or copy all of them into a folder."""
     if args.action == "copy":
         num_files = copy_configs(Path(args.folder))
-        print(f"{args.folder}: {num_files} files")
+        say(f"{args.folder}: {num_files} files")
         return
     names = config_names()
     width = max(map(len, names))
     for name in names:
-        print(f"{name:<{width}}  {summary(packaged_config(name).read_text(encoding='utf-8'))}")
+        say(f"{name:<{width}}  {summary(packaged_config(name).read_text(encoding='utf-8'))}")
 
 
 def summary(text: str) -> str:
@@ -63,10 +64,7 @@ def copy_configs(target: Path) -> int:
             f"{taken[0]}: is there already{more}, and would be written over; give another folder"
         )
     for path, content in contents.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
+        make_folder(path.parent)
         write_file(path, content)
     return len(contents)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
+from vlmkit.cli.terminal import say, say_json
 
 _MAX_VALUE_WIDTH = 44
 
@@ -38,8 +38,7 @@ def run_describe(args: argparse.Namespace) -> None:
         values = run.config.model_dump(mode="json")
         notes = [*notes, *([] if advice is None else [advice])]
         document = {"config": values, "origins": origins, "notes": notes}
-        json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-        print()
+        say_json(json.dumps(document, indent=2, ensure_ascii=False))
         return
     rows = [
         (format_path(item.path), json.dumps(item.value, ensure_ascii=False), str(item.origin))
@@ -51,8 +50,8 @@ def run_describe(args: argparse.Namespace) -> None:
     for item, (key, value, origin) in zip(settings, rows, strict=True):
         if item.stage != stage:
             told = f"  ({advice})" if item.stage == "sampling" and advice else ""
-            print(f"{item.stage}{told}")
+            say(f"{item.stage}{told}")
             stage = item.stage
-        print(f"  {key:<{key_width}}  {value:<{value_width}}  {origin}")
+        say(f"  {key:<{key_width}}  {value:<{value_width}}  {origin}")
     for note in notes:
-        print(f"note: {note}")
+        say(f"note: {note}")

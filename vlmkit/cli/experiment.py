@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say, warn
 from vlmkit.cli.worker import check_local, run_by_workers
 from vlmkit.errors import VlmkitError
 
@@ -43,20 +44,20 @@ def run_experiment_command(args: argparse.Namespace) -> None:
     else:
         run = run_by_workers(args, experiment, _folder(args, experiment), _progress(experiment))
     errors = f", {run.num_errors:,} of them errors" if run.num_errors else ""
-    print(f"{run.folder}: {run.num_done:,} of {run.num_units:,} units are done{errors}")
+    say(f"{run.folder}: {run.num_done:,} of {run.num_units:,} units are done{errors}")
     if run.status == "interrupted":
-        print("the same command goes on from here", file=sys.stderr)
+        warn("the same command goes on from here")
         raise KeyboardInterrupt
     if run.status == "prepared":
-        print(f"start workers, here or where the folder is shared: vlmkit worker {run.folder}")
+        say(f"start workers, here or where the folder is shared: vlmkit worker {run.folder}")
         return
     if run.status != "complete":
-        print(f"stopped by {run.status}; raise it, and the same command goes on from here")
+        say(f"stopped by {run.status}; raise it, and the same command goes on from here")
     if run.num_done and experiment.config.metrics:
         from vlmkit.cli.compare import print_comparison
 
         print_comparison([str(run.folder)], trust_code=args.trust_code)
-    print(f"everything about it in one file: vlmkit report {run.folder}")
+    say(f"everything about it in one file: vlmkit report {run.folder}")
 
 
 def run_plan(args: argparse.Namespace) -> None:
@@ -70,7 +71,7 @@ def run_plan(args: argparse.Namespace) -> None:
     folder = Path(_folder(args, experiment))
     width = shutil.get_terminal_size((100, 24)).columns
     for line in describe_plan(plan, read_done(plan, folder), folder, width=width):
-        print(line)
+        say(line)
 
 
 def run_rescore(args: argparse.Namespace) -> None:
@@ -83,7 +84,7 @@ def run_rescore(args: argparse.Namespace) -> None:
     trust_code = args.trust_code
     other = None if args.file is None else load_experiment(args.file, trust_code=trust_code)
     number = rescore(args.run_folder, other, trust_code=trust_code)
-    print(f"{args.run_folder}: {number:,} records scored again")
+    say(f"{args.run_folder}: {number:,} records scored again")
     print_comparison([args.run_folder], trust_code=args.trust_code)
 
 
@@ -113,4 +114,4 @@ def _show_sample(experiment: Experiment, sample: str, arm: str | None) -> None:
     from vlmkit.experiment.showing import run_sample
 
     for line in sample_lines(run_sample(experiment, sample, arm)):
-        print(line)
+        say(line)

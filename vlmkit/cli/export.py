@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say
 from vlmkit.errors import VlmkitError
 
 
@@ -15,14 +16,14 @@ def run_export(args: argparse.Namespace) -> None:
     require_mlx()
     folder = Path(args.run_folder)
     if args.format == "parquet":
-        print(_parquet(folder, args.out))
+        say(_parquet(folder, args.out))
     elif args.format == "every-eval-ever":
         from vlmkit.adapters.every_eval import export_every_eval
 
         for path in export_every_eval(
             folder, Path(args.out or folder / "every_eval_ever"), trust_code=args.trust_code
         ):
-            print(path)
+            say(path)
     else:
         if find_spec("inspect_ai") is None:
             raise VlmkitError(
@@ -33,7 +34,7 @@ def run_export(args: argparse.Namespace) -> None:
         for path in export_inspect(
             folder, Path(args.out or folder / "inspect"), trust_code=args.trust_code
         ):
-            print(path)
+            say(path)
 
 
 def _parquet(folder: Path, out: str | None) -> str:

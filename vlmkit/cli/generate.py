@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
 from vlmkit.cli.run import read_question, start_run
-from vlmkit.cli.terminal import NORMAL, dim_thinking, is_inside, wants_colors
+from vlmkit.cli.terminal import NORMAL, dim_thinking, is_inside, say_json, shown, wants_colors
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run_generate(args: argparse.Namespace) -> None:
     run, results = start_run(resolved, question)
     prompt = str(run.request.prompt)
     if args.json:
-        print(_to_json(collect(results), with_logprobs=args.logprobs))
+        say_json(_to_json(collect(results), with_logprobs=args.logprobs))
     elif args.no_stream:
         _write([collect(results).text], prompt)
     else:
@@ -47,6 +47,7 @@ def run_generate(args: argparse.Namespace) -> None:
 
 
 def _write(segments: Iterable[str], prompt: str) -> None:
+    segments = shown(segments)
     is_dimmed = sys.stdout.isatty() and wants_colors()
     if is_dimmed:
         segments = dim_thinking(segments, inside=is_inside(prompt))

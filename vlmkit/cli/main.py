@@ -21,6 +21,7 @@ from typing import TextIO
 
 from vlmkit.cli.parser import build_parser, parse
 from vlmkit.errors import VlmkitError, VlmkitWarning
+from vlmkit.printable import one_line
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise VlmkitError(f"code of a stage ended the run: SystemExit: {error}") from error
         sys.stdout.flush()
     except VlmkitError as error:
-        print(f"vlmkit: error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"vlmkit: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("\nvlmkit: interrupted", file=sys.stderr)
@@ -118,17 +119,13 @@ def _warnings_on_one_line() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, VlmkitWarning):
-                print(f"vlmkit: warning: {_one_line(str(message))}", file=sys.stderr)
+                print(f"vlmkit: warning: {one_line(str(message))}", file=sys.stderr)
             else:
                 others(message, category, filename, lineno, file, line)
 
         warnings.simplefilter("always", VlmkitWarning)
         warnings.showwarning = show
         yield
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
 
 
 def _drop_output() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say, say_json
 
 
 def run_models(args: argparse.Namespace) -> None:
@@ -17,15 +17,14 @@ def run_models(args: argparse.Namespace) -> None:
     families = {family.name: list(family.model_types) for family in FAMILIES}
     if args.json:
         document = {"families": families, "embedded": ["shapes"], "text_only": "mlx-lm"}
-        json.dump(document, sys.stdout, indent=2)
-        print()
+        say_json(json.dumps(document, indent=2))
         return
     width = max(len(name) for name in [*families, "text only"])
-    print("family, and the model_type of its config.json:")
+    say("family, and the model_type of its config.json:")
     for name, model_types in families.items():
-        print(f"  {name:<{width}}  {', '.join(model_types)}")
-    print(f"  {'text only':<{width}}  mlx-lm architectures with keys and values, windows or")
-    print(f"  {'':<{width}}  recurrent state; of other families that take images (qwen3_vl,")
-    print(f"  {'':<{width}}  gemma3, …) only the text part runs")
-    print("embedded model:")
-    print(f"  {'shapes':<{width}}  a few megabytes, Qwen2-VL layout; the default of every command")
+        say(f"  {name:<{width}}  {', '.join(model_types)}")
+    say(f"  {'text only':<{width}}  mlx-lm architectures with keys and values, windows or")
+    say(f"  {'':<{width}}  recurrent state; of other families that take images (qwen3_vl,")
+    say(f"  {'':<{width}}  gemma3, …) only the text part runs")
+    say("embedded model:")
+    say(f"  {'shapes':<{width}}  a few megabytes, Qwen2-VL layout; the default of every command")

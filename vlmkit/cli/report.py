@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say
 from vlmkit.errors import VlmkitError
 
 
@@ -17,4 +18,4 @@ def run_report(args: argparse.Namespace) -> None:
     if args.samples < 1:
         raise VlmkitError(f"--samples is {args.samples}; it must be 1 or more")
     limits = Limits(samples=args.samples)
-    print(report_run(args.run_folder, args.out, limits=limits, trust_code=args.trust_code))
+    say(report_run(args.run_folder, args.out, limits=limits, trust_code=args.trust_code))

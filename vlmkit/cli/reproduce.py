@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say, say_json
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -45,21 +46,20 @@ def run_reproduce(args: argparse.Namespace) -> bool:
     )
     if args.json:
         counts = {"num_units": found.num_units, "num_exact": found.num_exact}
-        print(json.dumps({**msgspec.to_builtins(found), **counts}, ensure_ascii=False))
+        say_json(json.dumps({**msgspec.to_builtins(found), **counts}, ensure_ascii=False))
     else:
         for line in _lines(found):
-            print(line)
+            say(line)
     return not found.divergences
 
 
 def _print_changes(changes: list[Change]) -> None:
     if not changes:
-        print("nothing has changed since the run: weights, data, code, versions, device")
+        say("nothing has changed since the run: weights, data, code, versions, device")
     else:
-        print("changed since the run:")
+        say("changed since the run:")
     for change in changes:
-        print(f"  {change.name}: {_short(change.was)} -> {_short(change.now)}")
-    sys.stdout.flush()
+        say(f"  {change.name}: {_short(change.was)} -> {_short(change.now)}")
 
 
 def _short(value: str | None) -> str:

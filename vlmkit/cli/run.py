@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from vlmkit.cli.terminal import warn
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -99,10 +100,9 @@ def _warn_dropped(result: GenerationResult) -> None:
     if num := _num_dropped(result):
         has_size = (result.effective or {})["cache"].get("max_size") is not None
         keeping = "a larger cache.max_size (--max-kv-size)" if has_size else "a cache of kind dense"
-        print(
+        warn(
             f"vlmkit: warning: the KV cache dropped {num} of {result.prompt_tokens} prompt tokens; "
-            f"{keeping} keeps them",
-            file=sys.stderr,
+            f"{keeping} keeps them"
         )
 
 

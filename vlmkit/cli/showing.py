@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vlmkit.printable import mask_secrets
+
 if TYPE_CHECKING:
     from vlmkit.experiment.records import Record
     from vlmkit.experiment.showing import Shown
@@ -56,4 +58,4 @@ def _image(image: str | bytes) -> str:
         return f"in the data, {len(image):,} bytes"
     if image.startswith("data:") and len(image) > _URI_CHARACTERS:
         return f"{image[:_URI_CHARACTERS]}…"
-    return image
+    return mask_secrets(image)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def run_stages(args: argparse.Namespace) -> None:
     else:
         explanations = [explain(stage) for stage in find_stages(args.name)]
         lines = iter("\n\n".join("\n".join(_show(each)) for each in explanations).split("\n"))
-    print(*lines, sep="\n")
+    say(*lines)
 
 
 def _divided() -> set[str]:

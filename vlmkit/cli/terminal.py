@@ -1,11 +1,39 @@
-"""Thinking shown dimmed on a terminal."""
+"""What commands print: nothing in it commands the terminal, and thinking is shown dimmed."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 
+from vlmkit.printable import one_line, printable, printable_json
+
 _DIM, NORMAL = "\x1b[2m", "\x1b[22m"
+
+
+def say(*lines: object, end: str = "\n") -> None:
+    r"""Print lines to stdout; control characters of names and texts are written out.
+
+    Example:
+        >>> say("a\x1b[31mb")
+        a\x1b[31mb
+    """
+    print(printable("\n".join(map(str, lines))), end=end, flush=True)
+
+
+def say_json(document: str) -> None:
+    """Print a JSON document to stdout; control characters in it are escaped as JSON does."""
+    print(printable_json(document), flush=True)
+
+
+def warn(message: str) -> None:
+    """Print one line to stderr."""
+    print(one_line(message), file=sys.stderr)
+
+
+def shown(segments: Iterable[str]) -> Iterator[str]:
+    """Text of a model for stdout: as it is for a file, printable on a terminal."""
+    return map(printable, segments) if sys.stdout.isatty() else iter(segments)
 
 
 def wants_colors() -> bool:

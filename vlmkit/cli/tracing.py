@@ -8,20 +8,25 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from vlmkit.cli.parser import given_flags
-from vlmkit.cli.terminal import wants_colors
+from vlmkit.cli.terminal import wants_colors, warn
 from vlmkit.errors import VlmkitError
 from vlmkit.files import check_target
+from vlmkit.printable import mask_secrets, printable
 from vlmkit.tracing.jsonl import open_trace, read_trace
 from vlmkit.tracing.picture import check_picture, save_picture
 from vlmkit.tracing.records import Record, Trace, TraceEnd, TraceHeader, TraceStep
 from vlmkit.tracing.summary import most_cut_step, removed_share
 from vlmkit.tracing.table import percent, run_columns, run_foot, run_head, step_row, step_view
+
+if TYPE_CHECKING:
+    from vlmkit.config.run import RunConfig
 
 _DEFAULT_TOP = 10
 _PIPED_WIDTH, _MIN_WIDTH, _MAX_WIDTH = 80, 60, 120  # columns
@@ -83,7 +88,7 @@ def _saved_records(args: argparse.Namespace) -> Iterator[Record]:
             )
         header = msgspec.structs.replace(header, top_n=args.top)
     if trace.damage is not None:
-        print(f"vlmkit: warning: {trace.damage}", file=sys.stderr)
+        warn(f"vlmkit: warning: {trace.damage}")
     yield header
     yield from trace.steps
     if trace.end is not None:
@@ -114,9 +119,9 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
         results,
         model=config.model,
         prompt=unmark(str(run.request.prompt)),
-        images=config.images,
+        images=tuple(map(mask_secrets, config.images)),
         seed=config.seed,
-        config=config.model_dump(mode="json"),
+        config=_recorded(config),
         decode=run.processor.decode,
         top_n=_DEFAULT_TOP if args.top is None else args.top,
     )
@@ -125,6 +130,12 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
             if write is not None:
                 write(record)
             yield record
+
+
+def _recorded(config: RunConfig) -> dict[str, Any]:
+    """A config for a file that is passed on: without what web addresses hold of secrets."""
+    values = config.model_dump(mode="json")
+    return values | {name: list(map(mask_secrets, values[name])) for name in ("images", "audio")}
 
 
 def _collect(records: Iterable[Record], show: Show | None) -> Trace:
@@ -181,8 +192,11 @@ def _printer() -> Show:
     width = min(max(width, _MIN_WIDTH), _MAX_WIDTH)
 
     def show(make: Callable[[int], Text]) -> None:
+        text = make(width)
+        if printable(text.plain) != text.plain:  # a name in it; what is shown needs no colours
+            text = Text(printable(text.plain))
         with console.capture() as capture:
-            console.print(make(width), soft_wrap=True)
+            console.print(text, soft_wrap=True)
         encoding = console.encoding  # what it cannot write becomes a question mark
         sys.stdout.write(capture.get().encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say, warn
 from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def run_worker_command(args: argparse.Namespace) -> None:
         )
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(f"{run.folder}: {run.num_done:,} of {run.num_units:,} units are done")
+    say(f"{run.folder}: {run.num_done:,} of {run.num_units:,} units are done")
     if run.status == "interrupted":
-        print("the same command goes on from here", file=sys.stderr)
+        warn("the same command goes on from here")
         raise KeyboardInterrupt
     if run.status != "complete":
-        print(f"stopped by {run.status}")
+        say(f"stopped by {run.status}")
 
 
 def run_by_workers(

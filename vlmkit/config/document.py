@@ -102,7 +102,8 @@ class _Loader(yaml.SafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Resolve ``<<: *alias``; an earlier mapping of a list wins over a later one."""
-        pairs, merges = [], []
+        pairs: list[tuple[yaml.Node, yaml.Node]] = []
+        merges: list[tuple[yaml.Node, yaml.Node]] = []
         for key, value in node.value:
             (merges if key.tag == _MERGE else pairs).append((key, value))
         node.value = pairs

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TextIO
 
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.units import Units
+from vlmkit.printable import printable
 
 _EVERY_S = 10.0
 
@@ -149,7 +150,7 @@ class Bars(Silent):
         for place, name in enumerate(self._arms):
             of_arm = units.done[:, place]
             self._tasks[name] = self._bars.add_task(
-                name, total=of_arm.size, completed=int(of_arm.sum()), speed=""
+                printable(name), total=of_arm.size, completed=int(of_arm.sum()), speed=""
             )
         self._tasks[""] = self._bars.add_task(
             "all", total=units.done.size, completed=units.num_done, speed=""

@@ -115,7 +115,7 @@ def _rich_table(table: TextTable) -> Table:
     for place, column in enumerate(table.columns):
         is_text = place < table.num_text
         shown.add_column(
-            column,
+            Text(plain(column)),
             justify="left" if is_text else "right",
             overflow="fold",
             no_wrap=not is_text and "[" not in "".join(row[place] for row in table.rows),

@@ -31,6 +31,7 @@ from vlmkit.experiment.scores import score, text_reader
 from vlmkit.experiment.store import RECORDS, Store
 from vlmkit.experiment.units import Units
 from vlmkit.files import find_file
+from vlmkit.printable import mask_secrets
 
 
 class Run(NamedTuple):
@@ -136,7 +137,7 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
     return Manifest(
         name=experiment.name,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        command=list(command),
+        command=list(map(mask_secrets, command)),
         hashes={
             "config": plan.config_hash,
             "data": plan.data_hash,

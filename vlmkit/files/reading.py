@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from typing import BinaryIO
 
 Name = str | os.PathLike[str]
@@ -76,7 +77,28 @@ def find_folder(path: Name) -> bool:
         return False
 
 
-def open_file(path: Name) -> BinaryIO:
+def check_folder(path: Name) -> None:
+    """Refuse a folder in which something is neither a file nor a folder, also behind a link.
+
+    For folders that a library reads by itself.
+
+    Raises:
+        OSError: names the first one, or the folder cannot be read.
+    """
+    with os.scandir(path) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat()
+            except OSError:
+                continue  # a link to nothing
+            if not stat.S_ISDIR(status.st_mode):
+                try:
+                    check_regular(status)
+                except OSError as error:
+                    raise OSError(error.errno, f"{entry.name} in it {error.strerror}") from None
+
+
+def open_file(path: Name) -> BufferedReader:
     """Open a regular file for reading; never waits for anybody.
 
     Raises:

@@ -8,6 +8,7 @@ the directory may come from somebody else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -60,6 +61,19 @@ def check_target(path: Name, reads: Iterable[Name] = (), *, what: str = "") -> N
             raise VlmkitError(
                 f"{where}: would write over {os.fspath(other)}, which is read; give another name"
             )
+
+
+def make_folder(path: Name) -> None:
+    """Make a folder, and those around it, where it is not there.
+
+    Raises:
+        VlmkitError: it cannot be made.
+    """
+    with _written(path):
+        try:
+            os.makedirs(path, exist_ok=True)
+        except ValueError as error:
+            raise OSError(errno.EINVAL, "is no name that a folder can have") from error
 
 
 def write_file(path: Name, content: bytes) -> None:

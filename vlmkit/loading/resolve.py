@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.files import check_folder
 
 EMBEDDED_MODEL = "shapes"
 ALLOW_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
@@ -108,6 +109,10 @@ def _checked(folder: Path) -> Path:
             f"no config.json in {str(folder)!r}: "
             "a checkpoint folder holds config.json and *.safetensors"
         )
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise VlmkitError(f"checkpoint {str(folder)!r}: {error.strerror}") from None
     return folder
 
 

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from vlmkit.errors import KeyPath, nearest
 from vlmkit.mistakes.jsonschema import BOUNDS, Schema, kind_sections
 from vlmkit.names.words import key_words, kind_words, off_words
+from vlmkit.printable import quoted
 
 
 class Spot(NamedTuple):
@@ -176,7 +177,7 @@ def _alternatives(expected: str) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    text = " ".join(quoted(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -16,8 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.files import check_size, open_file
+from vlmkit.files.images import MAX_IMAGE_BYTES, quick_formats, readable_formats
 from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
+from vlmkit.printable import mask_address
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
@@ -36,12 +38,6 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The common ones first. Left out are those that start another program (EPS: Ghostscript) or are
-# no images (PDF, MPEG, HDF5).
-COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000")
-FORMATS = (*COMMON_FORMATS, "ICO", "TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM")
-MAX_IMAGE_BYTES = 640 * 2**20
-"""Of an image file: `PILLOW_MAX_PIXELS` in three bytes each, without compression, and some more."""
 _LOADED_FROM = "_vlmkit_loaded_from"  # attribute of a loaded image: its source, for errors
 READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
 
@@ -102,6 +98,8 @@ def describe_source(source: object) -> str:
     if isinstance(source, io.BytesIO):
         return f"image in memory ({source.getbuffer().nbytes} bytes)"
     text = str(source)
+    if isinstance(source, str) and "://" in source.replace("\\", "/"):
+        text = mask_address(source)
     if _scheme(text) == "data":
         return f"image {text.split(',', 1)[0][:60]},… ({len(text)} characters)"
     return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
@@ -133,7 +131,12 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
         from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
 
         return io.BytesIO(
-            fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
+            fetch(
+                source,
+                timeout_s=limits.url_timeout_s,
+                max_bytes=limits.max_download_bytes,
+                private_addresses=limits.private_addresses,
+            )
         )
     if scheme and "://" in source:
         raise VlmkitError(
@@ -197,12 +200,10 @@ def _open(stream: BinaryIO, name: str, limits: PreprocessConfig) -> Image.Image:
 
 
 def _identify(stream: BinaryIO) -> Image.Image:
-    Image.preinit()
     try:
-        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+        return Image.open(stream, formats=quick_formats())
     except UnidentifiedImageError:
-        Image.init()  # imports the other formats, which takes a moment
-        return Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+        return Image.open(stream, formats=readable_formats())
 
 
 def _upright_rgb(image: Image.Image, name: str, limits: PreprocessConfig) -> Image.Image:

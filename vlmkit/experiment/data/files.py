@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,7 +53,7 @@ def _resolve(text: str, base: Path, where: str, *, wanted: str, other: str) -> P
     raise VlmkitError(f"{where}: {plain(path)} does not exist{_near(path)}")
 
 
-def open_data(path: Path) -> BinaryIO:
+def open_data(path: Path) -> BufferedReader:
     """Open a file for reading.
 
     Raises:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.shown import plain
 from vlmkit.files import find_file, find_folder, open_file, read_file
-from vlmkit.preprocess.images import MAX_IMAGE_BYTES
+from vlmkit.files.images import MAX_IMAGE_BYTES, readable_formats
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -52,7 +52,7 @@ def check_image(source: str | bytes, where: str) -> None:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with (
                 io.BytesIO(source) if isinstance(source, bytes) else open_file(source) as stream,
-                Image.open(stream),
+                Image.open(stream, formats=readable_formats()),
             ):
                 pass
     except UnidentifiedImageError:

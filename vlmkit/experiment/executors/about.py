@@ -15,6 +15,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment import provenance
 from vlmkit.experiment.reading import WORKERS
 from vlmkit.files import read_file, write_file
+from vlmkit.printable import mask_secrets
 
 _MAX_BYTES = 2**20  # of what a worker says of itself
 
@@ -30,7 +31,7 @@ class About:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "began": _now(),
-            "command": list(command),
+            "command": list(map(mask_secrets, command)),
             "lease_s": lease_s,
             "versions": provenance.versions(),
             "device": provenance.device(),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from vlmkit.files import read_file
-from vlmkit.preprocess.images import MAX_IMAGE_BYTES
+from vlmkit.files.images import MAX_IMAGE_BYTES, readable_formats
 
 
 class Thumbnail(NamedTuple):
@@ -56,7 +56,7 @@ class Thumbnails:
     def _shrunk(self, encoded: bytes) -> Thumbnail:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded)) as opened:
+            with Image.open(io.BytesIO(encoded), formats=readable_formats()) as opened:
                 opened.draft("RGB", (2 * self._max_px, 2 * self._max_px))
                 upright = ImageOps.exif_transpose(opened)
                 has_alpha = "A" in upright.getbands() or "transparency" in upright.info
