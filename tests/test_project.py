@@ -20,8 +20,9 @@ PACKAGE = ROOT / "vlmkit"
 # From the bottom up. A module may import what stands in a lower layer, and its own package; two
 # packages of one layer never import each other, so no stage knows another.
 LAYERS = (
+    {"printable"},
     {"errors"},
-    {"names"},
+    {"files", "names"},
     {"mistakes"},
     {"inputs", "configbase", "backend", "results", "counter_rng", "checkpoint_json"},
     {

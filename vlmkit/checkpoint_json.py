@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vlmkit.errors import VlmkitError
+from vlmkit.files import open_file, read_file
+
+MAX_FILE_BYTES = 64 * 2**20
+"""Of a checkpoint's JSON or text: twice the largest tokenizer.json in use."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER_BYTES = 1024
@@ -21,7 +25,7 @@ def read_bytes(path: Path) -> bytes:
         VlmkitError: it cannot be read, or Git LFS has left a pointer in its place.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, MAX_FILE_BYTES)
     except OSError as error:
         raise VlmkitError(f"cannot read {str(path)!r}: {error.strerror}") from error
     _refuse_pointer(path, data)
@@ -45,7 +49,7 @@ def check_fetched(path: Path) -> None:
         run 'git lfs pull' in its folder, or load the checkpoint by its hub id
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             _refuse_pointer(path, file.read(_MAX_POINTER_BYTES))
     except OSError as error:
         raise VlmkitError(f"cannot read {str(path)!r}: {error.strerror}") from error

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
+from vlmkit.printable import one_line
+
 KeyPath = tuple[str | int, ...]
 """Where a value stands in a config: the keys and list indices that lead to it."""
 
@@ -19,7 +21,8 @@ class VlmkitError(ValueError):
     """A mistake in the input: a path, a key, a value, a checkpoint.
 
     The message is one line that names the thing, where it is, and what would work. The command
-    line prints it and leaves with exit code 2.
+    line prints it and leaves with exit code 2. Whatever it quotes, it stays one printable line of
+    at most `vlmkit.printable.MAX_MESSAGE` characters.
 
     Args:
         message: the line.
@@ -32,7 +35,7 @@ class VlmkitError(ValueError):
     """
 
     def __init__(self, message: str = "", *, path: KeyPath = ()) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.path = path
 
 

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.files import find_file
 
 PREFIX = "vlmkit:"
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -65,7 +66,7 @@ def config_names() -> list[str]:
 
 def _find(name: str, folder: Path, pattern: str, what: str, more: str) -> Path:
     path = Path(os.path.normpath(folder / name.removeprefix(PREFIX)))
-    if path.is_relative_to(folder) and path.match(pattern) and path.is_file():
+    if path.is_relative_to(folder) and path.match(pattern) and find_file(path):
         return path
     near = nearest(name, _names(folder, pattern))
     raise VlmkitError(f"{name}: no {what} of the package{near}{more}")

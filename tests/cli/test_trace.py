@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def test_a_cut_off_trace_is_shown_with_a_warning(
         (["--from", "README.md"], "README.md: not a trace: its first line is no header"),
         ([CONFIG, "--picture", "none/a.png"], "--picture none/a.png: there is no folder 'none'"),
         ([CONFIG, "--out", "none/a.jsonl"], "--out none/a.jsonl: there is no folder 'none'"),
-        ([CONFIG, "--out", CONFIG], f"--out {CONFIG}: would write over {CONFIG}; give another"),
+        ([CONFIG, "--out", CONFIG], f"--out {CONFIG}: would write over {CONFIG}, which is read"),
         ([CONFIG, "--out", "a.png", "--picture", "./a.png"], "would write over --out a.png"),
         ([CONFIG, "--out", "tests"], "--out tests: is a folder, not a file"),
         ([CONFIG, "--step", "-1"], "--step must be at least 0, got -1"),
@@ -149,11 +150,19 @@ def test_a_picture_asks_for_matplotlib_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_full_disk(command: Command) -> None:
-    reply = command("trace", CONFIG, "--out", "/dev/full")
-    assert reply.code == 2
-    assert reply.stderr == "vlmkit: error: /dev/full: cannot be written: No space left on device\n"
+def test_a_full_disk(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, content: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    path = tmp_path / "run.jsonl"
+    reply = command("trace", CONFIG, "--out", str(path))
+    reason = os.strerror(errno.ENOSPC)
+    assert (reply.code, reply.stderr) == (
+        2,
+        f"vlmkit: error: {path}: cannot be written: {reason}\n",
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_saved_trace_needs_no_mlx(saved: Path) -> None:

@@ -16,6 +16,7 @@ from vlmkit.config.run import load_run
 from vlmkit.config.tree import to_plain
 from vlmkit.config.yaml_tree import parse_overrides
 from vlmkit.errors import VlmkitError
+from vlmkit.printable import shorten
 
 OCTAL = "YAML 1.1 counts 010 in base 8, as 8; write 10 or 8, or '010' in quotes for text"
 REFUSED = {
@@ -52,7 +53,7 @@ REFUSED = {
     "a tag that lies": ("seed", "!!int many", "seed", "'many' is no whole number"),
     "an empty tag": ("seed", "!!int", "seed", "'' is no whole number"),
     "no boolean": ("reproducible", "!!bool perhaps", "reproducible", "'perhaps' is no boolean"),
-    "too many digits": ("seed", "9" * 5000, "seed", f"'{'9' * 37}...' is no whole number"),
+    "too many digits": ("seed", "9" * 5000, "seed", f"'{'9' * 39}…' is too long for a number"),
 }
 
 
@@ -68,7 +69,7 @@ def test_what_would_be_read_otherwise_is_refused(
     assert str(caught.value).startswith(f"{path}:2: {place}: {message}")
     with pytest.raises(VlmkitError) as caught:
         load_run(overrides=[f"{key}={value}"])
-    assert str(caught.value).startswith(f"{key}={value}: {place}: {message}")
+    assert str(caught.value).startswith(f"{shorten(f'{key}={value}', 200)}: {place}: {message}")
     assert main(["describe", f"{key}={value}"]) == 2
     assert capsys.readouterr().err == f"vlmkit: error: {caught.value}\n"
 
@@ -129,7 +130,7 @@ def test_any_text_is_a_tree_or_one_line(pieces: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: " + "[" * 3000, "f: is nested too deeply"),
+        ("a: " + "[" * 3000, "f:1: is nested too deeply; at most 100"),
         (
             "a: {kind:greedy}",
             "f:1: 'kind:greedy' is one word to YAML: write a space after the c",

@@ -62,7 +62,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "run.parquet").write_text("before")
     with pytest.raises(VlmkitError, match="no record"):
         export_parquet(broken(), ["exact"], tmp_path / "run.parquet")
-    with pytest.raises(VlmkitError, match=r"gone/run\.parquet: No such file"):
+    with pytest.raises(VlmkitError, match=r"gone/run\.parquet: cannot be written: No such file"):
         export_parquet([], [], tmp_path / "gone" / "run.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"]
     assert (tmp_path / "run.parquet").read_text() == "before"

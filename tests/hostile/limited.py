@@ -18,9 +18,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from vlmkit.errors import VlmkitError
+from vlmkit.printable import MAX_MESSAGE, printable
 
 MAX_BYTES = 2 * 2**30  # of memory, beyond what the imports take
 MAX_S = 10.0
@@ -32,7 +36,7 @@ class Call(NamedTuple):
 
     function: str  # "package.module:function"
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
+    kwargs: Mapping[str, Any] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -45,8 +49,23 @@ class Outcome(NamedTuple):
 
     def is_lawful(self) -> bool:
         """Whether it is a result, or one line of error."""
-        one_line = len(self.text.strip().splitlines()) == 1
-        return self.kind == "result" or (self.kind in ("error", "exit") and one_line)
+        line = self.text.removesuffix("\n")
+        return self.kind == "result" or (self.kind in ("error", "exit") and is_one_line(line))
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text is one line that commands no terminal and is not too long."""
+    shown = text.removeprefix("vlmkit: error: ")
+    return 0 < len(shown) <= MAX_MESSAGE and "\n" not in text and printable(text) == text
+
+
+def message_of(call: Callable[[], object]) -> str | None:
+    """What a call says in a VlmkitError; None where it has a result. Nothing else may come."""
+    try:
+        call()
+    except VlmkitError as error:
+        return str(error)
+    return None
 
 
 def run_limited(
@@ -65,7 +84,9 @@ def run_limited(
         max_bytes: of address space, beyond what the imports take (on Linux).
         max_s: of wall-clock time.
     """
-    job = pickle.dumps((list(calls), list(imports), max_bytes, max_s))
+    job = pickle.dumps(
+        ([(*call[:2], dict(call.kwargs)) for call in calls], list(imports), max_bytes, max_s)
+    )
     reply = subprocess.run(
         [sys.executable, "-m", "tests.hostile.limited"],
         input=job,
@@ -119,8 +140,6 @@ def _limit_memory(max_bytes: int) -> None:
 
 
 def _perform(call: Call) -> Outcome:
-    from vlmkit.errors import VlmkitError
-
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     try:
         module, name = call.function.split(":")
@@ -139,7 +158,7 @@ def _serve() -> None:
     calls, imports, max_bytes, max_s = pickle.load(sys.stdin.buffer)
     for module in ("vlmkit.errors", *imports):
         importlib.import_module(module)
-    outcomes = [_fork(call, max_bytes, max_s) for call in calls]
+    outcomes = [_fork(Call(*call), max_bytes, max_s) for call in calls]
     sys.stdout.write(json.dumps(outcomes))
 
 

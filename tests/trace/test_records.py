@@ -129,14 +129,21 @@ def test_places_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_a_full_disk() -> None:
-    reason = os.strerror(errno.ENOSPC)
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, content: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "run.jsonl").write_text("an older trace")
+    monkeypatch.setattr(os, "write", full)
     with (
-        pytest.raises(VlmkitError, match=f"/dev/full: cannot be written: {reason}"),
-        open_trace("/dev/full") as append,
+        pytest.raises(
+            VlmkitError, match=f"run.jsonl: cannot be written: {os.strerror(errno.ENOSPC)}"
+        ),
+        open_trace(tmp_path / "run.jsonl") as append,
     ):
         append(header())
+    assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
+    assert (tmp_path / "run.jsonl").read_text() == "an older trace"
 
 
 def test_which_step_lost_most(trace: Trace) -> None:

@@ -26,7 +26,7 @@ from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.store import RECORDS
-from vlmkit.experiment.wholefile import whole_file
+from vlmkit.files import whole_file
 
 _LOWER_IS_BETTER = ("chair",)
 
@@ -39,7 +39,7 @@ class _Lines(NamedTuple):
     total_rows: int
 
 
-def export_every_eval(folder: Path, out: Path) -> list[Path]:
+def export_every_eval(folder: Path, out: Path, *, trust_code: bool = False) -> list[Path]:
     """Write a run as records of Every Eval Ever.
 
     Files stand where its data store has them, ``data/EXPERIMENT/DEVELOPER/MODEL/UUID.json`` with
@@ -59,7 +59,8 @@ def export_every_eval(folder: Path, out: Path) -> list[Path]:
     """
     manifest, info = read_manifest(folder), run_info(folder)
     samples, records = run_samples(folder, manifest), folder / RECORDS
-    summaries = {name: one.summarise for name, one in run_scorers(folder, manifest).items()}
+    scorers = run_scorers(folder, manifest, trust_code=trust_code)
+    summaries = {name: one.summarise for name, one in scorers.items()}
     comparison = compare([(info, read_scores(records))], summaries=summaries)
     texts = {sample.id: sample for sample in samples.texts()}
     written = []

@@ -37,11 +37,12 @@ from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.store import RECORDS
+from vlmkit.files import check_target
 
 _NOT_ARGUMENTS = {"model", "prompt", "messages", "images", "audio"}
 
 
-def export_inspect(folder: Path, out: Path) -> list[Path]:
+def export_inspect(folder: Path, out: Path, *, trust_code: bool = False) -> list[Path]:
     """Write a run as logs of inspect_ai.
 
     An arm is a log: its pipeline is in ``model_args``, as the model provider takes it, so that
@@ -62,7 +63,8 @@ def export_inspect(folder: Path, out: Path) -> list[Path]:
     """
     manifest, info = read_manifest(folder), run_info(folder)
     samples, records = run_samples(folder, manifest), folder / RECORDS
-    summaries = {name: one.summarise for name, one in run_scorers(folder, manifest).items()}
+    scorers = run_scorers(folder, manifest, trust_code=trust_code)
+    summaries = {name: one.summarise for name, one in scorers.items()}
     comparison = compare([(info, read_scores(records))], summaries=summaries)
     ended = datetime.fromtimestamp(records.stat().st_mtime, UTC).isoformat(timespec="seconds")
     places = {name: place for place, name in enumerate(samples.ids)}
@@ -75,9 +77,10 @@ def export_inspect(folder: Path, out: Path) -> list[Path]:
         num_responses = len(samples) * len(manifest.seeds)
         log.status = "success" if len(log.samples) == num_responses else "cancelled"
         log.results = _results(log.samples, comparison, arm, num_responses)
-        path = out / f"{manifest.name}_{_file_name(arm)}.eval"
+        path = out / f"{_file_name(manifest.name)}_{_file_name(arm)}.eval"
         try:
             out.mkdir(parents=True, exist_ok=True)
+            check_target(path)
             write_eval_log(log, str(path))
         except OSError as error:
             raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None

@@ -31,6 +31,8 @@ from vlmkit.experiment.manifest import Manifest
 from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.samples import Sample
+from vlmkit.files import read_file
+from vlmkit.preprocess.images import MAX_IMAGE_BYTES
 
 
 def to_sample(
@@ -94,7 +96,7 @@ def _data_uri(image: str | bytes, base: Path) -> str:
             return image
         kind, path = mimetypes.guess_type(image)[0] or kind, base / image
         try:
-            image = path.read_bytes()
+            image = read_file(path, MAX_IMAGE_BYTES)
         except OSError as error:
             raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
     return f"data:{kind};base64,{base64.b64encode(image).decode()}"

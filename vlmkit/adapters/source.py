@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from vlmkit.config.run import ResolvedRun, load_run
 from vlmkit.config.tree import Node
-from vlmkit.config.validate import nearest_origin
+from vlmkit.config.validate import error_at
 from vlmkit.errors import VlmkitError, nearest
 
 TaskSettings = Literal["apply", "limits", "ignore"]
@@ -101,4 +101,4 @@ def _check_prompt(run: ResolvedRun) -> None:
 
 
 def _at(tree: Node, key: str, message: str) -> str:
-    return f"{nearest_origin(tree, tuple(key.split('.')))}: {key}: {message}"
+    return str(error_at(tree, tuple(key.split(".")), f"{key}: {message}"))

@@ -13,7 +13,13 @@ from vlmkit.backend import require_mlx
 def run_compare(args: argparse.Namespace) -> None:
     """Compare the arms of runs."""
     require_mlx()
-    print_comparison(args.run_folders, form=args.format, baseline=args.baseline, file=args.out)
+    print_comparison(
+        args.run_folders,
+        form=args.format,
+        baseline=args.baseline,
+        file=args.out,
+        trust_code=args.trust_code,
+    )
 
 
 def print_comparison(
@@ -22,6 +28,7 @@ def print_comparison(
     form: str = "terminal",
     baseline: str | None = None,
     file: str | None = None,
+    trust_code: bool = False,
 ) -> None:
     """Print a comparison of runs, or write it to a file.
 
@@ -30,6 +37,7 @@ def print_comparison(
         form: "terminal", "markdown", "csv", "json" or "latex".
         baseline: the arm to compare with; None: that of the first run.
         file: where to; None: stdout.
+        trust_code: let the runs' metrics name code to run.
 
     Raises:
         VlmkitError: a folder that is no run, or a baseline that is no arm.
@@ -39,14 +47,17 @@ def print_comparison(
     from vlmkit.experiment.manifest import read_manifest
     from vlmkit.experiment.reading import read_scores
     from vlmkit.experiment.reopen import run_info, run_scorers
-    from vlmkit.experiment.store import RECORDS
+    from vlmkit.experiment.store import RECORDS, run_files
+    from vlmkit.files import check_target, write_file
 
     paths = [Path(folder) for folder in folders]
+    if file is not None:
+        check_target(file, [one for path in paths for one in run_files(path)], what="--out")
     runs = [(run_info(path), read_scores(path / RECORDS)) for path in paths]
     summaries = {
         name: scorer.summarise
         for path in paths
-        for name, scorer in run_scorers(path, read_manifest(path)).items()
+        for name, scorer in run_scorers(path, read_manifest(path), trust_code=trust_code).items()
     }
     comparison = compare(runs, baseline=baseline, summaries=summaries)
     if form == "terminal" and file is None:
@@ -66,7 +77,5 @@ def print_comparison(
     if file is None:
         sys.stdout.write(text)
         return
-    from vlmkit.config.files import write_file
-
     write_file(file, text.encode())
     print(file)

@@ -7,8 +7,8 @@ import os
 import re
 from pathlib import Path
 
-from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
+from vlmkit.files import write_file
 from vlmkit.packaged import config_names, configs_folder, packaged_config
 
 

@@ -54,7 +54,7 @@ def run_experiment_command(args: argparse.Namespace) -> None:
     if run.num_done and experiment.config.metrics:
         from vlmkit.cli.compare import print_comparison
 
-        print_comparison([str(run.folder)])
+        print_comparison([str(run.folder)], trust_code=args.trust_code)
     print(f"everything about it in one file: vlmkit report {run.folder}")
 
 
@@ -78,10 +78,11 @@ def run_rescore(args: argparse.Namespace) -> None:
     from vlmkit.experiment.files import load_experiment
     from vlmkit.experiment.reopen import rescore
 
-    other = None if args.file is None else load_experiment(args.file)
-    number = rescore(args.run_folder, other)
+    trust_code = args.trust_code
+    other = None if args.file is None else load_experiment(args.file, trust_code=trust_code)
+    number = rescore(args.run_folder, other, trust_code=trust_code)
     print(f"{args.run_folder}: {number:,} records scored again")
-    print_comparison([args.run_folder])
+    print_comparison([args.run_folder], trust_code=args.trust_code)
 
 
 def _load(args: argparse.Namespace) -> Experiment:

@@ -25,9 +25,9 @@ EXPERIMENT_FLAGS = {
         "lease",
     ),
     "worker": ("trust_code", "batch_size", "fail_fast", "no_sharing", "lease"),
-    "rescore": (),
-    "compare": ("format", "baseline", "out"),
-    "report": ("out", "samples"),
+    "rescore": ("trust_code",),
+    "compare": ("format", "baseline", "out", "trust_code"),
+    "report": ("out", "samples", "trust_code"),
     "reproduce": (
         "samples",
         "sample",
@@ -38,7 +38,7 @@ EXPERIMENT_FLAGS = {
         "no_sharing",
         "trust_code",
     ),
-    "export": ("format", "out"),
+    "export": ("format", "out", "trust_code"),
 }
 
 
@@ -63,6 +63,7 @@ def add_experiment_commands(commands: Any) -> None:
     )
     rescore.add_argument("run_folder", metavar="DIR", help="the run directory")
     rescore.add_argument("file", nargs="?", metavar="FILE", help="an experiment with other metrics")
+    _add_trust(rescore, "metrics")
     _add_compare(commands)
     report = commands.add_parser(
         "report",
@@ -74,6 +75,7 @@ def add_experiment_commands(commands: Any) -> None:
     report.add_argument(
         "--samples", type=int, metavar="N", default=200, help="samples to show at most (200)"
     )
+    _add_trust(report, "metrics")
     _add_export(commands)
 
     _add_reproduce(commands)
@@ -102,9 +104,7 @@ def _add_reproduce(commands: Any) -> None:
     again.add_argument(
         "--no-sharing", action="store_true", help="every response by itself, with its own prefill"
     )
-    again.add_argument(
-        "--trust-code", action="store_true", help="run code that the run's arms name"
-    )
+    _add_trust(again, "arms")
 
 
 def _add_run(commands: Any) -> None:
@@ -150,6 +150,7 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("--format", choices=FORMATS, default="terminal", help="(terminal)")
     compare.add_argument("--baseline", metavar="NAME", help="the arm to compare with")
     compare.add_argument("--out", metavar="FILE", help="write to a file, not to the terminal")
+    _add_trust(compare, "metrics")
 
 
 def _add_export(commands: Any) -> None:
@@ -164,6 +165,13 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--format", choices=EXPORTS, default="parquet", help="(parquet)")
     export.add_argument(
         "--out", metavar="PATH", help="the file, or the folder for several (in DIR)"
+    )
+    _add_trust(export, "metrics")
+
+
+def _add_trust(command: Any, part: str) -> None:
+    command.add_argument(
+        "--trust-code", action="store_true", help=f"run code that the run's {part} name"
     )
 
 

@@ -16,4 +16,5 @@ def run_report(args: argparse.Namespace) -> None:
 
     if args.samples < 1:
         raise VlmkitError(f"--samples is {args.samples}; it must be 1 or more")
-    print(report_run(args.run_folder, args.out, limits=Limits(samples=args.samples)))
+    limits = Limits(samples=args.samples)
+    print(report_run(args.run_folder, args.out, limits=limits, trust_code=args.trust_code))

@@ -13,9 +13,9 @@ from vlmkit.errors import VlmkitError
 def run_schema(args: argparse.Namespace) -> None:
     """Print a schema, or write it into a folder."""
     require_mlx()
-    from vlmkit.config.files import write_file
     from vlmkit.config.schema import schema_text
     from vlmkit.experiment.schema import experiment_schema_text
+    from vlmkit.files import write_file
 
     text = experiment_schema_text() if args.experiment else schema_text()
     if args.out is None or args.out == "-":

@@ -16,6 +16,7 @@ from rich.text import Text
 from vlmkit.cli.parser import given_flags
 from vlmkit.cli.terminal import wants_colors
 from vlmkit.errors import VlmkitError
+from vlmkit.files import check_target
 from vlmkit.tracing.jsonl import open_trace, read_trace
 from vlmkit.tracing.picture import check_picture, save_picture
 from vlmkit.tracing.records import Record, Trace, TraceEnd, TraceHeader, TraceStep
@@ -50,12 +51,11 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise VlmkitError(f"--step must be at least 0, got {args.step}")
     if args.picture is not None:
         check_picture(args.picture)
-    for flag, name in (("--out", args.out), ("--picture", args.picture)):
-        if name is not None and not Path(name).parent.is_dir():
-            raise VlmkitError(f"{flag} {name}: there is no folder {str(Path(name).parent)!r}")
-        if name is not None and Path(name).is_dir():
-            raise VlmkitError(f"{flag} {name}: is a folder, not a file")
-    _check_not_overwritten(args)
+    _check_targets(args, [name for name in (args.config, args.source) if name])
+    if args.out and args.picture and os.path.realpath(args.out) == os.path.realpath(args.picture):
+        raise VlmkitError(
+            f"--picture {args.picture}: would write over --out {args.out}; give another name"
+        )
     if args.source is not None:
         given = [word for word in (args.config, *args.overrides) if word is not None]
         given += ["--" + name.replace("_", "-") for name in given_flags(args)]
@@ -65,16 +65,12 @@ def _check_arguments(args: argparse.Namespace) -> None:
             raise VlmkitError(f"--from shows a saved run as it was: leave out {given[0]!r}")
 
 
-def _check_not_overwritten(args: argparse.Namespace) -> None:
-    """Refuse to write over what is read, or over the other output."""
-    taken = {os.path.realpath(name): name for name in (args.config, args.source) if name}
+def _check_targets(args: argparse.Namespace, reads: Iterable[str | Path]) -> None:
+    """Refuse to write over what is read, and over what is no file."""
+    files = list(reads)
     for flag, name in (("--out", args.out), ("--picture", args.picture)):
-        if name is None:
-            continue
-        place = os.path.realpath(name)
-        if place in taken:
-            raise VlmkitError(f"{flag} {name}: would write over {taken[place]}; give another name")
-        taken[place] = f"{flag} {name}"
+        if name is not None:
+            check_target(name, files, what=flag)
 
 
 def _saved_records(args: argparse.Namespace) -> Iterator[Record]:
@@ -100,6 +96,7 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
 
     require_mlx()
     from vlmkit.cli.run import read_question, start_run
+    from vlmkit.config.reads import files_read
     from vlmkit.config.run import load_run
     from vlmkit.processors.literal import unmark
     from vlmkit.tracing.recording import trace_records
@@ -110,6 +107,7 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
         flags=given_flags(args),
         trust_code=args.trust_code,
     )
+    _check_targets(args, files_read(resolved))
     config = resolved.config
     run, results = start_run(resolved, read_question(resolved), trace=True)
     records = trace_records(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from vlmkit.config.run import ResolvedRun
 from vlmkit.config.tree import DEFAULT, KeyPath, Node, Origin, find, replace_at, to_node
 from vlmkit.config.validate import nearest_origin
 from vlmkit.errors import VlmkitError
+from vlmkit.files import find_file, find_folder
 from vlmkit.loading import resolve_checkpoint
 from vlmkit.loading.resolve import EMBEDDED_MODEL
 from vlmkit.processors import load_processor
@@ -73,7 +75,7 @@ def describe_checkpoint(name: str) -> list[str]:
     from vlmkit.loading import read_config, resolve_checkpoint
     from vlmkit.models.families import find_family
 
-    if name != EMBEDDED_MODEL and not (Path(name).expanduser() / "config.json").is_file():
+    if name != EMBEDDED_MODEL and not find_file(Path(os.path.expanduser(name), "config.json")):
         return []
     try:
         config = read_config(resolve_checkpoint(name))
@@ -100,7 +102,7 @@ def with_token_ids(run: ResolvedRun) -> ResolvedRun:
     """
     texts = [path for path, value in token_fields(run.config) if has_text(value)]
     name = run.config.model
-    if not texts or not (name == EMBEDDED_MODEL or Path(name).expanduser().is_dir()):
+    if not texts or not (name == EMBEDDED_MODEL or find_folder(os.path.expanduser(name))):
         return run
     with located(run.tree, ("model",)):
         lookup = token_lookup(load_processor(resolve_checkpoint(name)))
@@ -109,7 +111,7 @@ def with_token_ids(run: ResolvedRun) -> ResolvedRun:
     values, tree = dict(token_fields(config)), run.tree
     for path in texts:
         tree = replace_at(tree, path, to_node(values[path], nearest_origin(tree, path)))
-    return ResolvedRun(config, tree)
+    return run._replace(config=config, tree=tree)
 
 
 def recommended_sampling(run: ResolvedRun) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vlmkit.config.tree import Node, format_path
-from vlmkit.config.validate import nearest_origin
+from vlmkit.config.validate import error_at
 from vlmkit.contrast import external as contrast_method
 from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.pipeline import PipelineConfig
@@ -64,14 +64,14 @@ def _refuse_code(pipeline: PipelineConfig, tree: Node) -> None:
     for path, _, stage in _made_by_name(pipeline):
         if stage.is_code:
             key = (*path, "factory")
-            raise VlmkitError(
-                f"{nearest_origin(tree, key)}: {format_path(key)}: {stage.factory!r} names code to "
-                "run; if you trust it, add --trust-code (in Python: load_run(..., "
-                "trust_code=True)), or name an installed entry point",
-                path=key,
+            raise error_at(
+                tree,
+                key,
+                f"{format_path(key)}: {stage.factory!r} names code to run; if you trust it, add "
+                "--trust-code (in Python: load_run(..., trust_code=True)), or name an installed "
+                "entry point",
             )
 
 
 def _located(error: VlmkitError, tree: Node, path: KeyPath, key: str) -> VlmkitError:
-    about = (*path, key)
-    return VlmkitError(f"{nearest_origin(tree, about)}: {format_path(path)}: {error}", path=about)
+    return error_at(tree, (*path, key), f"{format_path(path)}: {error}")

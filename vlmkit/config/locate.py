@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vlmkit.config.tree import DEFAULT, Node, format_path
-from vlmkit.config.validate import nearest_origin
+from vlmkit.config.validate import error_at, nearest_origin
 from vlmkit.errors import KeyPath, VlmkitError
 
 
@@ -30,9 +30,8 @@ def located(tree: Node, otherwise: KeyPath = ()) -> Iterator[None]:
         yield
     except VlmkitError as error:
         path = error.path or otherwise
-        origin = nearest_origin(tree, path) if path else DEFAULT
-        if origin == DEFAULT:
+        if not path or nearest_origin(tree, path) == DEFAULT:
             raise
         message, key = str(error), format_path(path)
         shown = message if message.startswith(f"{key}:") else f"{key}: {message}"
-        raise VlmkitError(f"{origin}: {shown}", path=path) from error
+        raise error_at(tree, path, shown) from error

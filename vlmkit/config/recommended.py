@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.checkpoint_json import MAX_FILE_BYTES
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, to_node
 from vlmkit.config.validate import validate
 from vlmkit.errors import VlmkitError
+from vlmkit.files import read_file
 from vlmkit.loading.resolve import find_small_file
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
@@ -198,7 +200,7 @@ def _no_file(where: str) -> VlmkitError:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(read_file(path, MAX_FILE_BYTES))
     except (ValueError, RecursionError) as error:
         raise VlmkitError(f"{path}: not valid JSON ({error})") from error
     except OSError as error:

@@ -16,7 +16,7 @@ from vlmkit.config.locate import located
 from vlmkit.config.recommended import expand_checkpoint
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
-from vlmkit.config.yaml_tree import load_yaml, parse_overrides
+from vlmkit.config.yaml_tree import LoadedYaml, load_files, parse_overrides
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.packaged import PREFIX
@@ -97,6 +97,7 @@ class ResolvedRun(NamedTuple):
 
     config: RunConfig
     tree: Node
+    files: tuple[Path, ...] = ()  # that were read for it
 
 
 def load_run(
@@ -132,7 +133,7 @@ def load_run(
     if not isinstance(trust_code, bool):
         raise VlmkitError(f"trust_code must be True or False, got {trust_code!r}")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    file = to_node({}, DEFAULT) if path is None else _read(path)
+    file, files = _read(path)
     file, over = _resolve_paths(file), parse_overrides(overrides)
     sources = [over, to_node(given, DEFAULT), file, default_tree()]
     file = _expand_sampling(file, sources)
@@ -144,11 +145,13 @@ def load_run(
     with located(tree):
         check_clock(config)
         check_conversation(config)
-    return ResolvedRun(config, tree)
+    return ResolvedRun(config, tree, files)
 
 
-def _read(path: str | os.PathLike[str] | Node) -> Node:
-    return path if isinstance(path, Node) else load_yaml(path)
+def _read(path: str | os.PathLike[str] | Node | None) -> LoadedYaml:
+    if path is None or isinstance(path, Node):
+        return LoadedYaml(to_node({}, DEFAULT) if path is None else path, ())
+    return load_files(path)
 
 
 def default_tree() -> Node:

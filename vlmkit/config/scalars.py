@@ -6,7 +6,10 @@ from typing import Any
 
 import yaml
 
+from vlmkit.checkpoint_json import is_utf8
+from vlmkit.config.budget import MAX_NUMBER_CHARACTERS
 from vlmkit.errors import VlmkitError
+from vlmkit.printable import shorten
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -21,7 +24,7 @@ def read_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode, where: str) -> A
 
     Raises:
         VlmkitError: a number that YAML 1.1 counts in base 8 or 60, so that ``010`` would be 8 and
-            ``1:30`` would be 90; a text that is not what its tag says.
+            ``1:30`` would be 90; a text that is not what its tag says, or too long for a number.
 
     Example:
         >>> loader = yaml.SafeLoader("[1_000, 0x10, 2024-01-01]")
@@ -31,9 +34,16 @@ def read_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode, where: str) -> A
     kind, text = node.tag.removeprefix(_TAG), node.value
     if kind == "timestamp":
         return text
+    if not is_utf8(text):
+        raise VlmkitError(f"{where}{_cut(text)!r} holds half of a surrogate pair, no character")
+    if kind in ("int", "float") and len(text) > MAX_NUMBER_CHARACTERS:
+        raise VlmkitError(
+            f"{where}{_cut(text)!r} is too long for a number: {len(text):,} characters, at most "
+            f"{MAX_NUMBER_CHARACTERS}"
+        )
     try:
         value = loader.construct_object(node)
-    except (ValueError, LookupError, AttributeError):
+    except (ValueError, OverflowError, LookupError, AttributeError, RecursionError):
         name = {"int": "whole number", "float": "number", "bool": "boolean"}.get(kind, kind)
         raise VlmkitError(f"{where}{_cut(text)!r} is no {name}") from None
     if kind in ("int", "float") and ":" in text:
@@ -52,4 +62,4 @@ def read_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode, where: str) -> A
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
+    return shorten(text, 40)

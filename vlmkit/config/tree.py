@@ -21,6 +21,7 @@ class Origin(NamedTuple):
     source: str
     line: int | None = None
     is_file: bool = False
+    is_hidden: bool = False  # what is written there is not to stand in messages
 
     def __str__(self) -> str:
         return self.source if self.line is None else f"{self.source}:{self.line}"

@@ -23,7 +23,7 @@ from vlmkit.config.tree import (
     to_node,
     to_plain,
 )
-from vlmkit.config.validate import nearest_origin
+from vlmkit.config.validate import error_at
 from vlmkit.config.yaml_tree import INCLUDE, load_yaml, parse_path
 from vlmkit.errors import VlmkitError
 
@@ -82,7 +82,8 @@ def _read_file(entry: Node) -> Node:
     if entry.value.startswith("vlmkit:") or not entry.origin.is_file:
         return load_yaml(entry.value)
     try:
-        return load_yaml(Path(entry.origin.source).parent / entry.value)
+        folder = Path(entry.origin.source).parent
+        return load_yaml(folder / entry.value, home=folder)
     except VlmkitError as error:
         raise VlmkitError(f"{entry.origin}: base: {error}") from error
 
@@ -223,9 +224,11 @@ def _asked(name: str, run: ResolvedRun) -> str:
     if not config.messages:
         return config.prompt if QUESTION in config.prompt else QUESTION
     if not any(QUESTION in message.content for message in config.messages):
-        raise VlmkitError(
-            f"{nearest_origin(run.tree, ('messages',))}: messages: the arm {name!r} asks every "
-            f"sample the same; write {QUESTION} where the sample's question goes"
+        raise error_at(
+            run.tree,
+            ("messages",),
+            f"messages: the arm {name!r} asks every sample the same; write {QUESTION} where the "
+            "sample's question goes",
         )
     return ""
 

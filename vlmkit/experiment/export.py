@@ -11,7 +11,7 @@ import msgspec
 
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Record
-from vlmkit.experiment.wholefile import whole_file
+from vlmkit.files import whole_file
 
 _ROWS = 4096  # held at a time
 

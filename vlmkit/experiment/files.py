@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.run import RunConfig
 from vlmkit.config.tree import Node, Origin, find, merge, to_node
-from vlmkit.config.validate import nearest_origin, validate
+from vlmkit.config.validate import error_at, validate
 from vlmkit.config.yaml_tree import load_yaml, parse_overrides
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.arms import Arm, Axis, build_arms, count_arms, read_axes, read_base
@@ -124,21 +124,23 @@ def _check_size(tree: Node, config: ExperimentConfig, num_arms: int) -> None:
     """Refuse what can be no intention, before its arms are made."""
     number = num_arms * len(config.seeds or (0,))
     if number > config.limits.units:
-        origin = nearest_origin(tree, ("grid",))
-        raise VlmkitError(
-            f"{origin}: grid: {number:,} responses to each sample are more than "
-            f"limits.units={config.limits.units:,}; give fewer values, or raise the limit"
+        raise error_at(
+            tree,
+            ("grid",),
+            f"grid: {number:,} responses to each sample are more than "
+            f"limits.units={config.limits.units:,}; give fewer values, or raise the limit",
         )
 
 
 def _refuse_code(tree: Node, config: ExperimentConfig) -> None:
     for name, metric in config.metrics.items():
         if isinstance(metric, External) and metric.is_code:
-            origin = nearest_origin(tree, ("metrics", name, "factory"))
-            raise VlmkitError(
-                f"{origin}: metrics.{name}.factory: {metric.factory!r} names code to run; if you "
+            raise error_at(
+                tree,
+                ("metrics", name, "factory"),
+                f"metrics.{name}.factory: {metric.factory!r} names code to run; if you "
                 "trust it, add --trust-code (in Python: trust_code=True), or name an installed "
-                "entry point"
+                "entry point",
             )
 
 
@@ -148,8 +150,7 @@ def _seeds(tree: Node, config: ExperimentConfig, base: Node) -> tuple[int, ...]:
         return (0 if own is None else int(own.value),)
     twice = [seed for seed in config.seeds if config.seeds.count(seed) > 1]
     if twice:
-        origin = nearest_origin(tree, ("seeds",))
-        raise VlmkitError(f"{origin}: seeds: {twice[0]} is given twice; give each once")
+        raise error_at(tree, ("seeds",), f"seeds: {twice[0]} is given twice; give each once")
     return config.seeds
 
 
@@ -163,9 +164,10 @@ def _baseline(tree: Node, config: ExperimentConfig, arms: Sequence[Arm]) -> str:
             if name.startswith(f"{config.baseline}, "):
                 return name
         shown = ", ".join(repr(name) for name in names[:8]) + (", …" if len(names) > 8 else "")
-        raise VlmkitError(
-            f"{nearest_origin(tree, ('baseline',))}: baseline: {config.baseline!r} is no arm; "
-            f"the arms are {shown}"
+        raise error_at(
+            tree,
+            ("baseline",),
+            f"baseline: {config.baseline!r} is no arm; the arms are {shown}",
         )
     return config.baseline
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import msgspec
 
-from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
+from vlmkit.files import read_file, write_file
 
 FORMAT = 1
 """Version of the run directory; a newer one is refused by name."""
 
 FILE = "manifest.json"
+
+MAX_MANIFEST_BYTES = 64 * 2**20
+"""Ten thousand arms, each a whole resolved run."""
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -49,7 +52,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     try:
-        content = path.read_bytes()
+        content = read_file(path, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         what = "no such folder" if not folder.exists() else f"no run directory (no {FILE} in it)"
         raise VlmkitError(f"{folder}: {what}; 'vlmkit run' makes one") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.config.validate import nearest_origin
+from vlmkit.config.validate import error_at, nearest_origin
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.data import Samples, data_hash, load_samples
 from vlmkit.experiment.files import Experiment
@@ -14,6 +14,7 @@ from vlmkit.experiment.manifest import FILE, read_manifest
 from vlmkit.experiment.provenance import config_hash
 from vlmkit.experiment.scoring import Scorer, check_samples, make_scorer
 from vlmkit.experiment.units import Units
+from vlmkit.files import find_file
 from vlmkit.stopping import token_limit
 
 
@@ -45,11 +46,10 @@ def make_plan(experiment: Experiment) -> Plan:
         VlmkitError: bad data, a metric that needs what the data lack, or too many units.
     """
     config = experiment.config
-    place = nearest_origin(experiment.tree, ("dataset",))
     try:
         found = load_samples(config.dataset, experiment.folder)
     except VlmkitError as error:
-        raise VlmkitError(f"{place}: dataset: {error}") from error
+        raise error_at(experiment.tree, ("dataset",), f"dataset: {error}") from error
     limit = config.limits.samples
     samples = found if limit is None else found[:limit]
     number = len(samples) * experiment.units_per_sample
@@ -83,15 +83,17 @@ def _scorers(experiment: Experiment, samples: Samples) -> dict[str, Scorer]:
     """Make the scorers; every sample must have what they need."""
     scorers = {}
     for name, config in experiment.config.metrics.items():
-        origin = nearest_origin(experiment.tree, ("metrics", name))
+        place = ("metrics", name)
         if config.name is not None:
-            raise VlmkitError(
-                f"{origin}: metrics.{name}.name: {name!r} is its name already; leave this one out"
+            raise error_at(
+                experiment.tree,
+                place,
+                f"metrics.{name}.name: {name!r} is its name already; leave this one out",
             )
         try:
             scorers[name] = make_scorer(config, experiment.metrics_folder)._replace(name=name)
         except VlmkitError as error:
-            raise VlmkitError(f"{origin}: metrics.{name}: {error}") from error
+            raise error_at(experiment.tree, place, f"metrics.{name}: {error}") from error
     if scorers:
         check_samples(list(scorers.values()), samples.texts())
     return scorers
@@ -104,7 +106,7 @@ def read_done(plan: Plan, folder: Path) -> Units:
         VlmkitError: the directory is of another experiment or of other data.
     """
     units = plan.new_units()
-    if not (folder / FILE).exists():
+    if not find_file(folder / FILE):
         return units
     old = read_manifest(folder)
     for name, own in (("config", plan.config_hash), ("data", plan.data_hash)):

@@ -7,8 +7,8 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,15 @@ def _modules(value: Any) -> Iterator[str]:
 
 
 def _source(module: str) -> Path | None:
-    spec = find_spec(module)
-    return None if spec is None or spec.origin in (None, "built-in") else Path(str(spec.origin))
+    """The file of a module; nothing is imported, no package around it either."""
+    name, places, spec = "", None, None
+    for part in module.split("."):
+        name = f"{name}.{part}".lstrip(".")
+        spec = PathFinder.find_spec(name, places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    return None if spec is None or not spec.has_location else Path(str(spec.origin))
 
 
 def weights_hash(model: str, revision: str | None) -> str:

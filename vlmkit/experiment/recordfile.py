@@ -11,6 +11,7 @@ import msgspec
 
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Record
+from vlmkit.files import append_file
 
 _SYNC_S = 0.25
 
@@ -83,7 +84,7 @@ class RecordFile:
 
 def _open_after_last_line(path: Path) -> int:
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        file = append_file(path)
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
     end = os.fstat(file).st_size

@@ -18,6 +18,7 @@ from vlmkit.experiment.runinfo import RunInfo
 from vlmkit.experiment.scores import scored_again
 from vlmkit.experiment.scoring import Scorer, ScorerConfig, make_scorer
 from vlmkit.experiment.store import RECORDS, claim, replace_records
+from vlmkit.external import External
 
 Config = TypeVar("Config")
 
@@ -36,14 +37,27 @@ def run_samples(folder: Path, manifest: Manifest) -> Samples:
     return samples
 
 
-def run_scorers(folder: Path, manifest: Manifest) -> dict[str, Scorer]:
-    """Build the scorers of a run again, by metric."""
+def run_scorers(folder: Path, manifest: Manifest, *, trust_code: bool = False) -> dict[str, Scorer]:
+    """Build the scorers of a run again, by metric.
+
+    Args:
+        folder: the run directory.
+        manifest: its manifest.
+        trust_code: let it name code to run: the directory may be somebody else's.
+
+    Raises:
+        VlmkitError: a scorer that cannot be made, or that is code without trust.
+    """
     adapter: TypeAdapter[ScorerConfig] = TypeAdapter(ScorerConfig)
     base = Path(manifest.metrics_folder)
-    return {
-        name: make_scorer(_read(adapter, config, folder), base)._replace(name=name)
-        for name, config in manifest.metrics.items()
-    }
+    configs = {name: _read(adapter, config, folder) for name, config in manifest.metrics.items()}
+    for name, config in configs.items():
+        if isinstance(config, External) and config.is_code and not trust_code:
+            raise VlmkitError(
+                f"{folder / FILE}: metrics.{name}.factory: {config.factory!r} names code to run; "
+                "if you trust it, add --trust-code (in Python: trust_code=True)"
+            )
+    return {name: make_scorer(one, base)._replace(name=name) for name, one in configs.items()}
 
 
 def _read(adapter: TypeAdapter[Config], value: object, folder: Path) -> Config:
@@ -87,13 +101,19 @@ def run_info(folder: str | os.PathLike[str]) -> RunInfo:
     )
 
 
-def rescore(folder: str | os.PathLike[str], other: Experiment | None = None) -> int:
+def rescore(
+    folder: str | os.PathLike[str],
+    other: Experiment | None = None,
+    *,
+    trust_code: bool = False,
+) -> int:
     """Score a run's records again, without generating; they change as a whole or not at all.
 
     Args:
         folder: the run directory.
         other: an experiment whose metrics take the place of the run's own; None: the run's own,
             as they are implemented now.
+        trust_code: let the run's metrics name code to run.
 
     Returns:
         How many records there are.
@@ -109,7 +129,7 @@ def rescore(folder: str | os.PathLike[str], other: Experiment | None = None) -> 
         if other is not None:
             manifest.metrics = metrics_of(other.config)
             manifest.metrics_folder = str(other.metrics_folder.resolve())
-        scorers = run_scorers(path, manifest)
+        scorers = run_scorers(path, manifest, trust_code=trust_code)
         samples = run_samples(path, manifest)
         records = read_records(path / RECORDS)
         number = replace_records(path, scored_again(records, scorers, samples, path))

@@ -11,7 +11,8 @@ from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.report import Limits, report_html, report_samples, write_report
 from vlmkit.experiment.runinfo import sample_info
-from vlmkit.experiment.store import RECORDS
+from vlmkit.experiment.store import RECORDS, run_files
+from vlmkit.files import check_target
 
 
 def report_run(
@@ -19,6 +20,7 @@ def report_run(
     file: str | os.PathLike[str] | None = None,
     *,
     limits: Limits | None = None,
+    trust_code: bool = False,
 ) -> Path:
     """Write the report of a run.
 
@@ -26,6 +28,7 @@ def report_run(
         folder: the run directory.
         file: where to; None: ``report.html`` in the folder.
         limits: how much it shows; None: the defaults.
+        trust_code: let the run's metrics name code to run.
 
     Returns:
         The file.
@@ -35,6 +38,8 @@ def report_run(
             written.
     """
     path = Path(folder)
+    target = path / "report.html" if file is None else Path(file)
+    check_target(target, run_files(path))
     manifest, records = read_manifest(path), path / RECORDS
     limits = Limits() if limits is None else limits
     info, samples = run_info(path), run_samples(path, manifest)
@@ -42,11 +47,11 @@ def report_run(
     chosen = report_samples(read, info.metrics, limits=limits)
     places = {name: place for place, name in enumerate(samples.ids)}
     info.samples = {name: sample_info(samples[places[name]]) for name in chosen if name in places}
-    summaries = {name: one.summarise for name, one in run_scorers(path, manifest).items()}
+    scorers = run_scorers(path, manifest, trust_code=trust_code)
+    summaries = {name: one.summarise for name, one in scorers.items()}
     comparison = compare([(info, read_scores(records))], summaries=summaries)
-    html = report_html(
-        info, comparison, read_records(records), chosen, base=Path(manifest.folder), limits=limits
-    )
-    target = path / "report.html" if file is None else Path(file)
+    base = Path(manifest.folder)
+    html = report_html(info, comparison, read_records(records), chosen, base=base, limits=limits)
+    check_target(target, [base / image for one in info.samples.values() for image in one.images])
     write_report(target, html)
     return target

@@ -30,6 +30,7 @@ from vlmkit.experiment.running import Settings, run_group
 from vlmkit.experiment.scores import score, text_reader
 from vlmkit.experiment.store import RECORDS, Store
 from vlmkit.experiment.units import Units
+from vlmkit.files import find_file
 
 
 class Run(NamedTuple):
@@ -44,7 +45,7 @@ class Run(NamedTuple):
     def records(self) -> Iterator[Record]:
         """Read all records, in the order they were written."""
         path = self.folder / RECORDS
-        return read_records(path) if path.exists() else iter(())
+        return read_records(path) if find_file(path) else iter(())
 
 
 def run_experiment(

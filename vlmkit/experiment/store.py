@@ -23,6 +23,7 @@ from vlmkit.experiment.manifest import FILE, Manifest, check_same, read_manifest
 from vlmkit.experiment.reading import record_files
 from vlmkit.experiment.recordfile import RecordFile
 from vlmkit.experiment.records import Record
+from vlmkit.files import append_file, whole_file
 
 RECORDS = "records.jsonl"
 LOCK = "lock"
@@ -98,23 +99,32 @@ def replace_records(folder: Path, records: Iterator[Record]) -> int:
         How many there are.
     """
     path, number = folder / RECORDS, 0
-    partial = path.with_name(f".{RECORDS}.{os.getpid()}.part")
+    with whole_file(path) as partial, partial.open("wb") as file:
+        for record in records:
+            file.write(msgspec.json.encode(record) + b"\n")
+            number += 1
+        file.flush()
+        os.fsync(file.fileno())
     try:
-        try:
-            with partial.open("wb") as file:
-                for record in records:
-                    file.write(msgspec.json.encode(record) + b"\n")
-                    number += 1
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            for other in record_files(path)[1:]:
-                other.unlink()
-        finally:
-            partial.unlink(missing_ok=True)
+        for other in record_files(path)[1:]:
+            other.unlink()
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
     return number
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of a run directory, and those of its data set but for images in it.
+
+    Nothing that is made of a run may be written over them.
+
+    Raises:
+        VlmkitError: no run directory.
+    """
+    manifest = read_manifest(folder)
+    named = [manifest.dataset.get(key) for key in ("path", "answers")]
+    data = [Path(manifest.folder, os.path.expanduser(one)) for one in named if isinstance(one, str)]
+    return [folder / FILE, folder / LOCK, *record_files(folder / RECORDS), *data]
 
 
 def claim(folder: Path) -> int:
@@ -137,10 +147,13 @@ def _claim(folder: Path) -> int:
                     "empty folder with --out"
                 )
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
+        handle = append_file(folder / LOCK)
+    except (OSError, ValueError) as error:
+        if isinstance(error, VlmkitError):
+            raise
+        why = error.strerror if isinstance(error, OSError) else "is no name that a folder can have"
         raise VlmkitError(
-            f"{folder}: cannot be written: {error.strerror}; choose another folder with --out"
+            f"{folder}: cannot be written: {why}; choose another folder with --out"
         ) from None
     lock(folder, handle, fcntl.LOCK_EX, f"pid {os.getpid()}")
     return handle

@@ -12,6 +12,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment.reading import ScoreLine, read_scores
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.store import RECORDS
+from vlmkit.files import find_file
 
 
 class Units:
@@ -53,7 +54,7 @@ class Units:
             VlmkitError: a record of no unit of this experiment.
         """
         path = folder / RECORDS
-        for number, line in enumerate(read_scores(path) if path.exists() else (), start=1):
+        for number, line in enumerate(read_scores(path) if find_file(path) else (), start=1):
             if line.sample not in self._samples and line.arm in self._arms:
                 continue  # beyond limits.samples, which may be lower than it was
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def resolve_checkpoint(
         if revision is not None:
             raise VlmkitError(f"revision={revision!r}: {EMBEDDED_MODEL!r} has none")
         return _checked(_ASSETS / EMBEDDED_MODEL)
-    folder = Path(path_or_id).expanduser()
+    folder = Path(os.path.expanduser(path_or_id))
     try:
         exists = folder.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or has a null byte

@@ -8,6 +8,7 @@ Reference:
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +45,20 @@ def browser_address(url: str) -> str:
         return text
     host, colon, port = place.partition(":")
     return parts._replace(netloc=f"{user}{at}{_ascii_host(host)}{colon}{port}").geturl()
+
+
+def is_public(peer: str) -> bool:
+    """Whether an IP address is one of the public internet.
+
+    Example:
+        >>> [is_public(peer) for peer in ("1.1.1.1", "127.0.0.1", "10.0.0.1", "::1", "fe80::1%en0")]
+        [True, False, False, False, False]
+        >>> is_public("::ffff:192.168.0.1"), is_public("169.254.169.254")
+        (False, False)
+    """
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (address if mapped is None else mapped).is_global
 
 
 def _ascii_host(host: str) -> str:

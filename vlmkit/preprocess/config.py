@@ -32,9 +32,17 @@ class PreprocessConfig(StageConfig):
         None, description="Resize every image to exactly (height, width) pixels first."
     )
     url_timeout_s: Float = Field(
-        10.0, gt=0, le=3600, description="Limit for fetching one image, in seconds."
+        10.0,
+        gt=0,
+        le=3600,
+        description="Limit for fetching one image, redirects included, in seconds.",
     )
     max_download_bytes: Int = Field(32 * 2**20, gt=0, description="Refuse larger downloads.")
+    private_addresses: bool = Field(
+        True,
+        description="Also fetch from this machine and from private networks; false refuses them, "
+        "for addresses that are not one's own. Behind a proxy the proxy decides.",
+    )
     max_image_pixels: Int = Field(
         PILLOW_MAX_PIXELS,
         gt=0,

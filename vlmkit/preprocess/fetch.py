@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies
 
 import httpx2
 
 from vlmkit.errors import VlmkitError
-from vlmkit.preprocess.address import browser_address
+from vlmkit.preprocess.address import browser_address, is_public
+from vlmkit.printable import mask_address
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {"User-Agent": "vlmkit", "Accept-Encoding": "identity"}  # nothing that unpacks to more
 
 
-def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
+def fetch(url: str, *, timeout_s: float, max_bytes: int, private_addresses: bool = True) -> bytes:
     """Return the body at ``url``.
 
     Args:
         url: an http or https address as a browser takes it: spaces and characters outside ASCII
             are encoded, host names too.
-        timeout_s: limit in seconds for everything from looking up the name to the last byte.
-        max_bytes: the largest body accepted; the rest of a larger one is not read.
+        timeout_s: limit in seconds for everything from looking up the name to the last byte, all
+            redirects included.
+        max_bytes: the largest body accepted; the rest of a larger one is not read, and no body of
+            a redirect or an error.
+        private_addresses: whether this machine and private networks may be asked. Without it no
+            request is sent to them, whatever name or redirect leads there.
 
     Raises:
         VlmkitError: another scheme, no answer, an HTTP error, too slow, too large.
     """
     name = _shown(url)
     try:
-        return _within(timeout_s, url, name, max_bytes)
+        return _within(timeout_s, _Wanted(url, name, max_bytes, private_addresses))
     except TimeoutError as error:
         raise VlmkitError(
             f"{name}: not received within {timeout_s:g} s; raise preprocess.url_timeout_s, or save"
@@ -47,13 +55,22 @@ def fetch(url: str, *, timeout_s: float, max_bytes: int) -> bytes:
         ) from error
 
 
-def _within(timeout_s: float, url: str, name: str, max_bytes: int) -> bytes:
+class _Wanted(NamedTuple):
+    """What to fetch, what to call it in messages, and what is allowed."""
+
+    url: str
+    name: str
+    max_bytes: int
+    private_addresses: bool
+
+
+def _within(timeout_s: float, wanted: _Wanted) -> bytes:
     """Download in a thread: the caller may be in an event loop, and name lookups can't be ended."""
     result: Future[bytes] = Future()
 
     async def download() -> bytes:
         async with asyncio.timeout(timeout_s):  # closes the connection, however slowly it drips
-            return await _download(url, name, max_bytes)
+            return await _download(wanted)
 
     def work() -> None:
         try:
@@ -65,20 +82,45 @@ def _within(timeout_s: float, url: str, name: str, max_bytes: int) -> bytes:
     return result.result(timeout_s)
 
 
-async def _download(url: str, name: str, max_bytes: int) -> bytes:
-    address = browser_address(url)
+async def _download(wanted: _Wanted) -> bytes:
+    address = browser_address(wanted.url)
     async with httpx2.AsyncClient(headers=HEADERS, timeout=None) as client:
         for _ in range(MAX_REDIRECTS + 1):
             _check_scheme(address)
-            async with client.stream("GET", address) as response:
+            watch = {} if wanted.private_addresses else {"trace": _refuse_private(address)}
+            async with client.stream("GET", address, extensions=watch) as response:
                 location = response.headers.get("Location", "")
                 if response.status_code not in REDIRECTS or not location:
-                    return await _body(response, name, max_bytes)
+                    return await _body(response, wanted.name, wanted.max_bytes)
             address = browser_address(urljoin(address, location))
     raise VlmkitError(
-        f"{name}: the server answered {response.status_code} (a redirect) more than"
+        f"{wanted.name}: the server answered {response.status_code} (a redirect) more than"
         f" {MAX_REDIRECTS} times; check the address"
     )
+
+
+def _refuse_private(address: str) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Watch connections: one to a private address is given up before a request is sent."""
+    asked = httpx2.URL(address).raw_host.decode("ascii")
+    may_be_proxy = bool(getproxies())
+
+    async def watch(event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.started":
+            connecting.append(info["host"])
+        if event != "connection.connect_tcp.complete":
+            return
+        if may_be_proxy and connecting[-1] != asked:
+            return
+        peer = str(info["return_value"].get_extra_info("server_addr")[0])
+        if not is_public(peer):
+            await info["return_value"].aclose()
+            raise VlmkitError(
+                f"{_shown(address)}: leads to the private address {peer}; save the file and give "
+                "its path, or set preprocess.private_addresses"
+            )
+
+    connecting: list[str] = []
+    return watch
 
 
 async def _body(response: httpx2.Response, name: str, max_bytes: int) -> bytes:
@@ -120,7 +162,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _shown(address: str) -> str:
-    text = _one_line(address)
+    text = mask_address(_one_line(address))
     return text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)"
 
 

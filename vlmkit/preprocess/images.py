@@ -15,8 +15,10 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.files import check_size, open_file
 from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
+from vlmkit.printable import mask_address
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
@@ -39,6 +41,8 @@ TRANSPOSE = {
 # no images (PDF, MPEG, HDF5).
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000")
 FORMATS = (*COMMON_FORMATS, "ICO", "TGA", "DIB", "ICNS", "PSD", "PCX", "SGI", "DDS", "QOI", "XBM")
+MAX_IMAGE_BYTES = 640 * 2**20
+"""Of an image file: `PILLOW_MAX_PIXELS` in three bytes each, without compression, and some more."""
 _LOADED_FROM = "_vlmkit_loaded_from"  # attribute of a loaded image: its source, for errors
 READABLE = "JPEG, PNG, GIF, BMP, WebP, TIFF and others that Pillow reads"
 
@@ -99,6 +103,8 @@ def describe_source(source: object) -> str:
     if isinstance(source, io.BytesIO):
         return f"image in memory ({source.getbuffer().nbytes} bytes)"
     text = str(source)
+    if isinstance(source, str) and "://" in source.replace("\\", "/"):
+        text = mask_address(source)
     if _scheme(text) == "data":
         return f"image {text.split(',', 1)[0][:60]},… ({len(text)} characters)"
     return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
@@ -130,7 +136,12 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
         from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
 
         return io.BytesIO(
-            fetch(source, timeout_s=limits.url_timeout_s, max_bytes=limits.max_download_bytes)
+            fetch(
+                source,
+                timeout_s=limits.url_timeout_s,
+                max_bytes=limits.max_download_bytes,
+                private_addresses=limits.private_addresses,
+            )
         )
     if scheme and "://" in source:
         raise VlmkitError(
@@ -146,20 +157,16 @@ def _scheme(text: str) -> str:
 
 def _file(path: Path, name: str) -> BinaryIO:
     try:
-        if path.is_file():
-            return path.open("rb")
-        if path.is_dir():
-            raise VlmkitError(f"{name}: a folder; give the path of an image file in it")
-        if path.exists():
-            raise VlmkitError(f"{name}: not a regular file; give the path of an image file")
+        file = open_file(path)
+        check_size(os.fstat(file.fileno()).st_size, MAX_IMAGE_BYTES)
+        return file
+    except IsADirectoryError:
+        raise VlmkitError(f"{name}: a folder; give the path of an image file in it") from None
+    except FileNotFoundError:
         near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-    except VlmkitError:
-        raise
-    except OSError as error:  # no permission, or a name that is too long
+        raise VlmkitError(f"{name}: no such file in {path.parent.resolve()}{near}") from None
+    except OSError as error:  # no permission, a name that is too long, a pipe, a device
         raise VlmkitError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise VlmkitError(f"{name}: not a path ({error})") from error
-    raise VlmkitError(f"{name}: no such file in {path.parent.resolve()}{near}")
 
 
 def _data_uri(source: str, name: str) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from vlmkit.cache import CacheConfig, build_cache
 from vlmkit.errors import VlmkitError
+from vlmkit.files import find_file, whole_file
 from vlmkit.inputs import Inputs, Media
 from vlmkit.interface import Cache, DecodeState, Hidden, Model
 from vlmkit.prompts.prefill import Started
@@ -83,12 +83,10 @@ def save_prompts(
         "cache": config.model_dump_json(),
         "prompts": json.dumps(entries),
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.safetensors")
     try:
-        mx.save_safetensors(str(partial), arrays, metadata)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with whole_file(path) as partial, partial.open("wb") as file:
+            mx.save_safetensors(file, arrays, metadata)
+    except RuntimeError as error:
         raise VlmkitError(f"{path}: cannot be written ({error})") from error
 
 
@@ -100,7 +98,7 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
             or another cache config.
     """
     path = Path(path)
-    if not path.is_file():
+    if not find_file(path):
         raise VlmkitError(f"{path}: no such file; give one that save_prompts wrote")
     try:
         loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
 from vlmkit.errors import VlmkitError
+from vlmkit.files import read_file, stream_file
 from vlmkit.tracing.records import FORMAT, Record, Trace, TraceEnd, TraceHeader, TraceStep
+
+MAX_TRACE_BYTES = 128 * 2**20
+"""Of a saved trace, which is held in memory: some 25,000 steps of a long chain."""
 
 _RECORDS: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
@@ -26,6 +29,8 @@ class _Mark(msgspec.Struct):
 def open_trace(path: str | os.PathLike[str]) -> Iterator[Callable[[Record], None]]:
     """Write a trace: gives a function that appends one record and hands it to the system at once.
 
+    An old file stays until the first record is written.
+
     Raises:
         VlmkitError: the file cannot be opened or written, as on a full disk.
 
@@ -38,21 +43,8 @@ def open_trace(path: str | os.PathLike[str]) -> Iterator[Callable[[Record], None
         ...     read_trace(folder + "/run.jsonl").header == header
         True
     """
-    try:
-        file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed below; only opening is guarded)
-    except OSError as error:
-        raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
-
-    def write(record: Record) -> None:
-        line = memoryview(msgspec.json.encode(record) + b"\n")
-        try:
-            while line:  # a raw file may take less than it is given
-                line = line[file.write(line) or 0 :]
-        except OSError as error:
-            raise VlmkitError(f"{path}: cannot be written: {error.strerror}") from None
-
-    with file:
-        yield write
+    with stream_file(path) as append:
+        yield lambda record: append(msgspec.json.encode(record) + b"\n")
 
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:
@@ -66,7 +58,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
             is broken.
     """
     try:
-        content = Path(path).read_bytes()
+        content = read_file(path, MAX_TRACE_BYTES)
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
     *lines, rest = content.split(b"\n")

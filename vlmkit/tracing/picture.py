@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
+from vlmkit.files import write_file
 from vlmkit.tracing.fonts import Fonts, drawable, find_fonts
 from vlmkit.tracing.labels import plain, shorten, shorten_left, token_label, visible
 from vlmkit.tracing.records import StageRecord, Trace, TraceStep

@@ -13,7 +13,12 @@ from pydantic import AfterValidator, Field
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.data.base import DataConfig, Rows
-from vlmkit.experiment.data.files import open_data, resolve_file, resolve_folder
+from vlmkit.experiment.data.files import (
+    MAX_ANSWERS_BYTES,
+    read_data,
+    resolve_file,
+    resolve_folder,
+)
 from vlmkit.experiment.samples import Sample
 
 SUFFIXES = (
@@ -109,13 +114,11 @@ Located = Mapping[str, tuple[Sequence[str], str]]
 
 
 def _read_json(path: Path) -> Located:
-    with open_data(path) as file:
-        try:
-            content = msgspec.json.decode(file.read(), type=dict[str, str | list[str]])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise VlmkitError(
-                f"{path}: must be a JSON object {{name: answer}} ({error})"
-            ) from error
+    answers = read_data(path, MAX_ANSWERS_BYTES)
+    try:
+        content = msgspec.json.decode(answers, type=dict[str, str | list[str]])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise VlmkitError(f"{path}: must be a JSON object {{name: answer}} ({error})") from error
     return {
         name: ((answer,) if isinstance(answer, str) else answer, str(path))
         for name, answer in content.items()
@@ -127,19 +130,19 @@ def _read_table(path: Path) -> Located:
     if delimiter is None:
         raise VlmkitError(f"dataset.answers: {path}: must be a .json, .csv or .tsv file")
     found: dict[str, tuple[Sequence[str], str]] = {}
-    with open_data(path) as file:
-        try:
-            lines = file.read().decode("utf-8-sig").splitlines(keepends=True)
-            reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-            if reader.fieldnames is None or not {"file", "answer"} <= set(reader.fieldnames):
-                raise VlmkitError(f"{path}:1: needs the columns file and answer")
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                if row["file"] in found:
-                    raise VlmkitError(f"{where}: {row['file']!r} has an answer already")
-                if row["answer"] is None:
-                    raise VlmkitError(f"{where}: no answer in this row")
-                found[row["file"]] = ((row["answer"],), where)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise VlmkitError(f"{path}: not a table ({error})") from error
+    content = read_data(path, MAX_ANSWERS_BYTES)
+    try:
+        lines = content.decode("utf-8-sig").splitlines(keepends=True)
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        if reader.fieldnames is None or not {"file", "answer"} <= set(reader.fieldnames):
+            raise VlmkitError(f"{path}:1: needs the columns file and answer")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if row["file"] in found:
+                raise VlmkitError(f"{where}: {row['file']!r} has an answer already")
+            if row["answer"] is None:
+                raise VlmkitError(f"{where}: no answer in this row")
+            found[row["file"]] = ((row["answer"],), where)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise VlmkitError(f"{path}: not a table ({error})") from error
     return found

@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.shown import plain
+from vlmkit.files import find_file, find_folder, open_file, read_file
+from vlmkit.preprocess.images import MAX_IMAGE_BYTES
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -48,7 +50,10 @@ def check_image(source: str | bytes, where: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source):
+            with (
+                io.BytesIO(source) if isinstance(source, bytes) else open_file(source) as stream,
+                Image.open(stream),
+            ):
                 pass
     except UnidentifiedImageError:
         raise VlmkitError(f"{where}: {name} is corrupt or in no known format") from None
@@ -68,20 +73,22 @@ def image_content(source: str | bytes) -> bytes:
     if is_url(source):
         return source.encode()
     try:
-        return Path(source).read_bytes()
+        return read_file(source, MAX_IMAGE_BYTES)
     except OSError as error:
         raise VlmkitError(f"image {plain(source)}: can't be read: {error.strerror}") from error
 
 
 def _check_file(path: Path, where: str) -> None:
     try:
-        if path.is_file():
+        if find_file(path):
             return
-        if path.is_dir():
+        if find_folder(path):
             raise VlmkitError(f"{where}: image {plain(path)} is a folder")
         near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
     except (OSError, ValueError) as error:
         if isinstance(error, VlmkitError):
             raise
         raise VlmkitError(f"{where}: image {plain(path)} can't be read ({error})") from error
+    if os.path.exists(path):
+        raise VlmkitError(f"{where}: image {plain(path)} is no regular file")
     raise VlmkitError(f"{where}: image {plain(path)} does not exist{near}")

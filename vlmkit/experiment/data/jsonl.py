@@ -12,7 +12,7 @@ from pydantic import Field
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.data.base import Rows
 from vlmkit.experiment.data.columns import ColumnsConfig, Row, row_id, to_sample
-from vlmkit.experiment.data.files import open_data, resolve_file
+from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
 
 
 class JsonlConfig(ColumnsConfig):
@@ -38,7 +38,7 @@ def jsonl(config: JsonlConfig, base: Path) -> Rows:
     numbers: list[int] = []
     with open_data(path) as file:
         start = 0
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(data_lines(file, path), 1):
             if line.strip():
                 row = _row(line, path, number)
                 ids.append(row_id(config, row))
@@ -49,7 +49,7 @@ def jsonl(config: JsonlConfig, base: Path) -> Rows:
     def read(index: int) -> Any:
         with open_data(path) as file:
             file.seek(starts[index], os.SEEK_SET)
-            line = file.readline()
+            line = next(data_lines(file, path), b"")
         sample = to_sample(config, _row(line, path, numbers[index]), folder=path.parent)
         if sample.id != ids[index]:
             raise VlmkitError(f"{sample.where}: changed while it is in use")

@@ -16,6 +16,7 @@ from vlmkit.experiment.data.columns import ColumnsConfig, Row, image_keys, row_i
 from vlmkit.experiment.data.files import resolve_file, resolve_folder
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shown import listed
+from vlmkit.files import find_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +98,7 @@ def _ids(
 
 
 def _files(text: str, base: Path) -> list[Path]:
-    if not (base / text).is_dir():
+    if not find_folder(base / text):
         return [resolve_file(text, base, "dataset.path")]
     folder = resolve_folder(text, base, "dataset.path")
     found = sorted(folder.glob("*.parquet"))

@@ -26,7 +26,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.choices import choices_of, text_list
 from vlmkit.experiment.data.base import DataConfig, Rows
 from vlmkit.experiment.data.columns import Row, fill
-from vlmkit.experiment.data.files import open_data, resolve_file
+from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shown import listed
@@ -95,7 +95,7 @@ def _scan(path: Path) -> _Table:
     table = _Table(path, _columns(path), [], [], [], [])
     references: dict[int, str] = {}
     with open_data(path) as file, _large_cells():
-        place = _Place(file)
+        place = _Place(file, path)
         reader = csv.reader(place.lines(), delimiter="\t")
         _next(reader, path, 1)  # the header
         while True:
@@ -140,13 +140,13 @@ def _resolve_references(table: _Table, references: Mapping[int, str]) -> None:
 class _Place:
     """The lines of a file and their end, and how far they were read."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._lines = data_lines(file, path)
         self.offset = 0
         self.line = 0
 
     def lines(self) -> Iterator[str]:
-        for line in self._file:
+        for line in self._lines:
             self.offset += len(line)
             self.line += 1
             yield line.decode("utf-8-sig" if self.line == 1 else "utf-8")
@@ -171,7 +171,7 @@ def _next(reader: Iterator[list[str]], path: Path, line: int) -> list[str]:
 
 def _columns(path: Path) -> tuple[str, ...]:
     with open_data(path) as file, _large_cells():
-        reader = csv.reader(_Place(file).lines(), delimiter="\t")
+        reader = csv.reader(_Place(file, path).lines(), delimiter="\t")
         names = tuple(_next(reader, path, 1))
     names = () if names == (END,) else names
     for name in REQUIRED:
@@ -187,7 +187,7 @@ def _columns(path: Path) -> tuple[str, ...]:
 def _cells(table: _Table, index: int) -> dict[str, str]:
     with open_data(table.path) as file, _large_cells():
         file.seek(table.starts[index], os.SEEK_SET)
-        lines = (line.decode() for line in file)
+        lines = (line.decode() for line in data_lines(file, table.path))
         reader = csv.reader(lines, delimiter="\t")
         cells = _next(reader, table.path, table.lines[index])
     row = dict(zip(table.columns, cells, strict=False))

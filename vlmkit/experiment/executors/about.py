@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmkit.config.files import write_file
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment import provenance
 from vlmkit.experiment.reading import WORKERS
+from vlmkit.files import read_file, write_file
+
+_MAX_BYTES = 2**20  # of what a worker says of itself
 
 
 class About:
@@ -55,8 +57,8 @@ def read_workers(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield what all workers of a run directory said of themselves, with their ``name``."""
     for path in sorted((folder / WORKERS).glob("*.json")):
         try:
-            yield {"name": path.stem, **json.loads(path.read_bytes())}
-        except (OSError, ValueError):
+            yield {"name": path.stem, **json.loads(read_file(path, _MAX_BYTES))}
+        except (OSError, ValueError, TypeError):
             continue  # its machine stopped while it was written
 
 

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError
+from vlmkit.files import read_file
 
 FOLDER = "claims"
 _FREE = "nobody"
+_MAX_BYTES = 1024  # of a claim, which is a name
 
 
 class Claims:
@@ -91,7 +93,11 @@ class Claims:
         self._last[share] = number
         if number == 0:
             return 0, _FREE
-        return number, (self._folder / f"{share}.{number}").read_text("utf-8").strip()
+        path = self._folder / f"{share}.{number}"
+        try:
+            return number, read_file(path, _MAX_BYTES).decode("utf-8", "replace").strip()
+        except OSError as error:
+            raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
 
     def _is_gone(self, share: str, number: int, owner: str) -> bool:
         if owner:

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.reading import ScoreLine, record_files
+from vlmkit.experiment.reading import MAX_RECORD_BYTES, ScoreLine, record_files
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.store import RECORDS
 from vlmkit.experiment.units import Units
+from vlmkit.files import each_line, open_file
 
 
 class Following:
@@ -41,15 +42,17 @@ class Following:
 
     def _lines(self, path: Path) -> Iterator[ScoreLine]:
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 file.seek(self._read.get(path, 0))
-                for line in file:
+                for line in each_line(file, MAX_RECORD_BYTES):
                     if not line.endswith(b"\n"):
                         return
                     self._read[path] = self._read.get(path, 0) + len(line)
                     yield self._decoder.decode(line)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
         except msgspec.DecodeError as error:
             raise VlmkitError(f"{path}: no record of a run: {error}") from None
 

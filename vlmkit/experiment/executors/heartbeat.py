@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from vlmkit.errors import VlmkitError
+from vlmkit.files import read_file
 
 LEASE_S = 60.0
 """How long others wait for a worker that says nothing."""
@@ -24,6 +25,7 @@ LEASE_S = 60.0
 STOP = "stop"
 """The name of a file beside theirs that asks all workers to stop, for as long as it is there."""
 
+_MAX_BYTES = 1024  # of a worker's file, which is one short line
 _LOOKS = 8  # in one lease
 _LONGEST_S = 5.0  # between two looks
 
@@ -127,6 +129,6 @@ class Heartbeat:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path, _MAX_BYTES)
     except FileNotFoundError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.executors.fleet import Fleet, Start
 from vlmkit.experiment.reading import WORKERS
+from vlmkit.files import append_file
 
 _TAIL_BYTES = 4096
 
@@ -37,7 +39,8 @@ def _begin(start: Start) -> Fleet:
     started: list[tuple[subprocess.Popen[bytes], Path]] = []
     for number in range(start.num_workers):
         path = logs / f"process-{number}.log"
-        with path.open("wb") as log:
+        path.unlink(missing_ok=True)
+        with os.fdopen(append_file(path), "wb") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -30,6 +30,7 @@ from vlmkit.experiment.runner import Run, Runner, make_manifest
 from vlmkit.experiment.running import Settings
 from vlmkit.experiment.store import LOCK, lock
 from vlmkit.experiment.units import Units
+from vlmkit.files import append_file
 
 _LONGEST_WAIT_S = 2.0
 
@@ -191,7 +192,7 @@ def join_run(folder: Path) -> int:
     """Lock a run directory together with other workers; returns what to close."""
     read_manifest(folder)
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = append_file(folder / LOCK)
     except OSError as error:
         raise VlmkitError(f"{folder}: cannot be written: {error.strerror}") from None
     lock(folder, handle, fcntl.LOCK_SH, "'vlmkit worker'")

@@ -22,7 +22,7 @@ from vlmkit.experiment.report.plots import cost_scatter, difference_forest, scor
 from vlmkit.experiment.report.thumbnails import Thumbnails
 from vlmkit.experiment.runinfo import RunInfo
 from vlmkit.experiment.tables import text_tables
-from vlmkit.experiment.wholefile import whole_file
+from vlmkit.files import whole_file
 
 _ASSETS = Path(__file__).parents[2] / "assets" / "report"
 

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
+from vlmkit.files import read_file
+from vlmkit.preprocess.images import MAX_IMAGE_BYTES
+
 
 class Thumbnail(NamedTuple):
     """An image of a sample, or why there is none."""
@@ -75,4 +78,4 @@ def _encoded(image: str, base: Path) -> bytes:
         except binascii.Error as error:
             raise ValueError(str(error)) from None
     path = urllib.parse.unquote(image.removeprefix("file://")) if "://" in image[:8] else image
-    return (base / path).read_bytes()
+    return read_file(base / path, MAX_IMAGE_BYTES)
