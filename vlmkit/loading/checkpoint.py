@@ -165,8 +165,7 @@ def _shards_in(folder: Path) -> list[str]:
 def _missing(folder: Path, name: str, number: int, total: int) -> VlmkitError:
     more = f" and {number - 1} more" if number > 1 else ""
     return VlmkitError(
-        f"shard {name!r}{more} of {total} is missing in {str(folder)!r}; "
-        "fetch the checkpoint again"
+        f"shard {name!r}{more} of {total} is missing in {str(folder)!r}; fetch the checkpoint again"
     )
 
 

@@ -103,7 +103,9 @@ def _scheme(section: Mapping[str, Any], where: str, default: Scheme | None) -> S
     for key, value in (("group_size", scheme.group_size), ("bits", scheme.bits)):
         if value not in allowed[key]:
             choices = ", ".join(map(str, allowed[key]))
-            raise VlmkitError(f"{where}: {key} {shown(value)} is not supported by {mode}: use {choices}")
+            raise VlmkitError(
+                f"{where}: {key} {shown(value)} is not supported by {mode}: use {choices}"
+            )
     return scheme
 
 
