@@ -43,6 +43,12 @@ class Manifest(msgspec.Struct, kw_only=True):
     device: str
     system: str
 
+    def __post_init__(self) -> None:
+        if not {"config", "data", "code"} <= self.hashes.keys():
+            raise ValueError("its hashes lack config, data or code")
+        if self.baseline not in self.arms:
+            raise ValueError(f"its baseline {self.baseline!r} is none of its arms")
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a run directory's manifest.
@@ -66,7 +72,7 @@ def read_manifest(folder: Path) -> Manifest:
                 "update vlmkit, or choose another folder"
             )
         return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError) as error:
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise VlmkitError(
             f"{path}: no manifest of a run ({error}); choose another folder"
         ) from None
