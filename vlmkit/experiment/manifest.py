@@ -43,12 +43,6 @@ class Manifest(msgspec.Struct, kw_only=True):
     device: str
     system: str
 
-    def __post_init__(self) -> None:
-        if not {"config", "data", "code"} <= self.hashes.keys():
-            raise ValueError("its hashes lack config, data or code")
-        if self.baseline not in self.arms:
-            raise ValueError(f"its baseline {self.baseline!r} is none of its arms")
-
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a run directory's manifest.
