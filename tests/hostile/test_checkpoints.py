@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,19 @@ PIECES = st.sampled_from(
 JSON_BYTES = st.binary(max_size=40) | st.lists(PIECES, max_size=12).map(b"".join)
 
 
+def is_lawful(read: Callable[[Path], object], path: Path) -> bool:
+    """Whether a file gives a result or one line of our error; anything else is raised."""
+    try:
+        return isinstance(read(path), dict)
+    except VlmkitError as error:
+        return len(str(error).splitlines()) == 1
+
+
 @given(JSON_BYTES)
 def test_any_bytes_as_config(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "config.json").write_bytes(content)
-    try:
-        assert isinstance(read_config(folder)["model_type"], str)
-    except VlmkitError as error:
-        assert len(str(error).splitlines()) == 1
+    assert is_lawful(read_config, folder)
 
 
 @given(JSON_BYTES, st.integers(0, 3))
@@ -131,7 +137,4 @@ def test_any_bytes_as_header(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "a.safetensors"
     path.write_bytes(header(content) + bytes(extra))
-    try:
-        assert isinstance(read_header(path), dict)
-    except VlmkitError as error:
-        assert len(str(error).splitlines()) == 1
+    assert is_lawful(read_header, path)
