@@ -58,5 +58,5 @@ def test_sizes_of_a_request(tmp_path: Path) -> None:
     with pytest.raises(VlmkitError, match="resize_shape: 30000×30000 is 900,000,000 pixels"):
         generate(model, processor, PLACE, image=image, resize_shape=(30_000, 30_000), max_tokens=1)
     model, processor = load("shapes")
-    with pytest.raises(VlmkitError, match="for the first [0-9]+ of 500 images"):
+    with pytest.raises(VlmkitError, match=r"for the first [0-9]+ of 500 images"):
         generate(model, processor, PLACE * 500, image=[image] * 500, max_tokens=1)
