@@ -169,7 +169,9 @@ def _result(
         "source_data": {
             "dataset_name": str(manifest.dataset.get("kind")),
             "source_type": "other",
-            "additional_details": _strings({"hash": manifest.hashes["data"], **manifest.dataset}),
+            "additional_details": _strings(
+                {"hash": manifest.hashes.get("data", ""), **manifest.dataset}
+            ),
         },
         "metric_config": {
             "metric_id": kind,

@@ -94,7 +94,7 @@ def _log(manifest: Manifest, arm: str, samples: Samples, comparison: Comparison)
     spec = EvalSpec(
         run_id=run_id,
         eval_id=config_hash([run_id, arm]),
-        task_id=config_hash([manifest.name, manifest.hashes["data"]]),
+        task_id=config_hash([manifest.name, manifest.hashes.get("data", "")]),
         created=manifest.created,
         task=manifest.name,
         dataset=EvalDataset(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
+MAX_ITEMS = 10_000
+"""Of a list in Python's notation, whose every item takes a kilobyte while it is read."""
 LIST_FIELDS = ("choices", "options")
 
 
@@ -45,7 +47,8 @@ def text_list(text: str) -> list[Any] | None:
         >>> text_list("['a', 'b']"), text_list("[sic] a")
         (['a', 'b'], None)
     """
-    if not (text.startswith("[") and text.endswith("]")):
+    is_list = text.startswith("[") and text.endswith("]")
+    if not is_list or max(text.count(","), text.count("[")) > MAX_ITEMS:
         return None
     try:
         value = ast.literal_eval(text)

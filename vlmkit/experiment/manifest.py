@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
                 "update vlmkit, or choose another folder"
             )
         return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError) as error:
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise VlmkitError(
             f"{path}: no manifest of a run ({error}); choose another folder"
         ) from None

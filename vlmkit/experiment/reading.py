@@ -20,6 +20,9 @@ MAX_RECORD_BYTES = 32 * 2**20
 """Of one record: ten times what 4,096 tokens with twenty alternatives each take."""
 
 
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A record without its text and tokens: what a comparison needs."""
 
@@ -92,7 +95,7 @@ def _read(path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]) ->
                     yield decode(line)
                 else:
                     yield from _last(line, decoder)
-    except msgspec.DecodeError as error:
+    except _BROKEN as error:
         raise VlmkitError(f"{os.fspath(path)}:{number}: no record of a run: {error}") from None
     except OSError as error:
         raise VlmkitError(f"{os.fspath(path)}: {error.strerror}") from None
@@ -101,5 +104,5 @@ def _read(path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]) ->
 def _last(line: bytes, decoder: msgspec.json.Decoder[_Line]) -> Iterator[_Line]:
     try:
         yield decoder.decode(line)
-    except msgspec.DecodeError:
+    except _BROKEN:
         return  # it was being written when its runner was stopped

@@ -38,7 +38,7 @@ def rebuild_experiment(folder: Path, manifest: Manifest, *, trust_code: bool = F
         folder=Path(manifest.folder),
         metrics_folder=Path(manifest.metrics_folder),
     )
-    if config_hash(identity(found)) != manifest.hashes["config"]:
+    if config_hash(identity(found)) != manifest.hashes.get("config"):
         raise VlmkitError(
             f"{folder / FILE}: this version of vlmkit reads another experiment from it; use the "
             f"version that wrote it, {manifest.versions.get('vlmkit', 'an older one')}"

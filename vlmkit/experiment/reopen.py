@@ -33,7 +33,7 @@ def run_samples(folder: Path, manifest: Manifest) -> Samples:
     config: DatasetConfig = _read(TypeAdapter(DatasetConfig), manifest.dataset, folder)
     base = Path(manifest.folder)
     samples = load_samples(config, base)
-    if data_hash(config, base, samples) != manifest.hashes["data"]:
+    if data_hash(config, base, samples) != manifest.hashes.get("data"):
         raise VlmkitError(f"{folder}: its data set has changed since the run; put it back")
     return samples
 
@@ -85,7 +85,7 @@ def run_info(folder: str | os.PathLike[str]) -> RunInfo:
         arms=manifest.arms,
         metrics=list(manifest.metrics),
         baseline=manifest.baseline,
-        data_hash=manifest.hashes["data"],
+        data_hash=manifest.hashes.get("data"),
         num_units=manifest.num_units,
         provenance={
             "command": manifest.command,

@@ -83,7 +83,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     try:
         header = json.loads(raw, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        twice = str(error) if isinstance(error, _Twice) else "its header is no JSON"
+        twice = str(error) if isinstance(error, _TwiceError) else "its header is no JSON"
         raise _broken(path, f"corrupt ({twice})") from error
     if not isinstance(header, dict):
         raise _broken(path, "corrupt (its header is no JSON object)")
@@ -95,7 +95,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     }
 
 
-class _Twice(ValueError):
+class _TwiceError(ValueError):
     """A key that stands twice in an object."""
 
 
@@ -104,7 +104,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Twice(f"{shown(twice)} stands twice in its header")
+        raise _TwiceError(f"{shown(twice)} stands twice in its header")
     return found
 
 

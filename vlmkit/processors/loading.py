@@ -197,6 +197,9 @@ def _build(
     text_config = files.config.inner("text_config")
     vocab_size = files.config.positive("vocab_size", tokenizer.vocab_size)
     num_embeddings = max(text_config.positive("vocab_size", vocab_size), tokenizer.vocab_size)
+    image, video = (_placeholder(files, tokenizer, k, num_embeddings) for k in ("image", "video"))
+    if image is not None and image == video:
+        raise files.config.error("image_token_id", f"is {image}, as video_token_id is")
     processor = Processor(
         folder=files.folder,
         model_type=model_type(files),
@@ -212,8 +215,8 @@ def _build(
             num_embeddings=num_embeddings,
         ),
         num_embeddings=num_embeddings,
-        image_token_id=_placeholder(files, tokenizer, "image"),
-        video_token_id=_placeholder(files, tokenizer, "video"),
+        image_token_id=image,
+        video_token_id=video,
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
         image_grid=None if config is None else partial(image_grid, config=config),
@@ -223,9 +226,15 @@ def _build(
     return for_scripts(processor, files.tokenizer_config.values)
 
 
-def _placeholder(files: CheckpointFiles, tokenizer: Tokenizer, kind: str) -> int | None:
+def _placeholder(
+    files: CheckpointFiles, tokenizer: Tokenizer, kind: str, num_embeddings: int
+) -> int | None:
     # A text-only sibling shares the tokenizer with its placeholders, but cannot see.
     if not _takes_images(files):
         return None
-    given = files.config.token_ids(f"{kind}_token_id", tokenizer.token_to_id)
+    key = f"{kind}_token_id"
+    given = files.config.token_ids(key, tokenizer.token_to_id)
+    if given and given[0] >= num_embeddings:
+        problem = f"{given[0]} is outside the vocabulary of {num_embeddings}"
+        raise files.config.error(key, problem)
     return given[0] if given else tokenizer.token_to_id(f"<|{kind}_pad|>")

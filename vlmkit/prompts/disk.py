@@ -120,7 +120,16 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
         attention = model.backend.forms.attention
         empty = build_cache(config, model.layer_specs, 1, model.dtype, attention=attention)
         return [_read(arrays, number, entry, empty) for number, entry in enumerate(entries)]
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        StopIteration,
+        AttributeError,
+        OverflowError,
+    ) as error:
         if isinstance(error, VlmkitError):
             raise
         why = " ".join(str(error).split())

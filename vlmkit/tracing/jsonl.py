@@ -18,6 +18,9 @@ MAX_TRACE_BYTES = 128 * 2**20
 _RECORDS: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class _Mark(msgspec.Struct):
     """What every header of every format has."""
 
@@ -87,7 +90,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
 def _read_header(path: str | os.PathLike[str], line: bytes, *, is_whole: bool) -> TraceHeader:
     try:
         mark = msgspec.json.decode(line, type=_Mark)
-    except msgspec.DecodeError:
+    except _BROKEN:
         mark = _Mark("", 0)
     if mark.record != "header":
         cause = "the file is empty"
@@ -106,5 +109,5 @@ def _read_header(path: str | os.PathLike[str], line: bytes, *, is_whole: bool) -
 def _read_line(path: str | os.PathLike[str], number: int, line: bytes) -> Record:
     try:
         return _RECORDS.decode(line)
-    except msgspec.DecodeError as error:
+    except _BROKEN as error:
         raise VlmkitError(f"{path}:{number}: not a trace record: {error}") from None

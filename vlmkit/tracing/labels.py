@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+MAX_SHOWN = 2000
+"""Characters of a text of which a line is shown."""
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", " ": "␣"}
 _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
 _RUN = re.compile(r"(␣|\\n|\\t)\1{4,}")
@@ -16,7 +18,7 @@ def visible(text: str) -> str:
     >>> visible(" a"), visible("\n\t"), visible(" " * 16), visible("a\u200bb\x1b")
     ('␣a', '\\n\\t', '␣×16', 'a\\u200bb\\x1b')
     """
-    shown = "".join(map(_show, text))
+    shown = "".join(map(_show, text[:MAX_SHOWN]))
     if text and unicodedata.category(text[0]) in ("Mn", "Me"):
         shown = "◌" + shown  # an accent needs something to stand on
     return _RUN.sub(lambda run: f"{run[1]}×{len(run[0]) // len(run[1])}", shown)

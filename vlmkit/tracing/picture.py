@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vlmkit.errors import VlmkitError
 from vlmkit.files import write_file
 from vlmkit.tracing.fonts import Fonts, drawable, find_fonts
-from vlmkit.tracing.labels import plain, shorten, shorten_left, token_label, visible
+from vlmkit.tracing.labels import MAX_SHOWN, plain, shorten, shorten_left, token_label, visible
 from vlmkit.tracing.records import StageRecord, Trace, TraceStep
 from vlmkit.tracing.summary import context_text, shown_tokens
 from vlmkit.tracing.table import log_number, percent
@@ -212,7 +212,7 @@ def _head_lines(trace: Trace, step: TraceStep, width: float, fonts: Fonts) -> li
     how = "was forced" if step.forced else "was drawn"
     own = log_number(step.stages[0].token_logprob)
     title = f"Step {step.position}: {label} {how} (the model's own logprob {own})"
-    lines = [f"model: {plain(trace.header.model)}, seed {trace.header.seed}"]
+    lines = [f"model: {plain(trace.header.model[:MAX_SHOWN])}, seed {trace.header.seed}"]
     before = plain(context_text(trace.steps, step.position))
     if before:
         lines.append(f"after “{shorten_left(drawable(before, fonts), int(width / 0.08) - 8)}”")

@@ -7,11 +7,22 @@ JSON cannot write.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 FORMAT = 1
+
+# What can be in a file; a record that is made is not checked. Sums of probabilities may be a
+# little more than 1.
+_SLACK = 1e-3
+MAX_COUNT = 2**31 - 1
+"""Of tokens, as MLX counts them."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+Rank = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
+Logprob = Annotated[float, msgspec.Meta(le=_SLACK)]
+Prob = Annotated[float, msgspec.Meta(ge=-_SLACK, le=1 + _SLACK)]
+Nats = Annotated[float, msgspec.Meta(ge=-_SLACK, le=100)]  # ln(MAX_COUNT) is 21.5
 
 
 class TraceHeader(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", tag="header"):
@@ -32,7 +43,7 @@ class TraceHeader(msgspec.Struct, frozen=True, kw_only=True, tag_field="record",
     model: str
     prompt: str
     seed: int
-    top_n: int
+    top_n: Rank
     version: str
     images: list[str] = []
     config: dict[str, Any] = {}
@@ -43,17 +54,17 @@ class TraceHeader(msgspec.Struct, frozen=True, kw_only=True, tag_field="record",
 class Candidate(msgspec.Struct, frozen=True):
     """A token that a stage has kept."""
 
-    id: int
+    id: Count
     text: str
-    logprob: float
+    logprob: Logprob
 
 
 class Removed(msgspec.Struct, frozen=True):
     """A token that a stage has removed."""
 
-    id: int
+    id: Count
     text: str
-    prob: float  # on entering the stage
+    prob: Prob  # on entering the stage
 
 
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,13 +83,13 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    entropy_nats: float
-    num_kept: int
+    entropy_nats: Nats
+    num_kept: Count
     top: list[Candidate]
-    token_logprob: float | None
-    tracked: list[float | None]
-    removed_mass: float = 0.0
-    num_removed: int = 0
+    token_logprob: Logprob | None
+    tracked: list[Logprob | None]
+    removed_mass: Prob = 0.0
+    num_removed: Count = 0
     removed: list[Removed] = []
 
 
@@ -92,10 +103,10 @@ class TrackedToken(msgspec.Struct, frozen=True):
         removed_by: place in the step's ``stages`` of the one that removed it; None: it survived.
     """
 
-    id: int
+    id: Count
     text: str
-    rank: int
-    removed_by: int | None = None
+    rank: Rank
+    removed_by: Count | None = None
 
 
 class TraceStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", tag="step"):
@@ -111,11 +122,11 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", t
         tokens: the union of every stage's ``top``, the token taken and the one drawn, by rank.
     """
 
-    position: int
-    token_id: int
+    position: Count
+    token_id: Count
     text: str
     forced: bool
-    sampled_id: int
+    sampled_id: Count
     stages: list[StageRecord]
     tokens: list[TrackedToken]
 
@@ -123,6 +134,11 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", t
         widths = {len(stage.tracked) for stage in self.stages}
         if widths != {len(self.tokens)}:
             raise ValueError("every stage has one log-probability per tracked token")
+        found = {token.id for token in self.tokens}
+        if not {self.token_id, self.sampled_id} <= found:
+            raise ValueError("the token taken and the one drawn are among the step's tokens")
+        if any((token.removed_by or 0) >= len(self.stages) for token in self.tokens):
+            raise ValueError("a token's removed_by is the place of one of the step's stages")
 
 
 class TraceEnd(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", tag="end"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from vlmkit.tracing.labels import MAX_SHOWN
 from vlmkit.tracing.records import TraceStep
 
 
@@ -59,4 +60,5 @@ def shown_tokens(step: TraceStep, *, num_own: int, num_late: int = 4) -> list[in
 
 def context_text(steps: Sequence[TraceStep], position: int, num_tokens: int = 16) -> str:
     """The text just before a step, token by token as in the trace."""
-    return "".join(step.text for step in steps[max(0, position - num_tokens) : position])
+    before = steps[max(0, position - num_tokens) : position]
+    return "".join(step.text[-MAX_SHOWN:] for step in before)[-MAX_SHOWN:]

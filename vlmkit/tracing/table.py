@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from vlmkit.tracing.labels import columns, plain, shorten, shorten_left, token_label, visible
+from vlmkit.tracing.labels import (
+    MAX_SHOWN,
+    columns,
+    plain,
+    shorten,
+    shorten_left,
+    token_label,
+    visible,
+)
 from vlmkit.tracing.records import Trace, TraceEnd, TraceHeader, TraceStep
 from vlmkit.tracing.summary import context_text, removed_share, shown_tokens, strictest_stage
 
@@ -64,9 +72,10 @@ def log_number(value: float | None) -> str:
 
 def run_head(header: TraceHeader, width: int) -> Text:
     """What was run, in two lines, and above the rows what they mean."""
-    prompt = plain(header.prompt)
+    prompt = plain(header.prompt[-MAX_SHOWN:])
     text = Text()
-    text.append(shorten(f"model: {plain(header.model)}, seed {header.seed}", width) + "\n")
+    model = plain(header.model[:MAX_SHOWN])
+    text.append(shorten(f"model: {model}, seed {header.seed}", width) + "\n")
     text.append(f"prompt: {shorten_left(prompt, width - 8)}")
     return text
 
@@ -105,7 +114,8 @@ def run_foot(end: TraceEnd | None, width: int, *, num_steps: int, any_forced: bo
     else:
         matched = "" if end.matched_stop is None else f", {end.matched_stop!r}"
         kind = "" if end.finish_kind is None else f" ({end.finish_kind}{matched})"
-        text.append(f"{tokens}; finish reason: {end.finish_reason}{kind}\n")
+        reason = f"{tokens}; finish reason: {end.finish_reason}{kind}"
+        text.append(plain(reason[:MAX_SHOWN]) + "\n")
     forced = ("!: forced by a stopping criterion.",) if any_forced else ()
     lines = [line for sentence in (*LEGEND, *forced) for line in textwrap.wrap(sentence, width)]
     text.append("\n".join(lines), _FAINT)

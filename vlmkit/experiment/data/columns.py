@@ -19,6 +19,8 @@ from vlmkit.experiment.shown import listed, short
 
 IMAGE_NAMES = ("images", "image")
 ANSWER_NAMES = ("answers", "answer")
+MAX_COLUMNS = 10_000
+"""Of a data set: the widest in use have some hundred."""
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -42,6 +44,16 @@ class ColumnsConfig(DataConfig):
         default="{question}",
         description="the user's text: {question}, {choices} (A. … a line each), or any other key",
     )
+
+
+def check_columns(number: int, where: str) -> None:
+    """Refuse a row or a table with more columns than a data set has.
+
+    Raises:
+        VlmkitError: begins with ``where``.
+    """
+    if number > MAX_COLUMNS:
+        raise VlmkitError(f"{where}: {number:,} columns; a data set has at most {MAX_COLUMNS:,}")
 
 
 class Row(NamedTuple):

@@ -11,8 +11,11 @@ from pydantic import Field
 
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.data.base import Rows
-from vlmkit.experiment.data.columns import ColumnsConfig, Row, row_id, to_sample
+from vlmkit.experiment.data.columns import ColumnsConfig, Row, check_columns, row_id, to_sample
 from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
+
+MAX_VALUES = 1_000_000
+"""Lists and objects of a row, which take thirty times the memory of their text."""
 
 
 class JsonlConfig(ColumnsConfig):
@@ -63,10 +66,13 @@ def jsonl(config: JsonlConfig, base: Path) -> Rows:
 
 def _row(line: bytes, path: Path, number: int) -> Row:
     where = f"{path}:{number}"
+    if line.count(b"[") + line.count(b"{") > MAX_VALUES:
+        raise VlmkitError(f"{where}: more than {MAX_VALUES:,} lists and objects in one row")
     try:
         values = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VlmkitError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(values, dict):
         raise VlmkitError(f'{where}: must be a JSON object, as {{"question": …}}')
+    check_columns(len(values), where)
     return Row(values, number, where)

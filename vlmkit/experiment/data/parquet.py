@@ -12,7 +12,14 @@ from pydantic import Field
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.data.base import Rows
-from vlmkit.experiment.data.columns import ColumnsConfig, Row, image_keys, row_id, to_sample
+from vlmkit.experiment.data.columns import (
+    ColumnsConfig,
+    Row,
+    check_columns,
+    image_keys,
+    row_id,
+    to_sample,
+)
 from vlmkit.experiment.data.files import resolve_file, resolve_folder
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shown import listed
@@ -128,6 +135,7 @@ def _groups(paths: Sequence[Path]) -> tuple[list[_Group], int]:
 def _columns(config: ParquetConfig, path: Path) -> tuple[str, ...]:
     with _open(path) as file:
         names = tuple(file.schema_arrow.names)
+    check_columns(len(names), str(path))
     if config.question_key not in names:
         known, near = listed(names), nearest(config.question_key, names)
         raise VlmkitError(f"{path}: no column {config.question_key!r}{near} (it has: {known})")
@@ -142,7 +150,7 @@ def _read(group: _Group, columns: Sequence[str]) -> pa.Table:
                 raise VlmkitError(f"{group.path}: no column {name!r} (it has: {known})")
         try:
             return file.read_row_group(group.number, columns=list(columns))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             raise VlmkitError(f"{group.path}: can't be read ({_one_line(error)})") from error
 
 

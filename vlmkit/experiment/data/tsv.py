@@ -25,7 +25,7 @@ from pydantic import Field
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.choices import choices_of, text_list
 from vlmkit.experiment.data.base import DataConfig, Rows
-from vlmkit.experiment.data.columns import Row, fill
+from vlmkit.experiment.data.columns import Row, check_columns, fill
 from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
@@ -174,6 +174,7 @@ def _columns(path: Path) -> tuple[str, ...]:
         reader = csv.reader(_Place(file, path).lines(), delimiter="\t")
         names = tuple(_next(reader, path, 1))
     names = () if names == (END,) else names
+    check_columns(len(names), f"{path}:1")
     for name in REQUIRED:
         if name not in names:
             near = nearest(name, names)
