@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, to_node
 from vlmkit.config.validate import validate
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, brief
 from vlmkit.loading.resolve import find_small_file
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
@@ -176,7 +176,7 @@ def check_sampling_choice(sampling: Any, params: Mapping[str, Any]) -> None:
     """
     if sampling != CHECKPOINT:
         raise VlmkitError(
-            f"sampling must be 'checkpoint', got {sampling!r}; give a list of stages in "
+            f"sampling must be 'checkpoint', got {brief(sampling)}; give a list of stages in "
             "a PipelineConfig to vlmkit.api.stream_pipeline"
         )
     if others := [name for name in _SAMPLING_NAMES if params.get(name) is not None]:

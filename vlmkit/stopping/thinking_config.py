@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.token_ids import StopText
 
 QWEN3_TRANSITION = (
     "Considering the limited time by the user, I have to give the solution based on the thinking "
@@ -34,11 +35,11 @@ class ThinkingBudgetConfig(StageConfig):
     kind: Literal["thinking_budget"] = "thinking_budget"
     budget: Annotated[Int, Field(ge=0)] | None
     """Thinking tokens after which the block is closed; null never closes it."""
-    start: Annotated[str, Field(min_length=1)] = "<think>"
+    start: StopText = "<think>"
     """What opens a block of thinking."""
-    end: Annotated[str, Field(min_length=1)] = "</think>"
+    end: StopText = "</think>"
     """What closes it."""
-    transition: Annotated[str, Field(min_length=1)] | None = None
+    transition: StopText | None = None
     """What closes a block: this text, then the end marker, unless the text holds it already."""
     scope: Literal["block", "total"] = "block"
     """Whether a reopened block gets a fresh budget or what is left of it."""
@@ -50,7 +51,7 @@ class ThinkingBudgetConfig(StageConfig):
     """Whether stop sequences count while thinking."""
     min_tokens: Annotated[Int, Field(ge=0)] = 0
     """Thinking tokens before which the model can't close the block."""
-    wait: Annotated[str, Field(min_length=1)] = S1_WAIT
+    wait: StopText = S1_WAIT
     """What takes the place of an end marker that comes before ``min_tokens``."""
 
     @model_validator(mode="after")
