@@ -22,7 +22,9 @@ from vlmkit.processors.checkpoint_files import (
 from vlmkit.processors.processor import Patches, Processor
 from vlmkit.processors.qwen2_vl import Qwen2VLImages, process_images, read_qwen2_vl_images
 from vlmkit.processors.script_names import for_scripts
-from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
+from vlmkit.processors.tokenizer import Tokenizer
+from vlmkit.processors.tokenizer_file import read_tokenizer
+from vlmkit.processors.tokenizer_limits import MAX_IDS
 from vlmkit.section import Section, shown
 from vlmkit.templates.helper import prepare
 from vlmkit.text_part import has_senses
@@ -190,6 +192,11 @@ def _build(
     text_config = files.config.inner("text_config")
     vocab_size = files.config.positive("vocab_size", tokenizer.vocab_size)
     num_embeddings = max(text_config.positive("vocab_size", vocab_size), tokenizer.vocab_size)
+    if num_embeddings > MAX_IDS:
+        raise VlmkitError(
+            f"{files.folder}: a vocabulary of {num_embeddings:,} ids, and {MAX_IDS:,} are allowed;"
+            " correct vocab_size in its config.json"
+        )
     processor = Processor(
         folder=files.folder,
         model_type=model_type(files),

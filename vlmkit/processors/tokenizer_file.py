@@ -1,0 +1,61 @@
+"""Read tokenizer.json, once it is known that the library can be let at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vlmkit.checkpoint_json import read_bytes, reason
+from vlmkit.errors import VlmkitError
+from vlmkit.processors.checkpoint_files import added_tokens
+from vlmkit.processors.library_errors import library_errors
+from vlmkit.processors.tokenizer import Tokenizer, from_backend
+from vlmkit.processors.tokenizer_limits import check_parts
+from vlmkit.section import Section, shown
+
+
+def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
+    """Read ``tokenizer.json``, and the added tokens that only ``tokenizer_config.json`` knows.
+
+    Raises:
+        VlmkitError: the file is missing or broken, or an added token cannot get its id.
+    """
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Backend
+
+    data = read_bytes(path)
+    _check_file(data, str(path))
+    with library_errors(f"{path}: not a readable tokenizer.json"):
+        backend = Backend.from_buffer(data)
+    backend.no_padding()
+    backend.no_truncation()
+    added = added_tokens(tokenizer_config)
+    for index, entry in sorted(added.items()):
+        if backend.token_to_id(entry["content"]) is not None:
+            continue
+        end = backend.get_vocab_size(with_added_tokens=True)
+        if index != end:
+            raise VlmkitError(
+                f"{path.parent}: tokenizer_config.json gives token {shown(entry['content'])} the id"
+                f" {index}, but tokenizer.json ends at {end}; the two files disagree"
+            )
+        token = AddedToken(**entry)
+        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    return from_backend(backend, str(path))
+
+
+def _check_file(data: bytes, place: str) -> None:
+    """Check the parts before the library reads them: a broken table ends the process."""
+    import msgspec
+
+    class Parts(msgspec.Struct):
+        normalizer: Any = None
+        pre_tokenizer: Any = None
+        post_processor: Any = None
+        decoder: Any = None
+
+    try:
+        found = msgspec.json.decode(data, type=Parts)
+    except (ValueError, RecursionError) as error:
+        raise VlmkitError(f"{place}: not a readable tokenizer.json ({reason(error)})") from error
+    check_parts(msgspec.structs.asdict(found), place)
