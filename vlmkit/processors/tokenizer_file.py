@@ -10,7 +10,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import added_tokens
 from vlmkit.processors.library_errors import library_errors
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
-from vlmkit.processors.tokenizer_limits import check_parts
+from vlmkit.processors.tokenizer_limits import PARTS, check_parts, check_vocab
 from vlmkit.section import Section, shown
 
 
@@ -48,14 +48,13 @@ def _check_file(data: bytes, place: str) -> None:
     """Check the parts before the library reads them: a broken table ends the process."""
     import msgspec
 
-    class Parts(msgspec.Struct):
-        normalizer: Any = None
-        pre_tokenizer: Any = None
-        post_processor: Any = None
-        decoder: Any = None
-
+    model = msgspec.defstruct("Model", [("vocab", Any, None)])  # what is not named is not decoded
+    fields = [(name, Any, None) for name in PARTS]
+    form = msgspec.defstruct("Parts", [*fields, ("model", model, None)])
     try:
-        found = msgspec.json.decode(data, type=Parts)
+        found: Any = msgspec.json.decode(data, type=form)
     except (ValueError, RecursionError) as error:
         raise VlmkitError(f"{place}: not a readable tokenizer.json ({reason(error)})") from error
-    check_parts(msgspec.structs.asdict(found), place)
+    check_parts({name: getattr(found, name) for name in PARTS}, place)
+    if found.model is not None:
+        check_vocab(found.model.vocab, place)

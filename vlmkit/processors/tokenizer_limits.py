@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, brief
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 MAX_STEPS = 64
@@ -29,6 +29,8 @@ MAX_DECODED_GROWTH = 100.0
 """How many characters a decoder may make of one of a token."""
 MAX_IDS = 2**24
 """Ids are below this: what is made for every id, tokens or not, takes 1 GB."""
+MAX_TOKEN_CHARS = 10_000
+"""Of one token of the vocabulary: each costs as much text as it has."""
 _FIXED = {  # the longest result of one character
     "NFC": 3.0,
     "NFD": 4.0,
@@ -72,6 +74,37 @@ characters of one, and 4,000 are allowed; take the one of the original checkpoin
     split = _growth(pieces, MAX_GROWTH, f"{place}: pre_tokenizer")
     _growth(decoders, MAX_DECODED_GROWTH, f"{place}: decoder")
     return grown * split
+
+
+def check_vocab(vocab: Any, place: str) -> None:
+    """Refuse a vocabulary with an id or a token that is too large.
+
+    Args:
+        vocab: ids by token, or a list of tokens with their scores; else it is left to the library.
+        place: what errors call the file.
+
+    Raises:
+        VlmkitError: says which token.
+
+    Example:
+        >>> check_vocab({"a": 2**32 - 1}, "tokenizer.json")
+        Traceback (most recent call last):
+        vlmkit.errors.VlmkitError: tokenizer.json: the token 'a' has the id 4,294,967,295, and ids \
+are below 16,777,216; take the one of the original checkpoint
+    """
+    if isinstance(vocab, Mapping):
+        ids = {token: index for token, index in vocab.items() if isinstance(index, int)}
+        last = max(ids, key=ids.__getitem__, default="")
+        if ids and ids[last] >= MAX_IDS:
+            raise VlmkitError(
+                f"{place}: the token {brief(last)} has the id {ids[last]:,}, and ids are below"
+                f" {MAX_IDS:,}; {_OTHER}"
+            )
+    entries = vocab if isinstance(vocab, list | Mapping) else ()
+    tokens = (entry[0] if isinstance(entry, list) and entry else entry for entry in entries)
+    longest = max(map(_length, tokens), default=0)
+    if longest > MAX_TOKEN_CHARS:
+        raise _refused(place, f"it has a token of {longest:,} characters", MAX_TOKEN_CHARS)
 
 
 def _steps(part: Any, key: str) -> Iterator[Mapping[str, Any]]:
@@ -145,7 +178,7 @@ def _check_number(part: Any, most: int, what: str, place: str) -> None:
             inner = value.values() if isinstance(value, Mapping) else value
             number += len(value)
         if number > most:
-            raise _refused(place, f"it has more than {most:,} {what}", most)
+            raise _refused(place, f"it has {number:,} {what} or more", most)
         waiting += inner
 
 
