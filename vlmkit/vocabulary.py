@@ -150,7 +150,9 @@ def first_message(report: str) -> str:
     lines = report.split("\n<state>")[0].splitlines()
     kept = [line for line in lines if not _is_drawing(line)]
     text = " ".join(" ".join(kept).split())
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return (
+        text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]}…{text[-_MAX_SHOWN // 2 :]}"
+    )
 
 
 def _is_drawing(line: str) -> bool:

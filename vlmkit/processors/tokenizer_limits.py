@@ -92,17 +92,22 @@ def check_vocab(vocab: Any, place: str) -> None:
         vlmkit.errors.VlmkitError: tokenizer.json: the token 'a' has the id 4,294,967,295, and ids \
 are below 16,777,216; take the one of the original checkpoint
     """
+    longest = 0
     if isinstance(vocab, Mapping):
-        ids = {token: index for token, index in vocab.items() if isinstance(index, int)}
-        last = max(ids, key=ids.__getitem__, default="")
-        if ids and ids[last] >= MAX_IDS:
+        try:
+            last = max(vocab.values(), default=0)
+        except TypeError:  # the library refuses what is no id
+            last = 0
+        if isinstance(last, int | float) and last >= MAX_IDS:
+            token = next(token for token, index in vocab.items() if index == last)
             raise VlmkitError(
-                f"{place}: the token {brief(last)} has the id {ids[last]:,}, and ids are below"
+                f"{place}: the token {brief(token)} has the id {last:,}, and ids are below"
                 f" {MAX_IDS:,}; {_OTHER}"
             )
-    entries = vocab if isinstance(vocab, list | Mapping) else ()
-    tokens = (entry[0] if isinstance(entry, list) and entry else entry for entry in entries)
-    longest = max(map(_length, tokens), default=0)
+        longest = max(map(len, vocab), default=0)
+    elif isinstance(vocab, list):
+        tokens = (entry[0] for entry in vocab if isinstance(entry, list) and entry)
+        longest = max(map(_length, tokens), default=0)
     if longest > MAX_TOKEN_CHARS:
         raise _refused(place, f"it has a token of {longest:,} characters", MAX_TOKEN_CHARS)
 
