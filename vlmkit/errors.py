@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -91,3 +92,40 @@ def nearest(name: str, known: Iterable[str]) -> str:
     some = list(itertools.islice(short, 10 * MAX_COMPARED))
     matches = difflib.get_close_matches(name, some, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+_MAX_SHOWN = 60  # characters of one value or key
+_MAX_KEYS = 12
+
+
+def brief(value: object) -> str:
+    """Return a value as messages show it: on one line, not long, whatever it is.
+
+    Example:
+        >>> brief("a" * 99), brief(10**5000)
+        ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...", 'a number of 5,001 digits')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        if not isinstance(value, int):
+            return f"a {type(value).__name__} with a number that is too long to show"
+        return f"a number of {int(value.bit_length() * math.log10(2)) + 1:,} digits"
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply to show"
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a path as messages show it, long keys cut.
+
+    Example:
+        >>> dotted(("sampling", 0, "p"))
+        'sampling.0.p'
+    """
+    keys = [str(key) for key in path]
+    if len(keys) > _MAX_KEYS:
+        keys = [*keys[: _MAX_KEYS - 2], "...", keys[-1]]
+    return ".".join(
+        key if len(key) <= _MAX_SHOWN else key[: _MAX_SHOWN - 3] + "..." for key in keys
+    )

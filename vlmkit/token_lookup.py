@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from vlmkit.configbase import StageConfig
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, brief, dotted
 from vlmkit.token_ids import EOS, Holds
 
 Path = tuple[int | str, ...]
@@ -112,8 +112,8 @@ def known_tokens(lookup: TokenLookup, text: str) -> list[int]:
     ids = list(lookup.encode(text))
     if wrong := [token_id for token_id in ids if not 0 <= token_id < lookup.num_ids]:
         raise VlmkitError(
-            f"the tokenizer turns {text!r} into token id {wrong[0]}, which is not in the model's "
-            f"vocabulary: ids go from 0 to {lookup.num_ids - 1}"
+            f"the tokenizer turns {brief(text)} into token id {wrong[0]}, which is not in the"
+            f" model's vocabulary: ids go from 0 to {lookup.num_ids - 1}"
         )
     return ids
 
@@ -130,7 +130,7 @@ class _Place(NamedTuple):
     path: Path
 
     def error(self, message: str) -> VlmkitError:
-        where = ".".join(map(str, self.path))
+        where = dotted(self.path)
         kind = getattr(self.config, "kind", where)
         return VlmkitError(f"{where}: {kind}: {message}", path=self.path)
 
@@ -209,16 +209,16 @@ def _one_id(text: str, place: _Place, lookup: TokenLookup) -> int:
         return same[0]
     if len(ids) == 1:
         raise place.error(
-            f"the tokenizer has no token for the text {text!r}: it would be "
+            f"the tokenizer has no token for the text {brief(text)}: it would be "
             f"{lookup.decode(ids)!r} (id {ids[0]}); give the id that is meant"
         )
     if not ids:
-        raise place.error(f"the tokenizer turns the text {text!r} into no token; give an id")
+        raise place.error(f"the tokenizer turns the text {brief(text)} into no token; give an id")
     shown = ", ".join(f"{lookup.decode([i])!r} {i}" for i in ids[:6])
     more = ", …" if len(ids) > 6 else ""
     raise place.error(
-        f"the text {text!r} is {len(ids)} tokens here ({shown}{more}), and one is needed; give the "
-        "id of one"
+        f"the text {brief(text)} is {len(ids)} tokens here ({shown}{more}), and one is needed;"
+        " give the id of one"
     )
 
 

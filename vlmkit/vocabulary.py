@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 NUM_KEPT_GRAMMARS = 16
+_MAX_SHOWN = 300  # characters of what llguidance says
 
 
 def require_llguidance() -> ModuleType:
@@ -148,7 +149,10 @@ def first_message(report: str) -> str:
     """
     lines = report.split("\n<state>")[0].splitlines()
     kept = [line for line in lines if not _is_drawing(line)]
-    return " ".join(" ".join(kept).split())
+    text = " ".join(" ".join(kept).split())
+    return (
+        text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]}…{text[-_MAX_SHOWN // 2 :]}"
+    )
 
 
 def _is_drawing(line: str) -> bool:

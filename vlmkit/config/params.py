@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from vlmkit.cache import AffineConfig, CacheConfig, DenseConfig, RotatingConfig
 from vlmkit.configbase import StageConfig, parse_config
-from vlmkit.errors import VlmkitError, nearest
+from vlmkit.errors import VlmkitError, brief, dotted, nearest
 from vlmkit.mistakes.explain import explain
 from vlmkit.mistakes.jsonschema import json_schema, kind_sections
 from vlmkit.names.words import PIPELINE, keyword_words, off_param_words
@@ -42,7 +42,7 @@ from vlmkit.stopping import (
     StopSequencesConfig,
     ThinkingBudgetConfig,
 )
-from vlmkit.token_ids import TokenKey
+from vlmkit.token_ids import StopText, StopTexts, TokenKey, check_count
 
 DEFAULT_KEEP = RotatingConfig.model_fields["keep"].default
 
@@ -50,13 +50,16 @@ DEFAULT_KEEP = RotatingConfig.model_fields["keep"].default
 def _number(value: Any) -> Any:
     # Also NumPy's numbers; no booleans, and no text that looks like a number.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"must be a number, got {value!r}")
-    return float(value)
+        raise ValueError(f"must be a number, got {brief(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"must be a finite number, got {brief(value)}") from None
 
 
 def _whole_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ValueError(f"must be a whole number, got {value!r}")
+        raise ValueError(f"must be a whole number, got {brief(value)}")
     return int(value)
 
 
@@ -66,14 +69,14 @@ def _strings(value: Any) -> Any:
 
 def _height_and_width(value: Any) -> Any:
     if value is not None and (not isinstance(value, Sequence) or len(value) != 2):
-        raise ValueError(f"must be (height, width) in pixels, got {value!r}")
+        raise ValueError(f"must be (height, width) in pixels, got {brief(value)}")
     return value
 
 
 Number = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[int, BeforeValidator(_whole_number)]
 Side = Annotated[Count, Field(ge=1)]
-Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...] | None, BeforeValidator(_strings)]
+Texts = Annotated[StopTexts | None, BeforeValidator(_strings)]
 
 
 class GenerationParams(StageConfig):
@@ -88,7 +91,7 @@ class GenerationParams(StageConfig):
     repetition_context_size: Count = Field(default=20, ge=1)
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
-    logit_bias: dict[TokenKey, Number] | None = None
+    logit_bias: Annotated[dict[TokenKey, Number] | None, check_count] = None
     seed: Count | None = Field(default=None, ge=0, lt=2**64)
     resize_shape: Annotated[tuple[Side, Side] | None, BeforeValidator(_height_and_width)] = None
     kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None
@@ -99,8 +102,8 @@ class GenerationParams(StageConfig):
     stop: Texts = None
     skip_special_tokens: bool = Field(default=False, strict=True)
     thinking_budget: Count | None = Field(default=None, ge=0)
-    thinking_start_token: str | None = Field(default=None, min_length=1)
-    thinking_end_token: str | None = Field(default=None, min_length=1)
+    thinking_start_token: StopText | None = None
+    thinking_end_token: StopText | None = None
 
 
 _REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "sampling", "prompt")
@@ -149,7 +152,7 @@ def parse_params(given: Mapping[str, Any]) -> GenerationParams:
         return parse_config(GenerationParams, dict(given))
     except ValidationError as error:
         mistake = explain(GenerationParams, error)[0]
-    path = ".".join(map(str, mistake.path))
+    path = dotted(mistake.path)
     off = off_param_words(path, given.get(path))
     raise VlmkitError(
         f"{path} {mistake.message}{'' if off is None else f'; {off}'}", path=mistake.about

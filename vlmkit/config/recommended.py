@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from vlmkit.checkpoint_json import MAX_FILE_BYTES
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, to_node
 from vlmkit.config.validate import validate
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import VlmkitError, brief
 from vlmkit.files import read_file
 from vlmkit.loading.resolve import find_small_file
 from vlmkit.pipeline import PipelineConfig
@@ -178,7 +178,7 @@ def check_sampling_choice(sampling: Any, params: Mapping[str, Any]) -> None:
     """
     if sampling != CHECKPOINT:
         raise VlmkitError(
-            f"sampling must be 'checkpoint', got {sampling!r}; give a list of stages in "
+            f"sampling must be 'checkpoint', got {brief(sampling)}; give a list of stages in "
             "a PipelineConfig to vlmkit.api.stream_pipeline"
         )
     if others := [name for name in _SAMPLING_NAMES if params.get(name) is not None]:

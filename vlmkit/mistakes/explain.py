@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from vlmkit.errors import KeyPath, VlmkitError
+from vlmkit.errors import KeyPath, VlmkitError, dotted
 from vlmkit.mistakes.jsonschema import Schema, json_schema
 from vlmkit.mistakes.messages import Spot, write_message
 
@@ -55,7 +55,7 @@ def one_line(mistakes: Sequence[Mistake]) -> str:
     'sampling.0.p: is required (and 1 more)'
     """
     first, rest = mistakes[0], len(mistakes) - 1
-    where = ".".join(map(str, first.path))
+    where = dotted(first.path)
     return f"{where}{': ' if where else ''}{first.message}{f' (and {rest} more)' if rest else ''}"
 
 

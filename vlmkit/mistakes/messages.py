@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from vlmkit.errors import KeyPath, nearest
+from vlmkit.errors import KeyPath, brief, nearest
 from vlmkit.mistakes.jsonschema import BOUNDS, Schema, kind_sections
 from vlmkit.names.words import key_words, kind_words, off_words
-from vlmkit.printable import quoted
 
 
 class Spot(NamedTuple):
@@ -83,40 +82,49 @@ def _mapping_message(details: ErrorDetails, spot: Spot) -> str:
     content = f" with a 'kind' ({', '.join(kinds)})" if kinds else ""
     if keys and not kinds:
         content = f" with keys such as {', '.join(keys[:3])}"
-    return f"needs a mapping{content}, got {_show(details['input'])}"
+    return f"needs a mapping{content}, got {brief(details['input'])}"
 
 
 def _text_message(details: ErrorDetails, spot: Spot) -> str:
     value = details["input"]
     # YAML reads `no`, `off`, `1234` and `1.0` as something else than text.
     hint = "; in YAML, put it in quotes" if isinstance(value, (bool, int, float)) else ""
-    return f"must be text, got {_show(value)}{hint}"
+    return f"must be text, got {brief(value)}{hint}"
 
 
 def _list_message(details: ErrorDetails, spot: Spot) -> str:
-    return f"must be a list, got {_show(details['input'])}"
+    return f"must be a list, got {brief(details['input'])}"
 
 
 def _length_message(details: ErrorDetails, spot: Spot) -> str:
     least = details["ctx"]["min_length"]
-    return f"needs at least {least} item{'' if least == 1 else 's'}, got {_show(details['input'])}"
+    return f"needs at least {least} item{'' if least == 1 else 's'}, got {brief(details['input'])}"
+
+
+def _long_text_message(details: ErrorDetails, spot: Spot) -> str:
+    most, length = details["ctx"]["max_length"], len(details["input"])
+    return f"must have at most {most:,} characters, got {length:,}"
+
+
+def _long_message(details: ErrorDetails, spot: Spot) -> str:
+    return f"may have at most {details['ctx']['max_length']:,} items, got more"
 
 
 def _bool_message(details: ErrorDetails, spot: Spot) -> str:
-    return f"must be true or false, got {_show(details['input'])}"
+    return f"must be true or false, got {brief(details['input'])}"
 
 
 def _whole_message(details: ErrorDetails, spot: Spot) -> str:
-    return f"must be a whole number{_or_null(spot)}, got {_show(details['input'])}"
+    return f"must be a whole number{_or_null(spot)}, got {brief(details['input'])}"
 
 
 def _number_message(details: ErrorDetails, spot: Spot) -> str:
-    return f"must be a number{_or_null(spot)}, got {_show(details['input'])}"
+    return f"must be a number{_or_null(spot)}, got {brief(details['input'])}"
 
 
 def _forms_message(details: ErrorDetails, spot: Spot) -> str:
     *most, last = [form for option in spot.schema["anyOf"] for form in _forms(option)]
-    return f"must be {', '.join(most)} or {last}, got {_show(details['input'])}"
+    return f"must be {', '.join(most)} or {last}, got {brief(details['input'])}"
 
 
 def _forms(schema: Schema) -> list[str]:
@@ -145,7 +153,7 @@ def _or_null(spot: Spot) -> str:
 def _range_message(details: ErrorDetails, spot: Spot) -> str:
     broken = {BOUNDS[key]: value for key, value in details["ctx"].items() if key in BOUNDS}
     allowed = _show_range({**broken, **spot.schema}) + _or_null(spot)
-    return f"must be {allowed}, got {_show(details['input'])}"
+    return f"must be {allowed}, got {brief(details['input'])}"
 
 
 def _show_range(schema: Schema) -> str:
@@ -169,16 +177,11 @@ def _value_message(details: ErrorDetails, spot: Spot) -> str:
     hint = ""
     if expected is not None and isinstance(details["input"], str):
         hint = nearest(details["input"], [name.strip(" '") for name in _alternatives(expected)])
-    return f"{message}, got {_show(details['input'])}{hint}"
+    return f"{message}, got {brief(details['input'])}{hint}"
 
 
 def _alternatives(expected: str) -> list[str]:
     return expected.replace(" or ", ", ").split(", ")
-
-
-def _show(value: Any) -> str:
-    text = " ".join(quoted(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 _SAID_ALIKE = ("value_error", "too_short")  # whatever the value's other forms are
@@ -198,6 +201,8 @@ _MESSAGES: dict[str, Callable[[ErrorDetails, Spot], str]] = {
     "less_than_equal": _range_message,
     "tuple_type": _list_message,
     "too_short": _length_message,
+    "too_long": _long_message,
+    "string_too_long": _long_text_message,
     "bool_type": _bool_message,
     "bool_parsing": _bool_message,
     "int_type": _whole_message,

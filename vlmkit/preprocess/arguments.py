@@ -56,9 +56,12 @@ def check_prompt(prompt: object, name: str = "prompt") -> str | tuple[int, ...]:
     if not isinstance(prompt, Sequence):
         shown = "None" if prompt is None else f"of type {type(prompt).__name__}"
         raise VlmkitError(f"{name}: {shown}; give text, as apply_chat_template returns it")
-    if any(isinstance(entry, Mapping) for entry in prompt):
+    kinds = set(map(type, prompt))
+    if kinds == {int}:
+        return tuple(prompt)
+    if any(issubclass(kind, Mapping) for kind in kinds):
         raise VlmkitError(f"{name}: a list of messages; {_FORMAT}")
-    if any(isinstance(entry, str) for entry in prompt):
+    if any(issubclass(kind, str) for kind in kinds):
         raise VlmkitError(
             f"{name}: a list of strings; give one string, or several as"
             " batch_generate(model, processor, prompts=[...])"

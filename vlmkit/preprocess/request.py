@@ -14,6 +14,7 @@ from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.images import ImageSource, describe_source, load_image, resize_image
+from vlmkit.preprocess.length import check_text_length
 from vlmkit.processors import Processor
 
 _PROMPT = ("prompt",)
@@ -59,7 +60,7 @@ def prepare(
             f"audio: the {processor.model_type} family takes no audio; leave it out",
             path=("audio",),
         )
-    token_ids = _token_ids(processor, prompt)
+    token_ids = _token_ids(processor, prompt, context_length)
     if images and processor.image_processor is None:
         raise VlmkitError(processor.no_images(), path=("images",))
     _check_placeholders(processor, token_ids, len(images))
@@ -84,12 +85,14 @@ def prepare(
     return Inputs.of(np.array(expanded, np.int32), media)
 
 
-def _token_ids(processor: Processor, prompt: object) -> list[int]:
+def _token_ids(processor: Processor, prompt: object, context_length: int | None) -> list[int]:
     checked = check_prompt(prompt)
     if isinstance(checked, str):
+        check_text_length(checked, context_length, processor.encode)
         token_ids = processor.encode(checked)
     else:
         token_ids = list(checked)
+        _check_length(len(token_ids), 0, 0, context_length)
         for index, token_id in enumerate(token_ids):
             if not 0 <= token_id < processor.num_embeddings:
                 raise VlmkitError(

@@ -42,9 +42,9 @@ def mark_literal(text: str, tokens: Iterable[str], *, joined: bool = False) -> s
     if not names:
         return text
     # Looking ahead finds tokens that overlap, too.
-    starts = [match.start() for match in _ahead(tuple(names)).finditer(text)]
-    for start in reversed(starts):
-        text = text[: start + 1] + MARK + text[start + 1 :]
+    ends = [match.start() + 1 for match in _ahead(tuple(names)).finditer(text)]
+    pieces = zip([0, *ends], [*ends, len(text)], strict=True)
+    text = MARK.join(text[begin:end] for begin, end in pieces)
     may_grow = joined and any(
         text.endswith(name[:length]) for name in names for length in range(1, len(name))
     )

@@ -28,7 +28,9 @@ from vlmkit.processors.qwen2_vl import (
     read_qwen2_vl_images,
 )
 from vlmkit.processors.script_names import for_scripts
-from vlmkit.processors.tokenizer import Tokenizer, read_tokenizer
+from vlmkit.processors.tokenizer import Tokenizer
+from vlmkit.processors.tokenizer_file import read_tokenizer
+from vlmkit.processors.tokenizer_limits import MAX_IDS
 from vlmkit.section import Section, shown
 from vlmkit.templates.helper import prepare
 from vlmkit.text_part import has_senses
@@ -200,6 +202,11 @@ def _build(
     image, video = (_placeholder(files, tokenizer, k, num_embeddings) for k in ("image", "video"))
     if image is not None and image == video:
         raise files.config.error("image_token_id", f"is {image}, as video_token_id is")
+    if num_embeddings > MAX_IDS:
+        raise VlmkitError(
+            f"{files.folder}: a vocabulary of {num_embeddings:,} ids, and {MAX_IDS:,} are allowed;"
+            " correct vocab_size in its config.json"
+        )
     processor = Processor(
         folder=files.folder,
         model_type=model_type(files),

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmkit.checkpoint_json import is_utf8, read_bytes, reason
+from vlmkit.checkpoint_json import is_utf8
 from vlmkit.errors import VlmkitError
-from vlmkit.processors.added_tokens import add_declared_tokens
 from vlmkit.processors.encoding import Encoding, encode_texts
+from vlmkit.processors.library_errors import library_errors
 from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
 from vlmkit.processors.script_names import convert_ids, convert_tokens, encode_chat
 from vlmkit.processors.token_bytes import token_bytes
-from vlmkit.section import Section, shown
+from vlmkit.processors.tokenizer_limits import MAX_IDS, PARTS, check_normalized, check_parts
+from vlmkit.section import shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 MAX_ID = 2**32 - 1
-_PANIC = "PanicException"  # of Rust; pyo3 makes it a BaseException
 
 
 @dataclass(frozen=True)
@@ -166,23 +165,39 @@ class Tokenizer:
         return encode_chat(self, conversation, tools, options)
 
 
-def from_backend(backend: Backend) -> Tokenizer:
-    """Wrap a tokenizer of the ``tokenizers`` library (which should not be changed afterwards)."""
+def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
+    """Wrap a tokenizer of the ``tokenizers`` library (which should not be changed afterwards).
+
+    Args:
+        backend: the tokenizer.
+        place: what errors call its file.
+
+    Raises:
+        VlmkitError: it is beyond a limit of :mod:`vlmkit.processors.tokenizer_limits`.
+    """
+    growth = check_parts(_parts(backend), place)
+
+    def encode(text: str, add_special_tokens: bool) -> list[int]:
+        with library_errors(f"{place}: it cannot encode {shown(text)}"):
+            if backend.normalizer is not None:
+                check_normalized(text, growth, backend.normalizer.normalize_str, place)
+            return list(backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def encode_text(text: str) -> list[int]:
-        try:
-            return list(backend.encode(text, add_special_tokens=False).ids)
-        except Exception as error:  # the library raises plain Exception
-            raise VlmkitError(
-                f"tokenizer.json: it cannot encode {shown(text)} ({reason(error)}); take the one of"
-                " the original checkpoint"
-            ) from error
+        return encode(text, False)
 
     def encode_whole(text: str) -> list[int]:
-        return list(backend.encode(text, add_special_tokens=True).ids)
+        return encode(text, True)
+
+    def encode_marked(text: str) -> list[int]:
+        with library_errors(f"{place}: it cannot encode {shown(text)}"):
+            if backend.normalizer is not None:
+                check_normalized(text, growth, backend.normalizer.normalize_str, place)
+            return marked(text)
 
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
-        return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
+        with library_errors(f"{place}: it cannot decode {shown(ids)}"):
+            return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
 
     def token_to_id(token: str) -> int | None:
         return backend.token_to_id(token) if is_utf8(token) else None
@@ -192,6 +207,11 @@ def from_backend(backend: Backend) -> Tokenizer:
 
     def read_token_bytes() -> tuple[bytes, ...]:
         ids = backend.get_vocab(with_added_tokens=True)
+        if ids and max(ids.values()) >= MAX_IDS:
+            raise VlmkitError(
+                f"{place}: token {shown(max(ids, key=ids.__getitem__))} has the id"
+                f" {max(ids.values()):,}; ids are below {MAX_IDS:,}"
+            )
         texts: list[str | None] = [None] * (max(ids.values(), default=-1) + 1)
         for text, token_id in ids.items():
             texts[token_id] = text
@@ -199,6 +219,7 @@ def from_backend(backend: Backend) -> Tokenizer:
         return token_bytes(texts, None if decoder is None else json.loads(decoder.__getstate__()))
 
     added = backend.get_added_tokens_decoder()
+    marked = literal_encoder(backend)
     return Tokenizer(
         encode_text=encode_text,
         decode_ids=decode_ids,
@@ -210,27 +231,14 @@ def from_backend(backend: Backend) -> Tokenizer:
         added_tokens=tuple(
             (token.content, index) for index, token in added.items() if not token.single_word
         ),
-        encode_marked=literal_encoder(backend),
+        encode_marked=encode_marked,
         encode_whole=encode_whole,
     )
 
 
-def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:
-    """Read ``tokenizer.json``, and the tokens that only ``tokenizer_config.json`` declares.
-
-    Raises:
-        VlmkitError: the file is missing or broken, or an added token cannot get its id.
-    """
-    from tokenizers import Tokenizer as Backend
-
-    data = read_bytes(path)
-    try:
-        backend = Backend.from_buffer(data)
-    except BaseException as error:  # plain Exception, or a panic that is not even one
-        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
-            raise
-        raise VlmkitError(f"{path}: not a readable tokenizer.json ({reason(error)})") from error
-    backend.no_padding()
-    backend.no_truncation()
-    add_declared_tokens(backend, tokenizer_config, path.parent)
-    return from_backend(backend)
+def _parts(backend: Backend) -> dict[str, Any]:
+    found = {name: getattr(backend, name) for name in PARTS}
+    return {
+        name: None if part is None else json.loads(part.__getstate__())
+        for name, part in found.items()
+    }

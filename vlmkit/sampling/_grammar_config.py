@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling._grammar_schema import ReadSchema, read_schema
+from vlmkit.sampling._schema_size import MAX_CHARS, check_size
 from vlmkit.vocabulary import byte_matcher, first_message, is_dead_end, require_llguidance
 
 
@@ -32,18 +33,23 @@ class Grammar(StageConfig):
     """Keep the answer to a JSON schema, a regular expression or a Lark grammar."""
 
     kind: Literal["grammar"] = "grammar"
-    json_schema: dict[str, JsonValue] | Annotated[bool, Field(strict=True)] | None = Field(
+    json_schema: Annotated[
+        dict[str, JsonValue] | Annotated[bool, Field(strict=True)] | None,
+        BeforeValidator(check_size),
+    ] = Field(
         default=None,
         description="the answer is a JSON value of this schema; true allows any value",
     )
     regex: str | None = Field(
         default=None,
         min_length=1,
+        max_length=MAX_CHARS,
         description=r"the whole answer matches this (Rust syntax; \d is [0-9]; no look-around)",
     )
     lark: str | None = Field(
         default=None,
         min_length=1,
+        max_length=MAX_CHARS,
         description="the answer is a sentence of this grammar, in llguidance's Lark dialect",
     )
     thinking: ThinkingBlock | None = Field(

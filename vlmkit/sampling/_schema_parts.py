@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
+from vlmkit.errors import VlmkitError
+
 Schema = Any  # true, false, or a mapping; anything else is left to llguidance to refuse
 
+MAX_VISITS = 1_000_000
+"""Schemas to look at while references are followed, each time counted: 2 s."""
 _OF_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")  # a list of schemas
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 _ONE = ("additionalProperties", "items", "additionalItems")
@@ -58,6 +63,9 @@ def endless_refs(schema: Schema) -> frozenset[str]:
     """The ``$ref`` of this document that no finite value fits.
 
     The least fixed point: a value is built from smaller ones, so begin with none that fits.
+
+    Raises:
+        VlmkitError: that takes more than ``MAX_VISITS``.
     """
     targets = {
         ref: found[0]
@@ -65,8 +73,16 @@ def endless_refs(schema: Schema) -> frozenset[str]:
         if isinstance(part, dict) and isinstance(ref := part.get("$ref"), str)
         if (found := _resolve(schema, ref))
     }
-    endless = set(targets)
+    sizes: dict[str, int] = {}
+    left = MAX_VISITS + 1
+    for ref, target in targets.items():
+        sizes[ref] = sum(1 for _ in islice(parts(target), left))
+        left -= sizes[ref]
+    endless, visits = set(targets), 0
     while True:
+        visits += sum(sizes[ref] for ref in endless)
+        if visits > MAX_VISITS:
+            raise VlmkitError(f"its {len(targets)} references take too long to follow")
         ending = {ref for ref in endless if can_end(targets[ref], endless)}
         if not ending:
             return frozenset(endless)

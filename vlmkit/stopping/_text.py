@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class TextStops(NamedTuple):
-    """Stop strings, prepared for incremental search."""
+    """Stop strings, prepared for incremental search. Takes memory in proportion to them."""
 
-    sequences: tuple[str, ...]
-    beginnings: frozenset[str]  # all proper, non-empty prefixes of the stop strings
-    endings: frozenset[str]  # the last characters of `beginnings`
+    sequences: tuple[str, ...]  # sorted
+    firsts: frozenset[str]  # the first characters
+    inner: frozenset[str]  # all characters but the last ones
     longest: int  # characters of the longest stop string
 
 
 def text_stops(sequences: Sequence[str]) -> TextStops:
     """Prepare non-empty stop strings for :func:`find_stop` and :func:`held_from`."""
-    beginnings = {text[:end] for text in sequences for end in range(1, len(text))}
     return TextStops(
-        sequences=tuple(sequences),
-        beginnings=frozenset(beginnings),
-        endings=frozenset(text[-1] for text in beginnings),
+        sequences=tuple(sorted(set(sequences))),
+        firsts=frozenset(text[0] for text in sequences),
+        inner=frozenset(character for text in sequences for character in text[:-1]),
         longest=max((len(text) for text in sequences), default=0),
     )
 
@@ -59,9 +59,17 @@ def held_from(stops: TextStops, text: str, start: int) -> int | None:
         >>> held_from(text_stops(["END"]), "the EN", 0)
         4
     """
-    if text[-1:] not in stops.endings:
+    if text[-1:] not in stops.inner:
         return None
     for begin in range(max(start, len(text) - stops.longest + 1), len(text)):
-        if text[begin:] in stops.beginnings:
+        if text[begin] in stops.firsts and _begins_one(stops, text[begin:]):
             return begin
     return None
+
+
+def _begins_one(stops: TextStops, text: str) -> bool:
+    """Whether a stop string begins with this text and goes on."""
+    place = bisect_left(stops.sequences, text)
+    if place < len(stops.sequences) and stops.sequences[place] == text:
+        place += 1  # it ends there; another may go on
+    return place < len(stops.sequences) and stops.sequences[place].startswith(text)

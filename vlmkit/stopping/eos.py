@@ -11,14 +11,14 @@ from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import find_stop, held_from, text_stops
-from vlmkit.token_ids import TokenIds, ids_of
+from vlmkit.token_ids import StopTexts, TokenIds, ids_of
 
 
 class EosConfig(StageConfig):
     """End-of-sequence tokens beside the model's own, as strings or ids."""
 
     kind: Literal["eos"] = "eos"
-    tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    tokens: StopTexts = Field(
         default=(),
         description="More tokens, or texts of several tokens, that end a row; the text keeps what "
         "is before.",

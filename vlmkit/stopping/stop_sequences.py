@@ -10,13 +10,14 @@ from pydantic import Field
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.token_ids import StopTexts
 
 
 class StopSequencesConfig(StageConfig):
     """Strings that end a row. With ``include`` the string stays in the text."""
 
     kind: Literal["stop_sequences"] = "stop_sequences"
-    sequences: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    sequences: StopTexts = Field(
         min_length=1, description="Texts that end a row, however the model spells them in tokens."
     )
     include: bool = Field(

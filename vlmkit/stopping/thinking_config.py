@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
+from vlmkit.token_ids import StopText
 
 QWEN3_TRANSITION = (
     "Considering the limited time by the user, I have to give the solution based on the thinking "
@@ -35,11 +36,11 @@ class ThinkingBudgetConfig(StageConfig):
     budget: Annotated[Int, Field(ge=0)] | None = Field(
         description="Thinking tokens after which the block is closed; null never closes it."
     )
-    start: str = Field(
-        default="<think>", min_length=1, description="What opens a block of thinking."
+    start: StopText = Field(
+        default="<think>", description="What opens a block of thinking."
     )
-    end: str = Field(default="</think>", min_length=1, description="What closes it.")
-    transition: Annotated[str, Field(min_length=1)] | None = Field(
+    end: StopText = Field(default="</think>", description="What closes it.")
+    transition: StopText | None = Field(
         default=None,
         description="What closes a block: this text, then the end marker, unless the text holds it "
         "already.",
@@ -61,9 +62,8 @@ class ThinkingBudgetConfig(StageConfig):
     min_tokens: Int = Field(
         default=0, ge=0, description="Thinking tokens before which the model can't close the block."
     )
-    wait: str = Field(
+    wait: StopText = Field(
         default=S1_WAIT,
-        min_length=1,
         description="What takes the place of an end marker that comes before ``min_tokens``.",
     )
 
