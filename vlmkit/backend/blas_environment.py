@@ -15,7 +15,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 SKYLAKEX = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 # Idle threads of OpenBLAS spin for 2^26 cycles, some 25 ms, and take the processor from all others;
 # 2^20 outlast the gaps within a step. On a busy machine with two cores 12 products of one row took
-# 98 ms in place of 345 (medians of three turns), and half the CPU time.
+# 114 ms in place of 349 (medians of three turns), and half the CPU time; on an idle one the same.
 OPENBLAS_TIMEOUT = "20"
 # Each library's own variable; the last speaks to all of them.
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
