@@ -5,8 +5,8 @@ AVX512-BF16 and AMX; it is compiled at first use, where there is a compiler, and
 cache folder. It stands before ``cblas_sgemm``, which MLX calls with matrices of float32. So a pair
 of bfloat16 numbers travels as one float32, and a mark in a last row of the weight says so.
 
-Measured on two cores with AMX and 0.5 B parameters' shapes, against OpenBLAS's float32 products:
-2 times as fast with one row, 3 to 5 times with 16 and more.
+Measured on two cores with AMX and the weights of a 0.5 B model, against OpenBLAS's float32
+products: 2 times as fast with one row, 3 to 4.5 times with 16 and 278 (up to 950 GFLOP/s).
 """
 
 from __future__ import annotations
