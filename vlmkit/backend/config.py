@@ -47,14 +47,13 @@ class BackendConfig(StageConfig):
     blas: str | None = Field(
         default=None,
         min_length=1,
-        description="library for products on a CPU: a path, 'packaged', 'found', or 'mlx' for "
-        "MLX's own; null: the fastest that computes right",
+        description="library for products on a CPU: the path of one, or 'mlx' for the one that "
+        "MLX came with; null: the fastest that computes right",
     )
     threads: Int | None = Field(
         default=None,
         ge=1,
-        description="threads of that library; null: one per core. It can be chosen once per "
-        "process",
+        description="threads of that library; null: one per core. A setting of the process",
     )
     wired: Float | None = Field(
         default=None,

@@ -14,6 +14,8 @@ from typing import Any
 import mlx.core as mx
 
 from vlmkit.backend.blas import BlasReport, install_blas
+from vlmkit.backend.blas_environment import num_threads
+from vlmkit.backend.blas_threads import set_blas_threads
 from vlmkit.backend.choices import UNCHOSEN, Choices, Device
 from vlmkit.backend.device import current_device, device_facts, find_compiler, use_device
 from vlmkit.backend.environment import NO_WISHES, Wishes, read_wishes
@@ -39,7 +41,7 @@ class Backend:
     dtype: str | None = None  # of the computation; None: no weights yet
     weights: str | None = None  # "full" | "half" | "packed"
     blas: BlasReport | None = None  # None on a GPU
-    threads: int | None = None  # of the BLAS; None: one per core
+    threads: int | None = None  # of the BLAS; None: its own affair
     wired_bytes: int | None = None  # None where nothing is wired
     reasons: Mapping[str, str] = field(default_factory=dict)  # why each choice
     wishes: Wishes = NO_WISHES
@@ -119,6 +121,7 @@ def choose_backend(
     attention = asked.attention or ("matmul" if cpu else "fused")
     activations = asked.activations or ("polynomial" if cpu else "native")
     blas = install_blas(asked.blas or "auto") if cpu else None
+    threads = None if blas is None else _set_threads(blas, asked.threads)
     wired = _wire(asked.wired) if device == "metal" else None
     reasons = {
         "device": "MLX's default on this machine",
@@ -131,8 +134,8 @@ def choose_backend(
         "compile": why_compiled,
     }
     if blas is not None:
-        reasons["blas"] = blas.note
-        reasons["threads"] = "one per core"
+        reasons["blas"] = blas.note or "MLX is linked with it"
+        reasons["threads"] = "one per core, within what this process may use"
     if wired is not None:
         reasons["wired"] = "the memory that this GPU may keep resident"
     reasons |= {name: _said(source) for name, source in wishes.sources.items()}
@@ -149,7 +152,7 @@ def choose_backend(
             metal=device == "metal",
         ),
         blas=blas,
-        threads=asked.threads,
+        threads=threads,
         wired_bytes=wired,
         reasons=reasons,
         wishes=wishes,
@@ -226,6 +229,17 @@ def _choose_compile(
     if weight_bytes is not None and weight_bytes < COMPILE_BYTES:
         return False, "the model is too small to earn back the compilation"
     return True, "g++ is there: one pass over memory instead of many"
+
+
+def _set_threads(blas: BlasReport, threads: int | None) -> int | None:
+    if threads is None:
+        return num_threads() if blas.source in ("packaged", "found") else None
+    if blas.path is None or not set_blas_threads(blas.path, threads):
+        raise VlmkitError(
+            f"backend.threads: {blas.name} cannot be told how many threads to use; leave it out",
+            path=("backend", "threads"),
+        )
+    return threads
 
 
 def _wire(share: float | None) -> int | None:

@@ -119,7 +119,7 @@ def install_weights(
     }
     if half:
         hold_half(model)
-    elif backend.is_cpu:
+    elif backend.is_cpu and backend.blas is not None and backend.blas.source == "mlx":
         for path in _product_paths(model):
             cast[path] = lay_out_by_input(cast[path])
     model.update(tree_unflatten(list(cast.items())))

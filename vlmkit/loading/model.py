@@ -99,9 +99,7 @@ def load_model_and_report(
     checkpoint = read_checkpoint(folder)
     config = with_token_ids(checkpoint.config, folder)
     check_num_layers(config, len(checkpoint.tensors))
-    num_bytes = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
-    chosen = choose_backend(backend, dtype=dtype, weight_bytes=num_bytes)
-    chosen = choose_dtype(chosen, _stored_dtype(checkpoint))
+    chosen = plan_backend(checkpoint, dtype=dtype, backend=backend)
     assert chosen.dtype is not None
     family = find_family(config)
     install = partial(
@@ -140,6 +138,24 @@ def load_model_and_report(
         backend=installed.backend,
     )
     return model, report
+
+
+def plan_backend(
+    checkpoint: Checkpoint, *, dtype: str | None = None, backend: Choices = UNCHOSEN
+) -> Backend:
+    """Decide what computes a checkpoint's model, and how, up to the form of its weights.
+
+    Args:
+        checkpoint: From :func:`vlmkit.loading.read_checkpoint`.
+        dtype: As in :func:`load_model`.
+        backend: As in :func:`load_model`.
+
+    Raises:
+        VlmkitError: What is asked for is not on this machine.
+    """
+    num_bytes = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
+    chosen = choose_backend(backend, dtype=dtype, weight_bytes=num_bytes)
+    return choose_dtype(chosen, _stored_dtype(checkpoint))
 
 
 def _rename(family: Family, config: ModelConfig, name: str) -> str | None:
