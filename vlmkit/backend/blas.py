@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 from vlmkit.backend.blas_check import wrong_mlx_product, wrong_product
 from vlmkit.backend.blas_environment import blas_environment
 from vlmkit.backend.blas_library import (
-    PRODUCTS,
     VECTOR,
     Library,
     UnusableLibraryError,
@@ -28,7 +27,7 @@ from vlmkit.backend.blas_library import (
     load_library,
 )
 from vlmkit.backend.blas_one_row import redirect_one_row
-from vlmkit.backend.elf import import_slots, loaded_libraries, read_slots, write_slots
+from vlmkit.backend.blas_slots import PRODUCTS, Slots, find_slots, point_slots
 from vlmkit.errors import VlmkitError, VlmkitWarning
 
 VARIABLE = "VLMKIT_BLAS"
@@ -48,17 +47,8 @@ class BlasReport(NamedTuple):
     """Why it is this one, where that is not plain, and what would be faster."""
 
 
-class _Wiring(NamedTuple):
-    """MLX's own library, where it keeps the products' addresses, and what stood there first."""
-
-    path: str
-    slots: dict[str, tuple[int, ...]]
-    original: dict[int, int]
-
-
 _lock = threading.RLock()
 _installed: dict[str, BlasReport] = {}  # at most one: by the choice that it answers
-_wiring: list[_Wiring] = []
 
 
 def install_blas(choice: str = "auto") -> BlasReport:
@@ -104,30 +94,32 @@ def install_blas(choice: str = "auto") -> BlasReport:
 
 def blas_report() -> BlasReport | None:
     """What :func:`install_blas` found; None if it has not been called."""
-    return next(iter(_installed.values()), None)
+    with _lock:
+        return next(iter(_installed.values()), None)
 
 
 def _install(choice: str) -> BlasReport:
     if sys.platform == "darwin":
         return BlasReport("Accelerate", None, "accelerate", False)
-    if not _wiring and (found := _wire() if sys.platform == "linux" else None):
-        _wiring.append(found)
-    if not _wiring:
+    slots = find_slots()
+    if slots is None:
         return _own("MLX's library calls no BLAS that could be replaced here")
-    (wiring,) = _wiring
-    write_slots(wiring.original)
+    try:
+        point_slots(slots, slots.original)
+    except OSError as error:
+        return _own(f"MLX's library can't be changed: {error}")
     if choice == "mlx":
         return _own("as asked for")
     if choice == "auto":
-        fast = is_fast_already(wiring.path)
+        fast = is_fast_already(slots.path)
         if fast is not None:
             return BlasReport(fast, None, "mlx", False, "MLX is linked with it")
-        return _first_that_works(wiring, candidates())
-    return _first_that_works(wiring, [("found", os.path.abspath(choice))])
+        return _first_that_works(slots, candidates())
+    return _first_that_works(slots, [("found", os.path.abspath(choice))])
 
 
 def _first_that_works(
-    wiring: _Wiring, libraries: Iterable[tuple[Literal["packaged", "found"], str]]
+    slots: Slots, libraries: Iterable[tuple[Literal["packaged", "found"], str]]
 ) -> BlasReport:
     """Put in the first library that computes right, else leave MLX's own."""
     failure = ""
@@ -135,7 +127,7 @@ def _first_that_works(
     for source, path in libraries:
         try:
             with blas_environment():
-                name, note = _put_in(wiring, path)
+                name, note = _put_in(slots, path)
             report = BlasReport(name, path, source, True, note)
             break
         except UnusableLibraryError as error:
@@ -149,19 +141,17 @@ def _first_that_works(
     return report
 
 
-def _put_in(wiring: _Wiring, path: str) -> tuple[str, str]:
+def _put_in(slots: Slots, path: str) -> tuple[str, str]:
     """Load, verify and wire a library, or leave all as it was. Returns its name, and a note."""
     library = load_library(path)
     functions, note = _verified(library)
     wrong: str | None = "what could not be checked"
     try:
-        write_slots({slot: functions[name] for name, at in wiring.slots.items() for slot in at})
+        point_slots(slots, functions)
         wrong = wrong_mlx_product()
-    except OSError as error:
-        raise UnusableLibraryError(f"MLX's library can't be changed: {error}") from None
     finally:
         if wrong is not None:
-            write_slots(wiring.original)
+            point_slots(slots, slots.original)
     if wrong is not None:
         raise UnusableLibraryError(f"it computes {wrong} wrong")
     return library.name, note
@@ -178,21 +168,6 @@ def _verified(library: Library) -> tuple[dict[str, int], str]:
     if wrong is not None:
         raise UnusableLibraryError(f"it computes a wrong product, {wrong}")
     return functions, "one row by its matrix product"
-
-
-def _wire() -> _Wiring | None:
-    """Find the slots, once; None where MLX's library has none that can be read."""
-    mlx = next((x for x in loaded_libraries() if Path(x.path).name == "libmlx.so"), None)
-    if mlx is None:
-        return None
-    try:
-        found = import_slots(mlx.path, PRODUCTS)
-    except (OSError, ValueError):
-        return None
-    if PRODUCTS[0] not in found:
-        return None
-    slots = {name: tuple(mlx.base + slot for slot in at) for name, at in found.items()}
-    return _Wiring(mlx.path, slots, read_slots(slot for at in slots.values() for slot in at))
 
 
 def _own(note: str) -> BlasReport:

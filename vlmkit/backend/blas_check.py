@@ -112,7 +112,7 @@ def wrong_product(address: int) -> str | None:
 def wrong_mlx_product() -> str | None:
     """Try MLX's own products on the CPU. Returns the first wrong one in words, or None."""
     # Small integers, which every order of summing gives exactly.
-    matrices = [_integers(8, shape) for shape in MLX_SHAPES]
+    matrices = [scattered_integers(8, shape) for shape in MLX_SHAPES]
     for kind in (mx.float32, mx.float64, mx.complex64):
         with mx.stream(mx.cpu):
             ours = [mx.array(matrix, kind) for matrix in matrices]
@@ -129,8 +129,8 @@ def wrong_mlx_product() -> str | None:
     return None if np.array_equal(np.array(sums), exact) else "a product with a bias"
 
 
-def _integers(limit: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Integers from -limit to limit - 1 in no order: importing numpy.random would take 30 ms."""
+def scattered_integers(limit: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Integers from -limit to limit - 1 in no order. (Importing numpy.random would take 30 ms.)"""
     count = math.prod(shape)
     scattered = np.arange(1, count + 1) * 2_654_435_761 % 2**32  # Knuth's multiplicative hash
     return (scattered * (2 * limit) // 2**32 - limit).reshape(shape)
@@ -140,7 +140,7 @@ def _matrix(
     rows: int, columns: int, transposed: bool, padding: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Integers of one matrix, and the float32 buffer that holds it, perhaps transposed."""
-    exact = _integers(LIMIT, (rows, columns))
+    exact = scattered_integers(LIMIT, (rows, columns))
     stored = exact.T if transposed else exact
     held = np.full((stored.shape[0], stored.shape[1] + padding), 7.0, np.float32)
     held[:, : stored.shape[1]] = stored * SCALE

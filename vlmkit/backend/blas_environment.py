@@ -35,6 +35,11 @@ def cpu_flags(cpuinfo: str) -> frozenset[str]:
     return frozenset()
 
 
+def this_cpu_flags() -> frozenset[str]:
+    """The features of this machine's processor; none where the system does not tell."""
+    return cpu_flags(_read(CPUINFO))
+
+
 def num_cores(cpuinfo: str, allowed: frozenset[int]) -> int:
     """Count physical cores: two hardware threads of one core multiply no faster than one.
 
@@ -112,7 +117,7 @@ def blas_variables(user: Mapping[str, str], flags: frozenset[str], threads: int)
 @contextmanager
 def blas_environment() -> Iterator[None]:
     """Hold those variables for as long as a library is loaded, and not for child processes."""
-    variables = blas_variables(os.environ, cpu_flags(_read(CPUINFO)), num_threads())
+    variables = blas_variables(os.environ, this_cpu_flags(), num_threads())
     os.environ.update(variables)
     try:
         yield

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vlmkit.backend import blas_probe
+from vlmkit.backend.blas_slots import PRODUCTS, address
 
 Source = Literal["packaged", "found"]
-PRODUCTS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
-"""What MLX calls: products of float32, float64 and complex64."""
 VECTOR = "cblas_sgemv"
 PREFIXES = ("scipy_", "")
 SYSTEM = ("libopenblas.so.0", "libmkl_rt.so.2", "libblis.so.4")
@@ -54,12 +53,12 @@ def load_library(path: str) -> Library:
         handle = ctypes.CDLL(path)
     except OSError as error:
         raise UnusableLibraryError(f"it can't be loaded: {error}") from None
-    prefix = next((p for p in PREFIXES if _address(handle, p + PRODUCTS[0])), None)
+    prefix = next((p for p in PREFIXES if address(handle, p + PRODUCTS[0])), None)
     if prefix is None:
-        wide = any(_address(handle, f"{p}{PRODUCTS[0]}64_") for p in PREFIXES)
+        wide = any(address(handle, f"{p}{PRODUCTS[0]}64_") for p in PREFIXES)
         kind = "only one with 64-bit integers" if wide else "none"
         raise UnusableLibraryError(f"it has no {PRODUCTS[0]} ({kind})")
-    functions = {name: _address(handle, prefix + name) for name in (*PRODUCTS, VECTOR)}
+    functions = {name: address(handle, prefix + name) for name in (*PRODUCTS, VECTOR)}
     if missing := [name for name in PRODUCTS if not functions[name]]:
         raise UnusableLibraryError(f"it has no {', '.join(missing)}")
     config = _text(handle, prefix + "openblas_get_config")
@@ -79,7 +78,7 @@ def is_fast_already(mlx: str) -> str | None:
     """
     handle = ctypes.CDLL(mlx)  # looks in what it is linked with, too
     marks = {"openblas_get_config": "OpenBLAS", "MKL_Get_Version": "MKL", "bli_init": "BLIS"}
-    return next((name for mark, name in marks.items() if _address(handle, mark)), None)
+    return next((name for mark, name in marks.items() if address(handle, mark)), None)
 
 
 def _beside(package: str, folder: str) -> list[str]:
@@ -112,15 +111,8 @@ def _name(handle: ctypes.CDLL, prefix: str, config: str) -> str:
     return f"{' '.join(config.split()[:2])} ({core}, {threads} thread{'s' * (threads != 1)})"
 
 
-def _address(handle: ctypes.CDLL, name: str) -> int:
-    try:
-        return ctypes.cast(handle[name], ctypes.c_void_p).value or 0
-    except AttributeError:
-        return 0
-
-
 def _text(handle: ctypes.CDLL, name: str) -> str | None:
-    if not _address(handle, name):
+    if not address(handle, name):
         return None
     function = handle[name]
     function.restype = ctypes.c_char_p

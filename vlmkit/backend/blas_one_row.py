@@ -1,11 +1,11 @@
 """One-row products go to the library's matrix-vector product.
 
 A step of one row in decoding is nothing but reading weights. OpenBLAS's ``cblas_sgemm`` packs the
-matrix before it multiplies; its ``cblas_sgemv`` does not. Measured with 896 x 151,936 weights on two
-cores with AVX-512: 5.9 GB/s by the matrix product, 13 with the weight held transposed, 30 by the
-matrix-vector product, either way round. So the weights stay as they are, and a redirection of a few
-instructions, written into a page of its own, needs no compiler. On AArch64 OpenBLAS does the same by
-itself.
+matrix before it multiplies; its ``cblas_sgemv`` does not. Measured with 896 x 151,936 weights on
+two cores with AVX-512: 5.9 GB/s by the matrix product, 13 with the weight held transposed, 30 by
+the matrix-vector product, either way round. So the weights stay as they are, and a redirection of
+a few instructions, written into a page of its own, needs no compiler. On AArch64 OpenBLAS does the
+same by itself.
 """
 
 from __future__ import annotations
