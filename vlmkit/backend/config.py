@@ -7,7 +7,14 @@ from typing import Any
 
 from pydantic import Field
 
-from vlmkit.backend.choices import Activations, AttentionForm, Choices, Device, Weights
+from vlmkit.backend.choices import (
+    Activations,
+    AttentionForm,
+    Choices,
+    Device,
+    Products,
+    Weights,
+)
 from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
 
@@ -38,6 +45,12 @@ class BackendConfig(StageConfig):
         default=None,
         description="exp, tanh and erf: polynomial, by arithmetic alone; native, MLX's functions; "
         "null: polynomial on a CPU, native on a GPU",
+    )
+    products: Products | None = Field(
+        default=None,
+        description="bfloat16: inputs rounded to it and float32 sums, by a CPU with AVX512-BF16 or "
+        "AMX and a C compiler; native: as MLX multiplies; null: bfloat16 where dtype: bfloat16 is "
+        "asked for, the CPU can, and the model is large enough",
     )
     compile: bool | None = Field(
         default=None,

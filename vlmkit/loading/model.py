@@ -100,13 +100,12 @@ def load_model_and_report(
     config = with_token_ids(checkpoint.config, folder)
     check_num_layers(config, len(checkpoint.tensors))
     chosen = plan_backend(checkpoint, dtype=dtype, backend=backend)
-    assert chosen.dtype is not None
     family = find_family(config)
     install = partial(
         install_weights,
         folder=folder,
         quantization=read_quantization(config),
-        dtype=DTYPES[chosen.dtype],
+        dtype=DTYPES[chosen.array_dtype],
         backend=chosen,
         dequantize=dequantize,
         lazy=lazy,
@@ -131,7 +130,7 @@ def load_model_and_report(
         model.backend = installed.backend
     report = LoadReport(
         family="mlx_lm" if family is None else family.name,
-        dtype=chosen.dtype,
+        dtype=chosen.array_dtype,
         num_bytes=sum(array.nbytes for array in flat_parameters(model).values()),
         schemes=installed.schemes,
         dequantized=bool(installed.schemes) and installed.backend.weights != "packed",
@@ -155,7 +154,7 @@ def plan_backend(
     """
     num_bytes = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
     chosen = choose_backend(backend, dtype=dtype, weight_bytes=num_bytes)
-    return choose_dtype(chosen, _stored_dtype(checkpoint))
+    return choose_dtype(chosen, _stored_dtype(checkpoint), weight_bytes=num_bytes)
 
 
 def _rename(family: Family, config: ModelConfig, name: str) -> str | None:
