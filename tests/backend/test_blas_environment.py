@@ -47,7 +47,16 @@ def test_threads() -> None:
     found = blas_variables({"MKL_NUM_THREADS": "3"}, frozenset(), 2)
     assert found["OPENBLAS_NUM_THREADS"] == "2"
     assert "MKL_NUM_THREADS" not in found
-    assert not any("THREADS" in name for name in blas_variables({"OMP_NUM_THREADS": "1"}, set(), 2))
+    flags: frozenset[str] = frozenset()
+    assert not any(
+        "NUM_THREADS" in name for name in blas_variables({"OMP_NUM_THREADS": "1"}, flags, 2)
+    )
+
+
+def test_idle_threads() -> None:
+    assert blas_variables({}, frozenset(), 2)["OPENBLAS_THREAD_TIMEOUT"] == "20"
+    user = {"OPENBLAS_THREAD_TIMEOUT": "26"}
+    assert "OPENBLAS_THREAD_TIMEOUT" not in blas_variables(user, frozenset(), 2)
 
 
 def test_quota_of_control_groups(tmp_path: Path) -> None:

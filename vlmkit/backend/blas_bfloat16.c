@@ -154,8 +154,8 @@ static inline __attribute__((always_inline)) void few_rows(
     int left = p->n - (tile + g) * WIDTH;
     keep[g] = left >= WIDTH ? 0xffff : (__mmask16)((1u << left) - 1);
     for (int r = 0; r < rows; r++)
-      sums[r][g] = from == 0 ? _mm512_setzero_ps()
-                             : _mm512_maskz_loadu_ps(keep[g], result + (size_t)r * p->n + WIDTH * g);
+      sums[r][g] = from ? _mm512_maskz_loadu_ps(keep[g], result + (size_t)r * p->n + WIDTH * g)
+                        : _mm512_setzero_ps();
   }
   for (size_t i = from / 2; i < (size_t)to / 2; i++) {
     __m512bh w[GROUP];
@@ -180,7 +180,8 @@ static inline __attribute__((always_inline)) void few_rows(
     else for (int g = 0; g < groups; g++) few_rows(p, row, count, tile + g, 1, from, to); \
     break;
 
-static void by_vectors(const product *p, int tile, int groups, int first, int last, int from, int to) {
+static void by_vectors(const product *p, int tile, int groups, int first, int last, int from,
+                       int to) {
   for (int row = first; row < last; row += MOST_ROWS) switch (smaller(MOST_ROWS, last - row)) {
       ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
     }
@@ -189,8 +190,10 @@ static void by_vectors(const product *p, int tile, int groups, int first, int la
 /* A 32 x 32 part of the result by four tiles of sums. */
 static void by_tiles(const product *p, int tile, int tiles, int row, int from, int to) {
   size_t pairs = p->k / 2, n = p->n;
-  const uint32_t *w0 = p->weight + (size_t)tile * WIDTH * pairs, *w1 = w0 + (tiles > 1) * WIDTH * pairs;
-  const uint16_t *x0 = p->rows + (size_t)row * p->k, *x1 = x0 + (row + 16 < p->m) * 16 * (size_t)p->k;
+  const uint32_t *w0 = p->weight + (size_t)tile * WIDTH * pairs;
+  const uint32_t *w1 = w0 + (tiles > 1) * WIDTH * pairs;
+  const uint16_t *x0 = p->rows + (size_t)row * p->k;
+  const uint16_t *x1 = x0 + (row + 16 < p->m) * 16 * (size_t)p->k;
   int right = smaller(2 * WIDTH, p->n - tile * WIDTH), down = smaller(32, p->m - row);
   float *result = p->result + (size_t)row * n + (size_t)tile * WIDTH;
   float aside[32 * 32] __attribute__((aligned(64)));
@@ -256,7 +259,8 @@ static void multiply_group(const void *job, int index) {
   if (tiled) _tile_release();
 }
 
-static int multiply(const float *activations, const uint32_t *weight, float *result, int m, int n, int k) {
+static int multiply(const float *activations, const uint32_t *weight, float *result, int m, int n,
+                    int k) {
   static _Thread_local uint16_t *rows;
   static _Thread_local size_t held;
   int blocks = (m + 15) / 16;
