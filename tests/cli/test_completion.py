@@ -20,18 +20,8 @@ from tests.cli.reply import ROOT, Command
 
 COMMANDS = [
     *("generate", "trace", "describe", "schema", "models", "configs", "stages", "doctor"),
-    *(
-        "completion",
-        "plan",
-        "run",
-        "worker",
-        "rescore",
-        "compare",
-        "report",
-        "export",
-        "reproduce",
-        "check",
-    ),
+    *("completion", "plan", "run", "worker", "rescore", "compare", "report", "export"),
+    *("reproduce", "check"),
 ]
 # What is typed, and the words that are offered.
 CASES = [
