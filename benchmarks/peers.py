@@ -74,11 +74,10 @@ def of_mlx_vlm(folder: str, dtype: str | None, num_tokens: int) -> Turn:
     bias = dict.fromkeys(own.eos_token_ids, -1e4)
 
     def turn() -> tuple[float, float, int]:
-        last: Any = None
-        for last in stream_generate(
+        chunks = stream_generate(
             model, processor, prompt, [image()], max_tokens=num_tokens, logit_bias=bias
-        ):
-            pass
+        )
+        last = list(chunks)[-1]
         return last.prompt_tokens / last.prompt_tps, 1 / last.generation_tps, last.prompt_tokens
 
     return turn
@@ -95,12 +94,12 @@ def of_transformers(folder: str, dtype: str | None, num_tokens: int) -> Turn:
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         folder, dtype=getattr(torch, dtype or "bfloat16")
     ).eval()
-    processor = transformers.AutoProcessor.from_pretrained(folder)
     own = vlmkit.processors.load_processor(folder)
     prompt = apply_chat_template(own, None, QUESTION, num_images=1)
 
     def turn() -> tuple[float, float, int]:
-        inputs = processor(text=[prompt], images=[image()], return_tensors="pt")
+        arrays = own(text=[prompt], images=[image()])
+        inputs = {name: torch.tensor(array) for name, array in arrays.items()}
         with torch.inference_mode():
             start = time.perf_counter()
             out = model(**inputs, use_cache=True, logits_to_keep=1)
