@@ -19,8 +19,9 @@ import pytest
 from tests.cli.reply import ROOT, Command
 
 COMMANDS = [
-    *("generate", "trace", "describe", "schema", "models", "configs", "stages", "completion"),
-    *("plan", "run", "worker", "rescore", "compare", "report", "export", "reproduce", "check"),
+    *("generate", "trace", "describe", "schema", "models", "configs", "stages", "doctor"),
+    *("completion", "plan", "run", "worker", "rescore", "compare", "report", "export"),
+    *("reproduce", "check"),
 ]
 # What is typed, and the words that are offered.
 CASES = [

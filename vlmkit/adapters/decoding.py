@@ -78,7 +78,7 @@ class Decoder:
 
     def __init__(self, config: RunConfig, batch_size: int) -> None:
         self._model, self._processor = load(
-            config.model, revision=config.revision, dtype=config.dtype
+            config.model, revision=config.revision, dtype=config.dtype, backend=config.backend
         )
         self._options = RunOptions(batch_size=batch_size, keep_prompts=False)
         self._resolved: dict[str, Resolved] = {}

@@ -63,7 +63,8 @@ def install_blas(choice: str = "auto") -> BlasReport:
         choice: ``auto`` takes the first that works of the package ``scipy-openblas32``, SciPy's own
             copy, and the system's OpenBLAS, MKL or BLIS; ``mlx`` leaves MLX as it is; else a
             library with a C interface and 32-bit integers, by its path. The environment variable
-            ``VLMKIT_BLAS`` goes before it. Another choice than before changes the library.
+            ``VLMKIT_BLAS`` chooses in place of ``auto``. Another choice
+            than before changes the library.
 
     Returns:
         What multiplies from now on.
@@ -79,6 +80,7 @@ def install_blas(choice: str = "auto") -> BlasReport:
         True
     """
     variable = os.environ.get(VARIABLE)
+    variable = variable if choice == "auto" else None
     choice = variable or choice
     if choice not in ("auto", "mlx") and not Path(choice).is_file():
         place = f"{VARIABLE}: " if variable else "blas: "

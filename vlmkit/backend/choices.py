@@ -8,6 +8,7 @@ Device = Literal["cpu", "metal", "cuda"]
 Weights = Literal["full", "half", "packed"]
 AttentionForm = Literal["matmul", "fused"]
 Activations = Literal["polynomial", "native"]
+Products = Literal["native", "bfloat16"]
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -18,6 +19,7 @@ class Choices(NamedTuple):
     weights: Weights | None = None
     attention: AttentionForm | None = None
     activations: Activations | None = None
+    products: Products | None = None
     compile: bool | None = None
     blas: str | None = None
     threads: int | None = None

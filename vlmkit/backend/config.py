@@ -7,7 +7,14 @@ from typing import Any
 
 from pydantic import Field
 
-from vlmkit.backend.choices import Activations, AttentionForm, Choices, Device, Weights
+from vlmkit.backend.choices import (
+    Activations,
+    AttentionForm,
+    Choices,
+    Device,
+    Products,
+    Weights,
+)
 from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
 
@@ -39,6 +46,12 @@ class BackendConfig(StageConfig):
         description="exp, tanh and erf: polynomial, by arithmetic alone; native, MLX's functions; "
         "null: polynomial on a CPU, native on a GPU",
     )
+    products: Products | None = Field(
+        default=None,
+        description="bfloat16: inputs rounded to it and float32 sums, by a CPU with AVX512-BF16 or "
+        "AMX and a C compiler; native: as MLX multiplies; null: bfloat16 where dtype: bfloat16 is "
+        "asked for, the CPU can, and the model is large enough",
+    )
     compile: bool | None = Field(
         default=None,
         description="fuse arithmetic with mx.compile, which on a CPU takes g++; null: on a CPU "
@@ -47,14 +60,13 @@ class BackendConfig(StageConfig):
     blas: str | None = Field(
         default=None,
         min_length=1,
-        description="library for products on a CPU: a path, 'packaged', 'found', or 'mlx' for "
-        "MLX's own; null: the fastest that computes right",
+        description="library for products on a CPU: the path of one, or 'mlx' for the one that "
+        "MLX came with; null: the fastest that computes right",
     )
     threads: Int | None = Field(
         default=None,
         ge=1,
-        description="threads of that library; null: one per core. It can be chosen once per "
-        "process",
+        description="threads of that library; null: one per core. A setting of the process",
     )
     wired: Float | None = Field(
         default=None,

@@ -39,7 +39,8 @@ def use_device(device: Device) -> None:
     there = devices()
     if device not in there:
         raise VlmkitError(
-            f"backend: device {device!r} is not on this machine; MLX has {', '.join(there)} here"
+            f"backend.device: {device} is not on this machine; MLX has {', '.join(there)} here",
+            path=("backend", "device"),
         )
     if device != current_device():
         mx.set_default_device(mx.cpu if device == "cpu" else mx.gpu)
@@ -71,3 +72,8 @@ def reads_back_cheaply() -> bool:
 def find_compiler() -> str | None:
     """Return the compiler that ``mx.compile`` uses on a CPU, or None where there is none."""
     return None if "MLX_DISABLE_COMPILE" in os.environ else shutil.which("g++")
+
+
+def processor_name() -> str:
+    """Return what computes in the words of its maker; "unknown" where MLX does not tell."""
+    return str(device_facts().get("device_name") or "unknown")

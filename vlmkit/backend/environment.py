@@ -12,6 +12,7 @@ from vlmkit.backend.choices import (
     AttentionForm,
     Choices,
     Device,
+    Products,
     Weights,
 )
 from vlmkit.errors import VlmkitError, nearest
@@ -22,6 +23,7 @@ VARIABLES: Mapping[str, str] = {
     "VLMKIT_WEIGHTS": "weights",
     "VLMKIT_ATTENTION": "attention",
     "VLMKIT_ACTIVATIONS": "activations",
+    "VLMKIT_PRODUCTS": "products",
     "VLMKIT_COMPILE": "compile",
     "VLMKIT_BLAS": "blas",
     "VLMKIT_THREADS": "threads",
@@ -35,6 +37,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "weights": get_args(Weights),
     "attention": get_args(AttentionForm),
     "activations": get_args(Activations),
+    "products": get_args(Products),
     "compile": ("0", "1"),
 }
 

@@ -73,12 +73,15 @@ def make_forms(
         >>> forms.silu(mx.array([0.0, 1.0])).round(decimals=6).tolist()
         [0.0, 0.7310590147972107]
     """
+    weights: Softmax = softmax
+    swiglu: _Function | None
     if activations == "native":
-        named, swiglu, weights = (_of_mlx_nn if on_gpu else _of_mlx)(), None, softmax
+        named, swiglu = (_of_mlx_nn if on_gpu else _of_mlx)(), None
     else:
         finish = _compiled if compiled else _in_blocks
         named = {name: finish(function) for name, function in _ARITHMETIC.items()}
-        swiglu, weights = finish(_swiglu), _softmax(compiled)
+        swiglu = finish(_swiglu)
+        weights = _softmax(compiled)
     silu = named["silu"]
     attend: Attention = fused_attention
     if attention == "matmul":

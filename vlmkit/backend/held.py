@@ -73,7 +73,7 @@ class PackedLinear(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[..., inputs]`` to ``[..., outputs]``."""
         if _num_rows(x) < MIN_ROWS:
-            few: mx.array = super().__call__(x)
+            few: mx.array = super().__call__(x)  # type: ignore[no-untyped-call]
             return few
         bias = self.bias if "bias" in self else None
         return multiply_parts(x, self.weight.shape[0], _unpack(self, x.dtype), bias)
@@ -85,7 +85,7 @@ class PackedEmbedding(nn.QuantizedEmbedding):
     def as_linear(self, x: mx.array) -> mx.array:
         """Map ``[..., dims]`` to ``[..., vocabulary]``."""
         if _num_rows(x) < MIN_ROWS:
-            few: mx.array = super().as_linear(x)
+            few: mx.array = super().as_linear(x)  # type: ignore[no-untyped-call]
             return few
         return multiply_parts(x, self.weight.shape[0], _unpack(self, x.dtype), None)
 
@@ -142,7 +142,7 @@ def _replace(model: nn.Module, kinds: dict[type[nn.Module], type[nn.Module]]) ->
     for path, module in _leaves(model):
         if path and (kind := kinds.get(type(module))) is not None:
             other = kind.__new__(kind)
-            nn.Module.__init__(other)
+            nn.Module.__init__(other)  # type: ignore[no-untyped-call]
             dict.update(other, module)
             vars(other).update(vars(module))
             replaced.append((path, other))

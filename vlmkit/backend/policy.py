@@ -14,6 +14,9 @@ from typing import Any
 import mlx.core as mx
 
 from vlmkit.backend.blas import BlasReport, install_blas
+from vlmkit.backend.blas_bfloat16 import install_bfloat16
+from vlmkit.backend.blas_environment import num_threads
+from vlmkit.backend.blas_threads import set_blas_threads
 from vlmkit.backend.choices import UNCHOSEN, Choices, Device
 from vlmkit.backend.device import current_device, device_facts, find_compiler, use_device
 from vlmkit.backend.environment import NO_WISHES, Wishes, read_wishes
@@ -24,6 +27,7 @@ from vlmkit.errors import VlmkitError
 COMPILE_BYTES = 2**27
 """Weights from which on a CPU's compiled functions earn back their compilation: 128 MiB."""
 
+_HOMES = {"blas": "cpu", "threads": "cpu", "products": "cpu", "wired": "metal"}
 _WORKING_SET = "max_recommended_working_set_size"
 
 
@@ -38,8 +42,9 @@ class Backend:
     forms: Forms = field(repr=False)
     dtype: str | None = None  # of the computation; None: no weights yet
     weights: str | None = None  # "full" | "half" | "packed"
+    products: str = "native"  # or the instructions of bfloat16 ones: "AMX", "AVX512-BF16"
     blas: BlasReport | None = None  # None on a GPU
-    threads: int | None = None  # of the BLAS; None: one per core
+    threads: int | None = None  # of the BLAS; None: its own affair
     wired_bytes: int | None = None  # None where nothing is wired
     reasons: Mapping[str, str] = field(default_factory=dict)  # why each choice
     wishes: Wishes = NO_WISHES
@@ -48,6 +53,12 @@ class Backend:
     def is_cpu(self) -> bool:
         """Whether matrices are laid out, and packed ones multiplied, as a CPU likes it."""
         return self.device == "cpu"
+
+    @property
+    def array_dtype(self) -> str:
+        """The dtype of activations: bfloat16 products take and give float32."""
+        assert self.dtype is not None
+        return self.dtype if self.products == "native" else "float32"
 
     def describe(self) -> dict[str, Any]:
         """Return what was chosen, as results record it."""
@@ -58,6 +69,7 @@ class Backend:
             "attention": self.attention,
             "activations": self.activations,
             "compile": self.compiled,
+            "products": self.products,
         }
         if self.blas is not None:
             facts["blas"] = {"name": self.blas.name, "source": self.blas.source}
@@ -119,6 +131,7 @@ def choose_backend(
     attention = asked.attention or ("matmul" if cpu else "fused")
     activations = asked.activations or ("polynomial" if cpu else "native")
     blas = install_blas(asked.blas or "auto") if cpu else None
+    threads = None if blas is None else _set_threads(blas, asked.threads)
     wired = _wire(asked.wired) if device == "metal" else None
     reasons = {
         "device": "MLX's default on this machine",
@@ -131,8 +144,8 @@ def choose_backend(
         "compile": why_compiled,
     }
     if blas is not None:
-        reasons["blas"] = blas.note
-        reasons["threads"] = "one per core"
+        reasons["blas"] = blas.note or "MLX is linked with it"
+        reasons["threads"] = "one per core, within what this process may use"
     if wired is not None:
         reasons["wired"] = "the memory that this GPU may keep resident"
     reasons |= {name: _said(source) for name, source in wishes.sources.items()}
@@ -149,20 +162,25 @@ def choose_backend(
             metal=device == "metal",
         ),
         blas=blas,
-        threads=asked.threads,
+        threads=threads,
         wired_bytes=wired,
         reasons=reasons,
         wishes=wishes,
     )
 
 
-def choose_dtype(backend: Backend, stored: str | None) -> Backend:
+def choose_dtype(backend: Backend, stored: str | None, *, weight_bytes: int | None) -> Backend:
     """Decide in what a model computes.
 
     Args:
         backend: from :func:`choose_backend`.
         stored: the dtype of most of the checkpoint's bytes; None: of none that computes.
+        weight_bytes: size of the checkpoint; None: large.
+
+    Raises:
+        VlmkitError: bfloat16 products are asked for in a config and not to be had.
     """
+    backend = _choose_products(backend, weight_bytes)
     if backend.wishes.dtype is not None:
         return replace(backend, dtype=backend.wishes.dtype)
     if backend.is_cpu:
@@ -197,9 +215,28 @@ def with_weights(
     return replace(backend, weights=held.form, reasons={**backend.reasons, "weights": held.reason})
 
 
+def _choose_products(backend: Backend, weight_bytes: int | None) -> Backend:
+    asked, source = backend.wishes.choices.products, backend.wishes.sources.get("products")
+    large = weight_bytes is None or weight_bytes >= COMPILE_BYTES
+    wanted = backend.is_cpu and backend.wishes.dtype == "bfloat16" and large
+    if asked == "native" or (asked is None and not wanted) or not backend.is_cpu:
+        return backend
+    found = install_bfloat16()
+    if found.available:
+        why = _said(source) if source else "dtype: bfloat16, and the processor has them"
+        reasons = {**backend.reasons, "products": f"{found.name}: {why}"}
+        return replace(backend, products=found.name, reasons=reasons)
+    if asked is not None and source == "config":
+        raise VlmkitError(
+            f"backend.products: bfloat16 ones are not to be had here: {found.note}; leave it out",
+            path=("backend", "products"),
+        )
+    return replace(backend, reasons={**backend.reasons, "products": found.note})
+
+
 def _check_applies(wishes: Wishes, device: Device) -> None:
     """Refuse what a config asks for and this device has not."""
-    for name, home in (("blas", "cpu"), ("threads", "cpu"), ("wired", "metal")):
+    for name, home in _HOMES.items():
         if wishes.sources.get(name) == "config" and device != home:
             raise VlmkitError(
                 f"backend.{name} is a choice of the device {home}, and {device} computes; leave "
@@ -226,6 +263,17 @@ def _choose_compile(
     if weight_bytes is not None and weight_bytes < COMPILE_BYTES:
         return False, "the model is too small to earn back the compilation"
     return True, "g++ is there: one pass over memory instead of many"
+
+
+def _set_threads(blas: BlasReport, threads: int | None) -> int | None:
+    if threads is None:
+        return num_threads() if blas.source in ("packaged", "found") else None
+    if blas.path is None or not set_blas_threads(blas.path, threads):
+        raise VlmkitError(
+            f"backend.threads: {blas.name} cannot be told how many threads to use; leave it out",
+            path=("backend", "threads"),
+        )
+    return threads
 
 
 def _wire(share: float | None) -> int | None:

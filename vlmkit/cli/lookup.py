@@ -8,9 +8,10 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def add_lookup_commands(commands: Any) -> None:
-    """Add ``configs``, ``stages`` and ``completion`` to the subcommands."""
+    """Add ``configs``, ``stages``, ``doctor`` and ``completion`` to the subcommands."""
     _add_configs(commands)
     _add_stages(commands)
+    _add_doctor(commands)
     completion = commands.add_parser(
         "completion",
         help="print a script that completes commands and options in a shell",
@@ -49,3 +50,18 @@ def _add_stages(commands: Any) -> None:
         "name", nargs="?", metavar="STAGE", help="a kind such as top_p, or a stage such as sampling"
     )
     stages.add_argument("--names", action="store_true", help="print the names alone")
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="show what computes on this machine, why, how fast, and what would be faster",
+        description="Show the device and all that is chosen for it, with the reasons; measure "
+        "products and memory for about a second; say what would be faster. Choices are made under "
+        "'backend:' in a config, or by environment variables such as VLMKIT_BACKEND=cpu.",
+        allow_abbrev=False,
+    )
+    doctor.add_argument("--model", metavar="PATH", help="folder or hub id: does it fit, and how")
+    doctor.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
+    doctor.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    doctor.add_argument("--json", action="store_true", help="print JSON")

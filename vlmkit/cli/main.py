@@ -70,6 +70,7 @@ COMMANDS = {  # where each one's function is; imported when it is asked for
     "models": "models:run_models",
     "configs": "configs:run_configs",
     "stages": "stages:run_stages",
+    "doctor": "doctor:run_doctor",
     "run": "experiment:run_experiment_command",
     "plan": "experiment:run_plan",
     "rescore": "experiment:run_rescore",

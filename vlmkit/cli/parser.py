@@ -29,6 +29,7 @@ _OWN_FLAGS = {
     "check": CHECK_FLAGS,
     "configs": (),
     "stages": ("names",),
+    "doctor": ("model", "revision", "dtype", "json"),
     "completion": (),
 }
 

@@ -112,6 +112,8 @@ def load_request(config: RunConfig, question: str) -> LoadedRun:
     from vlmkit.config.formatting import format_run
     from vlmkit.engine import Request
 
-    model, processor = load(config.model, revision=config.revision, dtype=config.dtype)
+    model, processor = load(
+        config.model, revision=config.revision, dtype=config.dtype, backend=config.backend
+    )
     prompt, pipeline = format_run(processor, config, question)
     return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)

@@ -22,7 +22,7 @@ from vlmkit.text_part import has_senses, text_part_note
 from vlmkit.token_lookup import has_text, resolve_tokens, token_fields
 
 STAGES = (
-    ("model", ("model", "revision", "dtype")),
+    ("model", ("model", "revision", "dtype", "backend")),
     ("request", ("prompt", "messages", "images", "audio", "template")),
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),

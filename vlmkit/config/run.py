@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from vlmkit.backend.config import BackendConfig
 from vlmkit.config.conversation import MessageConfig, check_conversation
 from vlmkit.config.external import check_external
 from vlmkit.config.flags import apply_flags, written
@@ -63,7 +64,10 @@ class RunConfig(PipelineConfig):
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         default=None,
-        description="null: float32 on the CPU, the checkpoint's own on a GPU",
+        description="of the computation; null: float32 on the CPU, the checkpoint's own on a GPU",
+    )
+    backend: BackendConfig = Field(
+        default=BackendConfig(), description="what computes and how; null: what is fast here"
     )
     prompt: str = Field(default="", description="what to ask")
     messages: tuple[MessageConfig, ...] = Field(

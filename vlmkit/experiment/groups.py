@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vlmkit.backend.config import BackendConfig
 from vlmkit.experiment.arms import Arm
 
 
@@ -22,6 +23,7 @@ class Group(NamedTuple):
     model: str
     revision: str | None
     dtype: str | None
+    backend: BackendConfig
     batches: tuple[Batch, ...]
     prompts: tuple[str, ...]  # per arm of the experiment: equal where the prompt is prefilled once
 
@@ -39,24 +41,26 @@ class Group(NamedTuple):
 def group_arms(arms: Sequence[Arm]) -> tuple[Group, ...]:
     """Group arms by their model, in the order in which models first occur.
 
-    Example:
-        >>> from vlmkit.config.tree import DEFAULT, to_node
-        >>> from vlmkit.experiment.arms import build_arms
-        >>> patches = {
-        ...     "a": {},
-        ...     "b": {"sampling": [{"kind": "temperature", "temperature": 2.0}]},
-        ...     "c": {"cache": {"kind": "affine"}},
-        ... }
-        >>> base = to_node({}, DEFAULT)
-        >>> arms = build_arms(base, {k: to_node(v, DEFAULT) for k, v in patches.items()}, [])
-        >>> (group,) = group_arms(arms)
-        >>> [batch.arms for batch in group.batches], group.num_prefills
-        ([(0, 1), (2,)], 2)
+        Example:
+            >>> from vlmkit.config.tree import DEFAULT, to_node
+            >>> from vlmkit.backend.config import BackendConfig
+    from vlmkit.experiment.arms import build_arms
+            >>> patches = {
+            ...     "a": {},
+            ...     "b": {"sampling": [{"kind": "temperature", "temperature": 2.0}]},
+            ...     "c": {"cache": {"kind": "affine"}},
+            ... }
+            >>> base = to_node({}, DEFAULT)
+            >>> arms = build_arms(base, {k: to_node(v, DEFAULT) for k, v in patches.items()}, [])
+            >>> (group,) = group_arms(arms)
+            >>> [batch.arms for batch in group.batches], group.num_prefills
+            ([(0, 1), (2,)], 2)
     """
-    models: dict[tuple[str, str | None, str | None], list[int]] = {}
+    models: dict[tuple[str, str | None, str | None, BackendConfig], list[int]] = {}
     for place, arm in enumerate(arms):
         config = arm.config
-        models.setdefault((config.model, config.revision, config.dtype), []).append(place)
+        model = (config.model, config.revision, config.dtype, config.backend)
+        models.setdefault(model, []).append(place)
     prompts = tuple(_prompt_key(arm) for arm in arms)
     return tuple(Group(*model, _batches(arms, places), prompts) for model, places in models.items())
 

@@ -51,7 +51,13 @@ def load_group(
     """
     first = arms[group.arms[0]]
     with located(first.tree, ("model",)):
-        model, processor = load(group.model, revision=group.revision, dtype=group.dtype, lazy=lazy)
+        model, processor = load(
+            group.model,
+            revision=group.revision,
+            dtype=group.dtype,
+            lazy=lazy,
+            backend=group.backend,
+        )
     resolved = {place: resolve_arm(model, processor, arms[place], seeds) for place in group.arms}
     methods, amateurs = [], []
     second: dict[str, Amateur] = {}  # each checkpoint is loaded once

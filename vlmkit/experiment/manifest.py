@@ -43,6 +43,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     versions: dict[str, str]
     device: str
     system: str
+    backend: dict[str, dict[str, Any]] = {}  # of each model: what computes it, and how
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import vlmkit
+from vlmkit.backend.config import BackendConfig
 from vlmkit.backend.device import describe_device
-from vlmkit.loading import read_checkpoint, resolve_checkpoint, weights_fingerprint
+from vlmkit.loading import (
+    plan_backend,
+    read_checkpoint,
+    resolve_checkpoint,
+    weights_fingerprint,
+)
 
 PACKAGES = (
     "mlx",
@@ -81,6 +87,19 @@ def _source(module: str) -> Path | None:
 def weights_hash(model: str, revision: str | None) -> str:
     """Return a digest of a checkpoint's weights and config.json."""
     return weights_fingerprint(read_checkpoint(resolve_checkpoint(model, revision=revision)))
+
+
+def backend_of(
+    model: str, revision: str | None, dtype: str | None, config: BackendConfig
+) -> dict[str, Any]:
+    """Return what computes a checkpoint's model here, and how.
+
+    Raises:
+        VlmkitError: what is asked for is not on this machine.
+    """
+    checkpoint = read_checkpoint(resolve_checkpoint(model, revision=revision))
+    planned = plan_backend(checkpoint, dtype=dtype, backend=config.choices)
+    return {name: value for name, value in planned.describe().items() if value is not None}
 
 
 def git_state(folder: Path) -> dict[str, str]:

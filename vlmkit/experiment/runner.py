@@ -128,12 +128,16 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
     experiment = plan.experiment
     config = experiment.config
     arms = {arm.name: arm.identity for arm in experiment.arms}
-    weights = {}
+    weights, backends = {}, {}
     for group in plan.groups:
         with located(experiment.arms[group.arms[0]].tree, ("model",)):
             digest = provenance.weights_hash(group.model, group.revision)
         revision = "" if group.revision is None else f"@{group.revision}"
         weights[f"weights of {group.model}{revision}"] = digest
+        with located(experiment.arms[group.arms[0]].tree):
+            backends[f"{group.model}{revision}"] = provenance.backend_of(
+                group.model, group.revision, group.dtype, group.backend
+            )
     return Manifest(
         name=experiment.name,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -157,6 +161,7 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
         versions=provenance.versions(),
         device=provenance.device(),
         system=provenance.system(),
+        backend=backends,
     )
 
 

@@ -8,7 +8,7 @@ from vlmkit.loading.checkpoint import (
     read_config,
     weights_fingerprint,
 )
-from vlmkit.loading.model import LoadReport, load_model, load_model_and_report
+from vlmkit.loading.model import LoadReport, load_model, load_model_and_report, plan_backend
 from vlmkit.loading.quantization import Quantization, Scheme
 from vlmkit.loading.resolve import resolve_checkpoint
 
@@ -19,6 +19,7 @@ __all__ = [
     "Scheme",
     "load_model",
     "load_model_and_report",
+    "plan_backend",
     "read_checkpoint",
     "read_config",
     "resolve_checkpoint",

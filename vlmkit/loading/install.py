@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from vlmkit.backend.blas_bfloat16_layers import pack_modules
 from vlmkit.backend.device import free_bytes
 from vlmkit.backend.held import half_paths, hold_half, hold_packed
 from vlmkit.backend.policy import Backend, with_weights
@@ -101,6 +102,9 @@ def install_weights(
     schemes = find_schemes(quantization, arrays, expected, rename)
     halved = half_paths(model) & expected.keys()
     sizes = weight_bytes(arrays, expected, schemes, halved, dtype)
+    rounded = backend.products != "native"
+    if rounded and sizes.half is not None:
+        sizes = sizes._replace(full=sizes.half, half=None)
     backend = with_weights(backend, sizes, dequantize=dequantize, available=free_bytes())
     if backend.weights == "packed":
         quantize_modules(model, schemes)
@@ -110,16 +114,17 @@ def install_weights(
     elif schemes:
         arrays = dequantize_weights(arrays, schemes, dtype)
     _check(arrays, expected, weights.names, folder)
-    half = halved if backend.weights == "half" else set()
+    rounded = rounded and backend.weights == "full"
+    half = halved if rounded or backend.weights == "half" else set()
     cast = {
         path: array.astype(_half_dtype(array) if path in half else dtype)
         if _is_floating(array) and is_cast(path)
         else array
         for path, array in arrays.items()
     }
-    if half:
+    if half and not rounded:
         hold_half(model)
-    elif backend.is_cpu:
+    elif backend.is_cpu and backend.blas is not None and backend.blas.source == "mlx":
         for path in _product_paths(model):
             cast[path] = lay_out_by_input(cast[path])
     model.update(tree_unflatten(list(cast.items())))
@@ -127,6 +132,9 @@ def install_weights(
     del arrays
     if not lazy:
         _read(cast)
+        if rounded:
+            cast.clear()
+            pack_modules(model)
     return Installed(schemes, backend)
 
 

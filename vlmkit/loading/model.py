@@ -100,16 +100,13 @@ def load_model_and_report(
     checkpoint = read_checkpoint(folder)
     check_claims(checkpoint.config, len(checkpoint.tensors))
     config = with_token_ids(checkpoint.config, folder)
-    num_bytes = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
-    chosen = choose_backend(backend, dtype=dtype, weight_bytes=num_bytes)
-    chosen = choose_dtype(chosen, _stored_dtype(checkpoint))
-    assert chosen.dtype is not None
+    chosen = plan_backend(checkpoint, dtype=dtype, backend=backend)
     family = find_family(config)
     install = partial(
         install_weights,
         folder=folder,
         quantization=read_quantization(config),
-        dtype=DTYPES[chosen.dtype],
+        dtype=DTYPES[chosen.array_dtype],
         backend=chosen,
         dequantize=dequantize,
         lazy=lazy,
@@ -134,13 +131,31 @@ def load_model_and_report(
         model.backend = installed.backend
     report = LoadReport(
         family="mlx_lm" if family is None else family.name,
-        dtype=chosen.dtype,
+        dtype=chosen.array_dtype,
         num_bytes=sum(array.nbytes for array in flat_parameters(model).values()),
         schemes=installed.schemes,
         dequantized=bool(installed.schemes) and installed.backend.weights != "packed",
         backend=installed.backend,
     )
     return model, report
+
+
+def plan_backend(
+    checkpoint: Checkpoint, *, dtype: str | None = None, backend: Choices = UNCHOSEN
+) -> Backend:
+    """Decide what computes a checkpoint's model, and how, up to the form of its weights.
+
+    Args:
+        checkpoint: From :func:`vlmkit.loading.read_checkpoint`.
+        dtype: As in :func:`load_model`.
+        backend: As in :func:`load_model`.
+
+    Raises:
+        VlmkitError: What is asked for is not on this machine.
+    """
+    num_bytes = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
+    chosen = choose_backend(backend, dtype=dtype, weight_bytes=num_bytes)
+    return choose_dtype(chosen, _stored_dtype(checkpoint), weight_bytes=num_bytes)
 
 
 def _rename(family: Family, config: ModelConfig, name: str) -> str | None:
