@@ -49,6 +49,7 @@ LAYERS = (
     },
     {"preprocess", "loading", "prompt_utils", "prompts"},
     {"pipeline"},
+    {"resolve"},
     {"engine", "config"},
     {"api", "branching"},
     {"batch", "tracing"},

@@ -7,11 +7,11 @@ from functools import partial
 import mlx.core as mx
 
 from vlmkit.cache import CacheConfig, build_cache
-from vlmkit.engine.request import Request, prepare_inputs
 from vlmkit.interface import Cache, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore, Started, prefill_prompts
+from vlmkit.resolve.request import Request, prepare_inputs
 
 
 def prefill_options(pipeline: PipelineConfig) -> PrefillOptions:

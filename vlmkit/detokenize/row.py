@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from vlmkit.detokenize import DetokenizerState, finish, init, push
+from vlmkit.detokenize.tokens import DetokenizerState, finish, init, push
 
 
 class TextDecoder(NamedTuple):

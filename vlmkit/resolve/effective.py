@@ -11,7 +11,6 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.cache import count_held, describe_cache
-from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.interface import LayerKind, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
@@ -46,22 +45,27 @@ def effective_config(
     }
 
 
-def describe_run(effective: dict[str, Any], spec: RowSpec) -> dict[str, Any]:
+def describe_run(effective: dict[str, Any], token_limit: int | None) -> dict[str, Any]:
     """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
-    return {**copy.deepcopy(effective), "token_limit": spec.token_limit}
+    return {**copy.deepcopy(effective), "token_limit": token_limit}
 
 
 def with_held(
-    effective: dict[str, Any], model: Model, kinds: Sequence[LayerKind], step: Step
+    effective: dict[str, Any],
+    model: Model,
+    kinds: Sequence[LayerKind],
+    *,
+    num_prompt_tokens: int,
+    num_generated: int,
 ) -> dict[str, Any]:
-    """Say in ``effective["cache"]`` what the caches of these kinds hold of a row by this step."""
+    """Say in ``effective["cache"]`` what caches of these kinds hold of a row by now."""
     held = count_held(
         kinds,
         model.layer_specs,
         model.dtype,
-        num_prompt_tokens=step.num_prompt_tokens,
+        num_prompt_tokens=num_prompt_tokens,
         # The last token drawn has not gone through the model yet.
-        num_tokens=step.num_prompt_tokens + max(step.num_tokens - 1, 0),
+        num_tokens=num_prompt_tokens + max(num_generated - 1, 0),
     )
     return {**effective, "cache": {**effective["cache"], **held._asdict()}}
 

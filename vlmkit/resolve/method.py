@@ -13,8 +13,6 @@ from vlmkit.contrast import (
     build_contrast,
     other_inputs,
 )
-from vlmkit.engine.request import Request, prepare_inputs
-from vlmkit.engine.streams import Method
 from vlmkit.errors import VlmkitError, within
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
@@ -22,8 +20,29 @@ from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor, load_processor
+from vlmkit.resolve.request import Request, prepare_inputs
+from vlmkit.stages import Contrast
 
 _AMATEUR = ("contrast", "amateur")
+
+
+class Method(NamedTuple):
+    """The models of a batch, and how the logits of a row's streams become one."""
+
+    model: Model
+    contrast: Contrast | None = None  # None: the row's own logits, as they are
+    num_others: int = 0  # prompts beside a row's own; none where early layers are the others
+    amateur: Model | None = None  # runs these prompts; None: ``model`` does
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The layers that the method reads, ascending."""
+        return () if self.contrast is None else tuple(sorted(self.contrast.early_layers))
+
+    @property
+    def num_own(self) -> int:
+        """Streams per row that ``model`` runs, the row's own first."""
+        return 1 if self.amateur is not None else 1 + self.num_others
 
 
 class Amateur(NamedTuple):

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.cache import build_cache, row_num_bytes
-from vlmkit.engine.request import context_left
 from vlmkit.errors import VlmkitError, VlmkitWarning, within
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.loading.memory import available_bytes
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.resolve.request import context_left
 from vlmkit.search import build_search
 from vlmkit.stopping import token_limit
 

@@ -6,20 +6,20 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from vlmkit.cache import build_cache
-from vlmkit.engine.effective import effective_config
-from vlmkit.engine.samplers import RowSampler
-from vlmkit.engine.text import TextDecoder
+from vlmkit.detokenize.row import TextDecoder
 from vlmkit.errors import VlmkitError, within
 from vlmkit.interface import LayerKind, Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
 from vlmkit.processors.lookup import token_lookup
+from vlmkit.resolve.effective import effective_config
 from vlmkit.sampling import (
     MinNewTokens,
     build_row_chain,
     exclude_ids,
     row_chain_key,
 )
+from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search, build_search
 from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping import (
