@@ -10,7 +10,7 @@ from pydantic import Field
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
-from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.stopping.text_stops import find_stop, held_from, text_stops
 from vlmkit.token_ids import TokenIds, ids_of
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
-from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.stopping.text_stops import find_stop, held_from, text_stops
 
 
 class StopSequencesConfig(StageConfig):
