@@ -23,7 +23,6 @@ import pytest
 
 from tests.sampling.contract import CONTRACT
 from vlmkit.counter_rng import uniforms
-from vlmkit.engine.samplers import RowSampler, draw_tokens, init_sections, update_sections
 from vlmkit.sampling import (
     MinP,
     RepetitionPenalty,
@@ -37,6 +36,7 @@ from vlmkit.sampling import (
     join_states,
     row_chain_key,
 )
+from vlmkit.sampling.sections import RowSampler, draw_tokens, init_sections, update_sections
 
 VOCAB_SIZE = 151_936
 NUM_PROMPT_TOKENS = 300

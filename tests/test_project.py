@@ -52,6 +52,7 @@ LAYERS = (
     },
     {"preprocess", "loading", "prompt_utils", "prompts"},
     {"pipeline"},
+    {"resolve"},
     {"engine", "config"},
     {"api", "branching"},
     {"batch", "tracing"},
@@ -140,6 +141,12 @@ def test_no_module_is_named_as_one_of_python_or_of_a_library() -> None:
         if path.name.lstrip("_") in taken and path.name != "__main__"
     }
     assert not found
+
+
+def test_no_file_is_private() -> None:
+    # What a package offers is what its __init__ names; a leading underscore would say it again.
+    private = [path.name for path in modules() if path.name.startswith("_")]
+    assert set(private) == {"__init__.py", "__main__.py"}
 
 
 def test_scripts_use_public_names_only() -> None:

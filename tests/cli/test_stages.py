@@ -117,7 +117,7 @@ def test_one_in_full(command: Command) -> None:
         "\n  sampling:\n    - kind: top_p\n      p: 0.9\n",
         "\n  vlmkit generate vlmkit:sampling/nucleus.yaml --prompt ",
         "\nrelated\n  top_k, min_p, typical_p, ",
-        "ICLR 2020, arXiv:1904.09751.\n  vlmkit/sampling/_top_p.py\n",
+        "ICLR 2020, arXiv:1904.09751.\n  vlmkit/sampling/top_p.py\n",
     ):
         assert part in shown
 

@@ -14,13 +14,13 @@ from vlmkit import VlmkitError, load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.detokenize import DetokenizerState
+from vlmkit.detokenize.row import TextDecoder
 from vlmkit.engine import Request, check_requests, collect
 from vlmkit.engine.rows import RowSpec, Taken, observe_token, start_row
-from vlmkit.engine.samplers import Section, set_hosts
-from vlmkit.engine.text import TextDecoder
 from vlmkit.inputs import Inputs
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import build_chain
+from vlmkit.sampling.sections import Section, set_hosts
 from vlmkit.stages import Decision, HostReducer, SamplerStage, StoppingCriterion
 
 Loaded = tuple[Any, Any]

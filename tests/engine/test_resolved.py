@@ -12,10 +12,11 @@ from vlmkit import VlmkitError, load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, join_rows
-from vlmkit.engine import Request, collect, request
+from vlmkit.engine import Request, collect
 from vlmkit.interface import KVSpec
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
+from vlmkit.resolve import request
 
 Loaded = tuple[Any, Any]
 

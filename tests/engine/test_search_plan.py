@@ -18,7 +18,7 @@ from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.pipeline import PipelineConfig
 
 REQUEST = Request("How many circles are there? " * 4)
-FREE = "vlmkit.engine.search_plan.available_bytes"
+FREE = "vlmkit.resolve.search_plan.available_bytes"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.effort import scaled
 from tests.sampling.strategies import logits
 from vlmkit.counter_rng import uniform
 from vlmkit.sampling import Greedy, MinP, SamplerConfig, Temperature, TopK, TopP, build_chain
-from vlmkit.sampling._draw import draw_greedy, draw_inverse_cdf
+from vlmkit.sampling.draw import draw_greedy, draw_inverse_cdf
 
 NUM_DRAWS = 100_000
 ENDS = (0.0, 2.0**-24, 0.5, 1 - 2.0**-24, 1.0)

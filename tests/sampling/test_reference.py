@@ -23,7 +23,7 @@ from vlmkit.sampling import (
     TopK,
     TopP,
 )
-from vlmkit.sampling._numerics import keep_ranks, largest
+from vlmkit.sampling.numerics import keep_ranks, largest
 
 LAW = settings(max_examples=scaled(30))
 

@@ -22,7 +22,7 @@ from vlmkit.search import (
     SearchStep,
     build_search,
 )
-from vlmkit.search._candidates import Beam, best_candidates
+from vlmkit.search.candidates import Beam, best_candidates
 
 CONFIGS: dict[str, SearchConfig] = {
     "beam": BeamSearch(num_beams=3, num_return=3, early_stopping="never"),

@@ -25,10 +25,9 @@ from vlmkit.engine.rows import (
     may_continue,
     start_row,
 )
-from vlmkit.engine.samplers import init_sections, together
 from vlmkit.engine.searching import start_search
 from vlmkit.engine.step import Batch, Flight, choose, fail_rows, join_batches, launch, observe
-from vlmkit.engine.streams import Method, Streams, read_logits
+from vlmkit.engine.streams import Streams, read_logits
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import num_equal
 from vlmkit.interface import Hidden
@@ -41,6 +40,8 @@ from vlmkit.prompts import (
     select_hidden,
     select_state,
 )
+from vlmkit.resolve.method import Method
+from vlmkit.sampling.sections import init_sections, together
 
 
 class LoopOptions(NamedTuple):

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.engine.samplers import RowSampler
-from vlmkit.engine.text import (
+from vlmkit.detokenize.row import (
     TextDecoder,
     TextState,
     flush_text,
@@ -20,6 +19,7 @@ from vlmkit.engine.text import (
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Pytree
+from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search
 from vlmkit.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
 

@@ -5,43 +5,27 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from PIL.Image import Image
-
 from vlmkit.contrast import ContrastiveDecodingConfig
-from vlmkit.engine.checking import named_row
-from vlmkit.engine.contrasting import Amateur, build_method, find_amateur, other_prompts
-from vlmkit.engine.effective import describe_run, with_held
 from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.request import (
-    Request,
-    content_key,
-    context_left,
-    load_images,
-    prepare_inputs,
-)
-from vlmkit.engine.resolve import Resolved, resolve
 from vlmkit.engine.rows import RowSpec, Step
-from vlmkit.engine.search_plan import check_search_plan, plan_search
-from vlmkit.engine.starting import prefill_options, prompt_store
-from vlmkit.engine.streams import Method
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
+from vlmkit.resolve.checking import Work
+from vlmkit.resolve.effective import describe_run, with_held
+from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur, other_prompts
+from vlmkit.resolve.request import (
+    context_left,
+    prepare_inputs,
+)
+from vlmkit.resolve.search_plan import check_search_plan, plan_search
+from vlmkit.resolve.stages import Resolved
+from vlmkit.resolve.starting import prefill_options, prompt_store
 from vlmkit.sampling import numbered_hosts
-
-
-class Work(NamedTuple):
-    """One request, checked, with its images loaded."""
-
-    request: Request
-    images: tuple[Image, ...]
-    resolved: Resolved
-    content: Hashable  # equal for requests that are one prompt
 
 
 class RunOptions(NamedTuple):
@@ -53,46 +37,6 @@ class RunOptions(NamedTuple):
     prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
     keep_prompts: bool = True  # prompts and answers of this run go into ``prompt_cache``
     clock: Callable[[], float] = time.perf_counter  # seconds
-
-
-def check_requests(
-    model: Model,
-    processor: Processor,
-    rows: Sequence[tuple[Request, PipelineConfig]],
-    *,
-    trace: bool = False,
-    is_batch: bool = False,
-) -> list[Work]:
-    """Build each pipeline and load each image once, before anything is computed.
-
-    Requests that are equal in all are numbered as samples 0, 1, 2, … after their own number.
-
-    Args:
-        model: the model's functions.
-        processor: its processor.
-        rows: what to generate from, and how.
-        trace: the logits after each stage will be asked for.
-        is_batch: errors name their row.
-
-    Raises:
-        VlmkitError: an image that cannot be read, or a pipeline that cannot run on this model.
-    """
-    resolved: dict[str, Resolved] = {}
-    seen: Counter[Hashable] = Counter()
-    work = []
-    for place, (request, pipeline) in enumerate(rows):
-        key = pipeline.model_dump_json()
-        with named_row(place) if is_batch else nullcontext():
-            if key not in resolved:
-                resolved[key] = resolve(model, processor, pipeline, trace=trace)
-            images = load_images(request, pipeline)
-        request = request._replace(images=images)
-        content = content_key(request, images, pipeline)
-        same = (content, resolved[key].key, request.sample)
-        numbered = request._replace(sample=request.sample + seen[same])
-        seen[same] += 1
-        work.append(Work(numbered, images, resolved[key], content))
-    return work
 
 
 def run_requests(
@@ -132,8 +76,8 @@ def run_requests(
             if step.finish is None:
                 yield step, None
             else:
-                kinds = work[step.row].resolved.cache
-                yield step, with_held(effective.pop(step.row), model, kinds, step)
+                resolved = work[step.row].resolved
+                yield step, _by_now(effective.pop(step.row), model, resolved, step)
 
 
 def run_request(
@@ -166,9 +110,21 @@ def run_request(
     spec = spec._replace(clock=options.clock)
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     steps = run_specs(method, [spec], pipeline, options, cache)
-    effective = describe_run(work.resolved.effective, spec)
-    kinds = work.resolved.cache
-    return ((step, with_held(effective, model, kinds, step)) for step in steps)
+    effective = describe_run(work.resolved.effective, spec.token_limit)
+    return ((step, _by_now(effective, model, work.resolved, step)) for step in steps)
+
+
+def _by_now(
+    effective: dict[str, Any], model: Model, resolved: Resolved, step: Step
+) -> dict[str, Any]:
+    """What runs, and what the cache holds of the row by this step."""
+    return with_held(
+        effective,
+        model,
+        resolved.cache,
+        num_prompt_tokens=step.num_prompt_tokens,
+        num_generated=step.num_tokens,
+    )
 
 
 def _amateur(
@@ -228,7 +184,7 @@ def _specs(
         )
         sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
         spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
-        effective[place] = describe_run(one.resolved.effective, spec)
+        effective[place] = describe_run(one.resolved.effective, spec.token_limit)
         prepared_s.append(time.perf_counter() - started)
         yield spec
 

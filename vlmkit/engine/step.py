@@ -19,21 +19,8 @@ from vlmkit.engine.rows import (
     fail_row,
     observe_token,
 )
-from vlmkit.engine.samplers import (
-    Failures,
-    Section,
-    Sections,
-    draw_tokens,
-    join_sections,
-    run_section,
-    select_sections,
-    set_hosts,
-    slices,
-    update_sections,
-)
 from vlmkit.engine.searching import Move, Searching, advance_search
 from vlmkit.engine.streams import (
-    Method,
     RowLogits,
     StreamLogits,
     Streams,
@@ -46,6 +33,19 @@ from vlmkit.engine.streams import (
     step_streams,
 )
 from vlmkit.numerics import log_softmax
+from vlmkit.resolve.method import Method
+from vlmkit.sampling.sections import (
+    Failures,
+    Section,
+    Sections,
+    draw_tokens,
+    join_sections,
+    run_section,
+    select_sections,
+    set_hosts,
+    slices,
+    update_sections,
+)
 from vlmkit.stages import Decision, StepTrace
 
 _DOUBTS = frozenset({"entropy", "confidence"})

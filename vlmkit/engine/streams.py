@@ -12,31 +12,12 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.decode import decode_hidden
-from vlmkit.engine.samplers import Sections, apply_hosts
 from vlmkit.interface import DecodeState, Hidden, Model
 from vlmkit.numerics import entropy, log_softmax
 from vlmkit.prompts import select_state
 from vlmkit.prompts.prefill import join_states
-from vlmkit.stages import Contrast
-
-
-class Method(NamedTuple):
-    """The models of a batch, and how the logits of a row's streams become one."""
-
-    model: Model
-    contrast: Contrast | None = None  # None: the row's own logits, as they are
-    num_others: int = 0  # prompts beside a row's own; none where early layers are the others
-    amateur: Model | None = None  # runs these prompts; None: ``model`` does
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """The layers that the method reads, ascending."""
-        return () if self.contrast is None else tuple(sorted(self.contrast.early_layers))
-
-    @property
-    def num_own(self) -> int:
-        """Streams per row that ``model`` runs, the row's own first."""
-        return 1 if self.amateur is not None else 1 + self.num_others
+from vlmkit.resolve.method import Method
+from vlmkit.sampling.sections import Sections, apply_hosts
 
 
 class Streams(NamedTuple):

@@ -9,37 +9,37 @@ from pydantic import Field
 
 from vlmkit.errors import VlmkitError, within
 from vlmkit.external import External
-from vlmkit.sampling._chain import SamplerChain, chain, numbered_hosts, placed_stage
-from vlmkit.sampling._draw import NO_TOKEN
-from vlmkit.sampling._dry import Dry, dry
-from vlmkit.sampling._dynamic_temperature import DynamicTemperature, dynamic_temperature
-from vlmkit.sampling._epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
-from vlmkit.sampling._eta_cutoff import EtaCutoff, eta_cutoff
-from vlmkit.sampling._exclude import exclude_ids
-from vlmkit.sampling._external import external
-from vlmkit.sampling._frequency_penalty import FrequencyPenalty, frequency_penalty
-from vlmkit.sampling._grammar import grammar
-from vlmkit.sampling._grammar_config import (
+from vlmkit.sampling.chain import SamplerChain, chain, numbered_hosts, placed_stage
+from vlmkit.sampling.draw import NO_TOKEN
+from vlmkit.sampling.dry import Dry, dry
+from vlmkit.sampling.dynamic_temperature import DynamicTemperature, dynamic_temperature
+from vlmkit.sampling.epsilon_cutoff import EpsilonCutoff, epsilon_cutoff
+from vlmkit.sampling.eta_cutoff import EtaCutoff, eta_cutoff
+from vlmkit.sampling.exclude import exclude_ids
+from vlmkit.sampling.external import external
+from vlmkit.sampling.frequency_penalty import FrequencyPenalty, frequency_penalty
+from vlmkit.sampling.grammar import grammar
+from vlmkit.sampling.grammar_config import (
     Grammar,
     ThinkingBlock,
     check_grammar,
     grammar_doubts,
 )
-from vlmkit.sampling._greedy import Greedy, greedy
-from vlmkit.sampling._history import join_states
-from vlmkit.sampling._logit_bias import LogitBias, logit_bias
-from vlmkit.sampling._min_p import MinP, min_p
-from vlmkit.sampling._mirostat import MirostatV2, mirostat_v2
-from vlmkit.sampling._mirostat_v1 import MirostatV1, mirostat_v1
-from vlmkit.sampling._no_repeat_ngram import NoRepeatNgram, no_repeat_ngram
-from vlmkit.sampling._p_less import PLess, p_less
-from vlmkit.sampling._presence_penalty import PresencePenalty, presence_penalty
-from vlmkit.sampling._quadratic import Quadratic, quadratic
-from vlmkit.sampling._repetition_penalty import RepetitionPenalty, repetition_penalty
-from vlmkit.sampling._row_chain import row_chain_key, row_stage
-from vlmkit.sampling._tail_free import TailFree, tail_free
-from vlmkit.sampling._temperature import Temperature, temperature
-from vlmkit.sampling._token_sets import (
+from vlmkit.sampling.greedy import Greedy, greedy
+from vlmkit.sampling.history import join_states
+from vlmkit.sampling.logit_bias import LogitBias, logit_bias
+from vlmkit.sampling.min_p import MinP, min_p
+from vlmkit.sampling.mirostat import MirostatV2, mirostat_v2
+from vlmkit.sampling.mirostat_v1 import MirostatV1, mirostat_v1
+from vlmkit.sampling.no_repeat_ngram import NoRepeatNgram, no_repeat_ngram
+from vlmkit.sampling.p_less import PLess, p_less
+from vlmkit.sampling.presence_penalty import PresencePenalty, presence_penalty
+from vlmkit.sampling.quadratic import Quadratic, quadratic
+from vlmkit.sampling.repetition_penalty import RepetitionPenalty, repetition_penalty
+from vlmkit.sampling.row_chain import row_chain_key, row_stage
+from vlmkit.sampling.tail_free import TailFree, tail_free
+from vlmkit.sampling.temperature import Temperature, temperature
+from vlmkit.sampling.token_sets import (
     AllowedTokens,
     MinNewTokens,
     SuppressTokens,
@@ -47,12 +47,12 @@ from vlmkit.sampling._token_sets import (
     min_new_tokens,
     suppress_tokens,
 )
-from vlmkit.sampling._top_h import TopH, top_h
-from vlmkit.sampling._top_k import TopK, top_k
-from vlmkit.sampling._top_n_sigma import TopNSigma, top_n_sigma
-from vlmkit.sampling._top_p import TopP, top_p
-from vlmkit.sampling._typical_p import TypicalP, typical_p
-from vlmkit.sampling._xtc import Xtc, xtc
+from vlmkit.sampling.top_h import TopH, top_h
+from vlmkit.sampling.top_k import TopK, top_k
+from vlmkit.sampling.top_n_sigma import TopNSigma, top_n_sigma
+from vlmkit.sampling.top_p import TopP, top_p
+from vlmkit.sampling.typical_p import TypicalP, typical_p
+from vlmkit.sampling.xtc import Xtc, xtc
 from vlmkit.stages import SamplerStage
 from vlmkit.vocabulary import Vocabulary
 

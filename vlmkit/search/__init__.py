@@ -7,7 +7,11 @@ from typing import Annotated, assert_never
 from pydantic import Field
 
 from vlmkit.external import External
-from vlmkit.search._protocol import (
+from vlmkit.search.beam import BeamSearch, beam_search
+from vlmkit.search.contrastive import ContrastiveSearch, contrastive_search
+from vlmkit.search.diverse_beam import DiverseBeamSearch, diverse_beam_search
+from vlmkit.search.external import external
+from vlmkit.search.protocol import (
     Extend,
     Extended,
     Hypothesis,
@@ -17,10 +21,6 @@ from vlmkit.search._protocol import (
     SearchStart,
     SearchStep,
 )
-from vlmkit.search.beam import BeamSearch, beam_search
-from vlmkit.search.contrastive import ContrastiveSearch, contrastive_search
-from vlmkit.search.diverse_beam import DiverseBeamSearch, diverse_beam_search
-from vlmkit.search.external import external
 
 SearchConfig = Annotated[
     BeamSearch | DiverseBeamSearch | ContrastiveSearch | External, Field(discriminator="kind")

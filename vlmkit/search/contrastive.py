@@ -10,8 +10,8 @@ from pydantic import Field
 
 from vlmkit.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.search._candidates import Beam, best_candidates
-from vlmkit.search._protocol import (
+from vlmkit.search.candidates import Beam, best_candidates
+from vlmkit.search.protocol import (
     Extend,
     Extended,
     Hypothesis,

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vlmkit.configbase import Float, Int, StageConfig
-from vlmkit.search._groups import EarlyStopping, Rules, group_search
-from vlmkit.search._protocol import Search
+from vlmkit.search.groups import EarlyStopping, Rules, group_search
+from vlmkit.search.protocol import Search
 
 
 class DiverseBeamSearch(StageConfig):

@@ -6,7 +6,7 @@ from typing import Any
 
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External, make_external
-from vlmkit.search._protocol import Extend, Outcome, Search, SearchStep
+from vlmkit.search.protocol import Extend, Outcome, Search, SearchStep
 
 GROUP = "vlmkit.search"
 

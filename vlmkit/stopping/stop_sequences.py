@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
-from vlmkit.stopping._text import find_stop, held_from, text_stops
+from vlmkit.stopping.text_stops import find_stop, held_from, text_stops
 from vlmkit.token_ids import StopTexts
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from vlmkit.sequences import TokenSequence, advance, token_sequence
 from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
-from vlmkit.stopping._text import TextStops, find_stop, held_from, text_stops
 from vlmkit.stopping.eos import NO_EOS, EosMarkers
+from vlmkit.stopping.text_stops import TextStops, find_stop, held_from, text_stops
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, ThinkingMarkers
 
 

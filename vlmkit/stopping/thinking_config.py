@@ -36,9 +36,7 @@ class ThinkingBudgetConfig(StageConfig):
     budget: Annotated[Int, Field(ge=0)] | None = Field(
         description="Thinking tokens after which the block is closed; null never closes it."
     )
-    start: StopText = Field(
-        default="<think>", description="What opens a block of thinking."
-    )
+    start: StopText = Field(default="<think>", description="What opens a block of thinking.")
     end: StopText = Field(default="</think>", description="What closes it.")
     transition: StopText | None = Field(
         default=None,

@@ -1,0 +1,88 @@
+"""What really runs, as results report it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import mlx.nn as nn
+
+from vlmkit.backend.device import describe_device
+from vlmkit.cache import count_held, describe_cache
+from vlmkit.interface import LayerKind, Model
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor
+from vlmkit.sampling import Grammar, grammar_doubts
+from vlmkit.stopping import clock_kinds, stop_markers
+
+
+def effective_config(
+    model: Model,
+    processor: Processor,
+    pipeline: PipelineConfig,
+    encode: Callable[[str], Sequence[int]],
+) -> dict[str, Any]:
+    """What runs: the pipeline with all defaults, the cache per layer, backends, dtype."""
+    return {
+        "pipeline": pipeline.model_dump(mode="json"),
+        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
+        "model_type": model.config.model_type,
+        "dtype": str(model.dtype).removeprefix("mlx.core."),
+        "packed_modules": _num_packed(model),
+        "processor_backend": processor.backend,
+        "eos_token_ids": sorted(processor.eos_token_ids),
+        "stop_markers": stop_markers(
+            pipeline.stopping,
+            encode=encode,
+            decode=partial(processor.tokenizer.decode, skip_special_tokens=False),
+            eos_token_ids=processor.eos_token_ids,
+        ),
+        "device": describe_device(),
+        "backend": model.backend.describe(),
+        "reproducible": not clock_kinds(pipeline.stopping),
+        "grammar": _grammar_promise(pipeline),
+    }
+
+
+def describe_run(effective: dict[str, Any], token_limit: int | None) -> dict[str, Any]:
+    """Return what really runs for a row: its resolved pipeline, and its room for tokens."""
+    return {**copy.deepcopy(effective), "token_limit": token_limit}
+
+
+def with_held(
+    effective: dict[str, Any],
+    model: Model,
+    kinds: Sequence[LayerKind],
+    *,
+    num_prompt_tokens: int,
+    num_generated: int,
+) -> dict[str, Any]:
+    """Say in ``effective["cache"]`` what caches of these kinds hold of a row by now."""
+    held = count_held(
+        kinds,
+        model.layer_specs,
+        model.dtype,
+        num_prompt_tokens=num_prompt_tokens,
+        # The last token drawn has not gone through the model yet.
+        num_tokens=num_prompt_tokens + max(num_generated - 1, 0),
+    )
+    return {**effective, "cache": {**effective["cache"], **held._asdict()}}
+
+
+def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:
+    """Whether a complete answer is sure to fit the grammar; None without one."""
+    grammars = [config for config in pipeline.sampling if isinstance(config, Grammar)]
+    if not grammars:
+        return None
+    doubts = [doubt for config in grammars for doubt in grammar_doubts(config)]
+    return {"guaranteed": not doubts, "doubts": doubts}
+
+
+def _num_packed(model: Model) -> int:
+    """How many weight matrices are held quantized."""
+    if not isinstance(model, nn.Module):
+        return 0
+    modules = model.modules()  # type: ignore[no-untyped-call]
+    return sum(isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding) for module in modules)

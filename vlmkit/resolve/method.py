@@ -1,0 +1,196 @@
+"""From a contrast config to what a row's logits are contrasted with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vlmkit.contrast import (
+    CfgConfig,
+    ContrastConfig,
+    ContrastiveDecodingConfig,
+    StreamMarkers,
+    build_contrast,
+    other_inputs,
+)
+from vlmkit.errors import VlmkitError, within
+from vlmkit.inputs import Inputs
+from vlmkit.interface import Model
+from vlmkit.loading import load_model, resolve_checkpoint
+from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.pipeline import PipelineConfig
+from vlmkit.processors import Processor, load_processor
+from vlmkit.resolve.request import Request, prepare_inputs
+from vlmkit.stages import Contrast
+
+_AMATEUR = ("contrast", "amateur")
+
+
+class Method(NamedTuple):
+    """The models of a batch, and how the logits of a row's streams become one."""
+
+    model: Model
+    contrast: Contrast | None = None  # None: the row's own logits, as they are
+    num_others: int = 0  # prompts beside a row's own; none where early layers are the others
+    amateur: Model | None = None  # runs these prompts; None: ``model`` does
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The layers that the method reads, ascending."""
+        return () if self.contrast is None else tuple(sorted(self.contrast.early_layers))
+
+    @property
+    def num_own(self) -> int:
+        """Streams per row that ``model`` runs, the row's own first."""
+        return 1 if self.amateur is not None else 1 + self.num_others
+
+
+class Amateur(NamedTuple):
+    """A second checkpoint."""
+
+    model: Model
+    processor: Processor
+
+
+def find_amateur(
+    processor: Processor, pipeline: PipelineConfig, given: Amateur | None = None
+) -> Amateur | None:
+    """Return the second model that a pipeline needs: the given one, or loaded from its path.
+
+    Raises:
+        VlmkitError: the checkpoint cannot be used, or its tokens are not those of ``processor``.
+    """
+    config = pipeline.contrast
+    if not isinstance(config, ContrastiveDecodingConfig):
+        return None
+    if given is None:
+        try:
+            folder = resolve_checkpoint(config.amateur)
+            given = Amateur(load_model(folder), load_processor(folder))
+        except VlmkitError as error:
+            raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
+    _check_vocabulary(given.processor, processor)
+    return given
+
+
+def _check_vocabulary(amateur: Processor, own: Processor) -> None:
+    for token_id in range(max(own.tokenizer.vocab_size, amateur.tokenizer.vocab_size)):
+        here, there = own.tokenizer.id_to_token(token_id), amateur.tokenizer.id_to_token(token_id)
+        if here != there:
+            raise VlmkitError(
+                f"contrast.amateur: {amateur.folder} has another vocabulary (token {token_id} is "
+                f"{there!r} there, {here!r} in {own.folder}); both models need the same tokens",
+                path=_AMATEUR,
+            )
+
+
+def build_method(
+    model: Model, processor: Processor, pipeline: PipelineConfig, amateur: Amateur | None
+) -> Method:
+    """Build what the rows of a pipeline have in common: the models, and how streams are combined.
+
+    Raises:
+        VlmkitError: the method needs layers or a second model that are not there.
+    """
+    config = pipeline.contrast
+    if config is None:
+        return Method(model)
+    sees = isinstance(model, VisionLanguageModel)
+    with within("contrast"):
+        contrast = build_contrast(
+            config,
+            num_layers=len(model.layer_specs),
+            tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
+        )
+    second = isinstance(config, ContrastiveDecodingConfig)
+    if second and amateur is None:
+        raise VlmkitError(
+            "contrast: contrastive_decoding needs the amateur's model", path=("contrast",)
+        )
+    return Method(
+        model,
+        contrast,
+        num_others=0 if contrast.early_layers else 1,
+        amateur=amateur.model if second and amateur is not None else None,
+    )
+
+
+def other_prompts(
+    model: Model,
+    processor: Processor,
+    request: Request,
+    inputs: Inputs,
+    pipeline: PipelineConfig,
+    amateur: Amateur | None,
+) -> tuple[Inputs, ...] | None:
+    """Return the prompts that a row is contrasted with; None without a contrast.
+
+    Raises:
+        VlmkitError: the method needs images that are not there, or its prompt is too long.
+    """
+    config = pipeline.contrast
+    if config is None:
+        return None
+    if isinstance(config, ContrastiveDecodingConfig):
+        assert amateur is not None  # the method was built
+        try:
+            return (prepare_inputs(amateur.model, amateur.processor, request, pipeline),)
+        except VlmkitError as error:
+            raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
+    negative = _negative(model, processor, request, pipeline, config)
+    with within("contrast"):
+        others = other_inputs(
+            config,
+            inputs,
+            _markers(model, processor),
+            seed=pipeline.seed,
+            sample=request.sample,
+            negative=negative,
+        )
+    _check_context(model, config, others)
+    return others
+
+
+def _check_context(model: Model, config: ContrastConfig, streams: Sequence[Inputs]) -> None:
+    context = model.config.max_position_embeddings
+    longest = max((len(inputs.token_ids) for inputs in streams), default=0)
+    if context is not None and longest > context:
+        raise VlmkitError(
+            f"contrast: {config.kind} makes a prompt of {longest} tokens, but the model's context "
+            f"is {context}; shorten the text or set a smaller resize_shape",
+            path=("contrast",),
+        )
+
+
+def _negative(
+    model: Model,
+    processor: Processor,
+    request: Request,
+    pipeline: PipelineConfig,
+    config: ContrastConfig,
+) -> Inputs | None:
+    """The prepared negative prompt, where the config has one."""
+    if not isinstance(config, CfgConfig) or config.negative_prompt is None:
+        return None
+    images = request.images if config.negative_images else ()
+    try:
+        return prepare_inputs(model, processor, Request(config.negative_prompt, images), pipeline)
+    except VlmkitError as error:
+        raise VlmkitError(
+            f"contrast.negative_prompt: {error}", path=("contrast", "negative_prompt")
+        ) from error
+
+
+def _markers(model: Model, processor: Processor) -> StreamMarkers:
+    """What prompts of this model look like around images."""
+    if not isinstance(model, VisionLanguageModel):
+        none = frozenset[int]()
+        return StreamMarkers(processor.encode_plain, none, none, none, (1, 1, 1))
+    config, vision = model.config, model.config.vision_config
+    return StreamMarkers(
+        encode=processor.encode_plain,
+        placeholder_ids=processor.placeholder_ids,
+        start_ids=frozenset({config.vision_start_token_id}),
+        end_ids=frozenset({config.vision_end_token_id}),
+        patch_shape=(vision.in_channels, vision.temporal_patch_size, vision.patch_size),
+    )
