@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import shutil
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ def diagnose(backend: Backend) -> Diagnosis:
         "devices": list(devices()),
         "compiler": find_compiler(),
         "free_bytes": free,
-        "mlx": mx.__version__,
+        "mlx": importlib.metadata.version("mlx"),
         "python": platform.python_version(),
         "system": platform.platform(),
     }

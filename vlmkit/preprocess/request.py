@@ -92,7 +92,7 @@ def _token_ids(processor: Processor, prompt: object, context_length: int | None)
         token_ids = processor.encode(checked)
     else:
         token_ids = list(checked)
-        _check_length(len(token_ids), 0, 0, context_length)
+        _check_length(len(token_ids), 0, (), context_length)
         for index, token_id in enumerate(token_ids):
             if not 0 <= token_id < processor.num_embeddings:
                 raise VlmkitError(
