@@ -63,8 +63,9 @@ def _claimed(key: str, value: object) -> int | None:
     if is_integer(value) and _COUNTS.fullmatch(key):
         assert isinstance(value, int)
         return value
-    is_listed = isinstance(value, list | str) and _LISTS.fullmatch(key) is not None
-    return len(value) if is_listed else None
+    if isinstance(value, list | str) and _LISTS.fullmatch(key):
+        return len(value)
+    return None
 
 
 def _sections(section: Section, depth: int) -> Iterator[Section]:
