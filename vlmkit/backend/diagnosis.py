@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -47,7 +48,7 @@ def diagnose(backend: Backend) -> Diagnosis:
         "devices": list(devices()),
         "compiler": find_compiler(),
         "free_bytes": free,
-        "mlx": mx.__version__,
+        "mlx": version("mlx"),
         "python": platform.python_version(),
         "system": platform.platform(),
     }
