@@ -11,6 +11,7 @@ import pytest
 
 from vlmkit import load
 from vlmkit.api import stream_pipeline
+from vlmkit.backend.policy import PLAIN
 from vlmkit.cache import DenseConfig, build_cache, cache_num_bytes
 from vlmkit.embed import embed_prompts
 from vlmkit.engine import Request, collect
@@ -27,6 +28,7 @@ class Scripted:
         self.config = base.config
         self.layer_specs: tuple[KVSpec, ...] = (KVSpec(1, 32, 32),)
         self.dtype = mx.float32
+        self.backend = PLAIN
         self.logits_of = logits_of
         self.widths: list[int] = []
 
