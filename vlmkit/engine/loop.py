@@ -22,6 +22,7 @@ from vlmkit.engine.rows import (
     RowState,
     Step,
     end_row,
+    fail_row,
     may_continue,
     start_row,
 )
@@ -79,11 +80,11 @@ def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step
             if isinstance(arrival, Step):
                 yield arrival
                 continue
-            joiner, steps = _start_batch(arrival, options)
-            yield from steps
-            if joiner is not None:
-                batch = joiner if batch is None else join_batches(method, batch, joiner)
-            joiner = None
+            for joiner, steps in _start_apart(arrival, options):
+                yield from steps
+                if joiner is not None:
+                    batch = joiner if batch is None else join_batches(method, batch, joiner)
+                joiner = None
         if batch is None:
             if not arrived:
                 return
@@ -156,6 +157,23 @@ def _shapes(spec: RowSpec) -> list[tuple[int, ...]]:
 def _is_alone(spec: RowSpec) -> bool:
     """Whether a row's prefill is its own: its search needs the states of its whole prompt."""
     return spec.search is not None and spec.search.needs_hidden
+
+
+def _start_apart(
+    rows: Sequence[RowState], options: LoopOptions
+) -> Iterator[tuple[Batch | None, list[Step]]]:
+    """Start rows together; where that fails each alone, so that a row that cannot ends alone."""
+    try:
+        started = _start_batch(rows, options)
+    except Exception as error:  # a prompt or a model of a third party raises what it likes
+        if len(rows) == 1:
+            yield None, [end_row(fail_row(rows[0], error))]
+            return
+    else:
+        yield started
+        return
+    for row in rows:
+        yield from _start_apart([row], options)
 
 
 def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch | None, list[Step]]:
