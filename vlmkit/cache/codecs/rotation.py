@@ -30,26 +30,30 @@ def random_rotation(dim: int, seed: int, stream: int = 0) -> NDArray[np.float32]
 
 @cache
 def signed_hadamard(dim: int, seed: int, stream: int = 0) -> NDArray[np.float32]:
-    """Return a Hadamard matrix with columns of random sign, over √dim: orthogonal, ``[dim, dim]``.
+    """Return :func:`hadamard` with columns of random sign; arguments as in random_rotation."""
+    signs = np.sign(random_gaussian(dim, seed, stream)[0])
+    return np.asarray(hadamard(dim) * signs, np.float32)
+
+
+@cache
+def hadamard(dim: int) -> NDArray[np.float32]:
+    """Return the Hadamard matrix over √dim: symmetric, orthogonal, ``[dim, dim]``.
 
     A vector with one large channel becomes flat: all its coordinates have one magnitude.
 
     Args:
         dim: a power of 2.
-        seed: as in :func:`random_rotation`.
-        stream: as in :func:`random_rotation`.
 
     Example:
-        >>> (abs(signed_hadamard(4, seed=0)) == 0.5).all().item()
-        True
+        >>> (hadamard(4) * 2).astype(int).tolist()
+        [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]
 
     Reference: Ashkboos et al. 2024 (QuaRot), arXiv 2404.00456.
     """
     matrix = np.ones((1, 1))
     while matrix.shape[0] < dim:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    signs = np.sign(random_gaussian(dim, seed, stream)[0])
-    return np.asarray(matrix * signs / np.sqrt(dim), np.float32)
+    return np.asarray(matrix / np.sqrt(dim), np.float32)
 
 
 @cache
