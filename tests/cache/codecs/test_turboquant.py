@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.effort import scaled
-from vlmkit.cache.codecs.turboquant import TurboQuantConfig, turboquant
+from vlmkit.cache.codecs.turboquant import TurboQuantConfig, check_dim, turboquant
 from vlmkit.errors import VlmkitError
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -33,7 +33,7 @@ def data(seed: int, dim: int = 32, count: int = 6) -> NDArray[np.float32]:
 
 
 def restored(x: NDArray[np.float32], **config: Any) -> NDArray[np.float32]:
-    codec = turboquant(TurboQuantConfig(**config), x.shape[-1])
+    codec = turboquant(TurboQuantConfig(**config))
     return np.array(codec.decode(codec.encode(mx.array(x)), mx.float32))
 
 
@@ -42,14 +42,14 @@ def restored(x: NDArray[np.float32], **config: Any) -> NDArray[np.float32]:
 def test_stored_bytes(estimator: str, bits: float, size: int) -> None:
     if estimator == "prod" and bits < 2:
         return
-    codec = turboquant(TurboQuantConfig(bits=bits, estimator=estimator), 128)
+    codec = turboquant(TurboQuantConfig(bits=bits, estimator=estimator))
     stored = codec.encode(mx.zeros((1, 1, 10, 128)))
     norms = 1 if bits % 1 == 0 else 2  # the residual's too with prod
     assert sum(x.nbytes for x in stored) == 10 * (size + (2 * norms if estimator == "prod" else 0))
 
 
 def test_three_and_a_half_bits_take_a_quarter_of_float16() -> None:
-    stored = turboquant(TurboQuantConfig(bits=3.5), 128).encode(mx.zeros((1, 2, 64, 128)))
+    stored = turboquant(TurboQuantConfig(bits=3.5)).encode(mx.zeros((1, 2, 64, 128)))
     assert sum(x.nbytes for x in stored) <= 0.25 * (2 * 64 * 128 * 2)
 
 
@@ -93,7 +93,7 @@ def test_what_is_not_finite_stays_in_its_token(name: str, bad: float) -> None:
 @given(seed=st.integers(0, 2**31), cut=st.integers(1, 5))
 def test_tokens_are_stored_each_by_itself(name: str, seed: int, cut: int) -> None:
     x = mx.array(data(seed))
-    codec = turboquant(TurboQuantConfig(**CONFIGS[name]), 32)
+    codec = turboquant(TurboQuantConfig(**CONFIGS[name]))
     parts = [codec.encode(x[:, :, :cut]), codec.encode(x[:, :, cut:])]
     for whole, *cuts in zip(codec.encode(x), *parts, strict=True):
         joined = np.concatenate([np.array(part) for part in cuts], axis=2)
@@ -103,14 +103,15 @@ def test_tokens_are_stored_each_by_itself(name: str, seed: int, cut: int) -> Non
 
 @every_config
 def test_coordinates_and_basis_give_the_scores_of_what_is_decoded(name: str) -> None:
-    codec = turboquant(TurboQuantConfig(**CONFIGS[name]), 32)
+    codec = turboquant(TurboQuantConfig(**CONFIGS[name]))
     stored, queries = codec.encode(mx.array(data(0))), mx.array(data(1))
     read = codec.decode(stored, mx.float32)
-    found = codec.coordinates(stored, mx.float32)
-    direct = (queries @ codec.basis.T) @ found.swapaxes(-1, -2)
+    assert codec.frame is not None
+    found, basis = codec.frame.coordinates(stored, mx.float32), codec.frame.basis(stored)
+    direct = (queries @ basis.T) @ found.swapaxes(-1, -2)
     np.testing.assert_allclose(direct, queries @ read.swapaxes(-1, -2), atol=1e-4)
     weights = mx.softmax(direct, axis=-1)
-    np.testing.assert_allclose((weights @ found) @ codec.basis, weights @ read, atol=1e-5)
+    np.testing.assert_allclose((weights @ found) @ basis, weights @ read, atol=1e-5)
 
 
 @every_config
@@ -168,12 +169,12 @@ def test_named_channels_get_the_bit_more() -> None:
         ({"outlier_channels": [1]}, 32, "outlier_channels has no effect with bits=4"),
         ({"bits": 2.5, "outlier_channels": [32]}, 32, "head_dim is 32: use channels 0 to 31"),
         ({"bits": 2.5, "outlier_channels": [-1]}, 32, "head_dim is 32: use channels 0 to 31"),
-        ({"bits": 2.5, "outlier_channels": [*range(5)]}, 8, "at most half of head_dim 8, got 5"),
-        ({"bits": 4}, 2, "bits: 4 needs a head_dim of 4 or more, got 2"),
-        ({"bits": 3.5}, 6, "bits: 3.5 needs an even head_dim of 8 or more, got 6"),
+        ({"bits": 2.5, "outlier_channels": [*range(9)]}, 16, "at most half of head_dim 16, got 9"),
+        ({"bits": 4}, 12, "bits: 4 needs a head_dim that is a multiple of 8, got 12"),
+        ({"bits": 3.5}, 24, "3.5 needs a head_dim that is a multiple of 16, got 24"),
         ({"rotation": "hadamard"}, 48, "hadamard needs a power of 2, got 48 channels; use haar"),
     ],
 )
 def test_what_cannot_work(config: dict[str, Any], dim: int, message: str) -> None:
     with pytest.raises(VlmkitError, match=message):
-        turboquant(TurboQuantConfig(**config), dim)
+        check_dim(TurboQuantConfig(**config), dim)

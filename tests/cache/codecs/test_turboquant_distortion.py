@@ -23,7 +23,7 @@ PAPER = {1: 0.36, 2: 0.117, 3: 0.03, 4: 0.009}  # of unit vectors, arXiv 2504.19
 
 
 def _restored(x: NDArray[np.float32], **config: Any) -> NDArray[np.float32]:
-    codec = turboquant(TurboQuantConfig(**config), 128)
+    codec = turboquant(TurboQuantConfig(**config))
     return np.array(codec.decode(codec.encode(mx.array(x)), mx.float32))
 
 

@@ -24,7 +24,7 @@ class Quantizer(NamedTuple):
 
     encode: Callable[[mx.array], Stored]
     coordinates: Callable[[Stored, mx.Dtype], mx.array]  # [..., Z] in this dtype
-    basis: Matrix  # [Z, D]
+    basis: mx.array  # float32 [Z, D]
     num_arrays: int  # of what is stored
 
 
@@ -51,7 +51,7 @@ def mse_quantizer(rotation: Matrix, bits: int, *, corrected: bool) -> Quantizer:
         codes, norms = stored
         return unpack(codes, table(dtype), bits, dim) * norms.astype(dtype)
 
-    return Quantizer(encode, coordinates, rotation, 2)
+    return Quantizer(encode, coordinates, mx.array(rotation), 2)
 
 
 def prod_quantizer(rotation: Matrix, bits: int, sketch: Matrix, factor: float) -> Quantizer:
@@ -82,7 +82,7 @@ def prod_quantizer(rotation: Matrix, bits: int, sketch: Matrix, factor: float) -
         return mx.concatenate([main, rest], axis=-1)
 
     basis = np.concatenate([rotation, np.float32(factor) * (sketch @ rotation)])
-    return Quantizer(encode, coordinates, basis, 4)
+    return Quantizer(encode, coordinates, mx.array(basis), 4)
 
 
 def _table_of(values: mx.array, bits: int) -> Callable[[mx.Dtype], mx.array]:

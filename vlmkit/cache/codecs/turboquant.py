@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -14,12 +15,9 @@ from pydantic import AfterValidator, Field, model_validator
 from vlmkit.cache.codecs.packing import MAX_BITS
 from vlmkit.cache.codecs.rotated import Quantizer, mse_quantizer, prod_quantizer
 from vlmkit.cache.codecs.rotation import random_gaussian, random_rotation, signed_hadamard
-from vlmkit.cache.storage import Stored
+from vlmkit.cache.storage import Codec, Frame, Stored
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-
-MIN_CHANNELS = 4
-"""A rotation of fewer channels has no density to quantize for."""
 
 
 def _supported(bits: float) -> float:
@@ -75,22 +73,8 @@ class TurboQuantConfig(StageConfig):
         return self
 
 
-class TurboQuant(NamedTuple):
-    """The codec of vectors ``[..., D]``.
-
-    What is read back is ``coordinates @ basis``. Attention need not multiply that out for every
-    token: the scores of queries q are ``(q @ basis.T) @ coordinates.T``, and values weighted by w
-    are ``(w @ coordinates) @ basis``.
-    """
-
-    encode: Callable[[mx.array], Stored]
-    coordinates: Callable[[Stored, mx.Dtype], mx.array]  # [..., Z] in this dtype
-    basis: mx.array  # float32 [Z, D]; Z is D, and with a sketch 2 D
-    decode: Callable[[Stored, mx.Dtype], mx.array]  # [..., D] in this dtype
-
-
-def turboquant(config: TurboQuantConfig, dim: int) -> TurboQuant:
-    """Build the codec of vectors of ``dim`` channels.
+def turboquant(config: TurboQuantConfig) -> Codec:
+    """Build the codec of vectors, each stored by itself.
 
     With n = ‖x‖ and a random rotation Π, every coordinate of y = Π x / n has the same known
     density; each is rounded to the nearest of its ``2**bits`` Lloyd-Max centroids c, and x is read
@@ -105,15 +89,10 @@ def turboquant(config: TurboQuantConfig, dim: int) -> TurboQuant:
     every second one or those named: a choice by the data would make what a token is stored as
     depend on other tokens.
 
-    Args:
-        config: the codec's config.
-        dim: D, at least 4; with half bits even and at least 8.
-
-    Raises:
-        VlmkitError: ``dim`` is too small, or a channel named is not below it.
+    Vectors have a multiple of 8 channels, with half bits one of 16; :func:`check_dim` says so.
 
     Example:
-        >>> codec = turboquant(TurboQuantConfig(bits=4), 64)
+        >>> codec = turboquant(TurboQuantConfig(bits=4))
         >>> x = mx.random.normal((1, 1, 5, 64), key=mx.random.key(0))
         >>> stored = codec.encode(x)
         >>> [(a.shape[-1], str(a.dtype)) for a in stored]
@@ -125,34 +104,69 @@ def turboquant(config: TurboQuantConfig, dim: int) -> TurboQuant:
     Reference: Zandieh et al. 2025, arXiv 2504.19874, algorithms 1 and 2 and section 4.3; norm
     correction: vLLM, vllm-project/vllm pull 38479.
     """
-    places = _split(config, dim)
-    wide, narrow = math.ceil(config.bits), math.floor(config.bits)
-    first = _quantizer(config, wide, len(places[0]), stream=0)
-    whole = first
-    if len(places) == 2:
-        second = _quantizer(config, narrow, len(places[1]), stream=2)
-        whole = _together(first, second, places, dim)
-    basis = mx.array(whole.basis)
+
+    def encode(x: mx.array) -> Stored:
+        return _of_dim(config, x.shape[-1]).encode(x)
+
+    def coordinates(stored: Stored, dtype: mx.Dtype) -> mx.array:
+        return _of_stored(config, stored).coordinates(stored, dtype)
+
+    def basis(stored: Stored) -> mx.array:
+        return _of_stored(config, stored).basis
 
     def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
-        return (whole.coordinates(stored, mx.float32) @ basis).astype(dtype)
+        return (coordinates(stored, mx.float32) @ basis(stored)).astype(dtype)
 
-    return TurboQuant(whole.encode, whole.coordinates, basis, decode)
+    return Codec(encode, decode, quantizes=True, frame=Frame(coordinates, basis))
+
+
+def check_dim(config: TurboQuantConfig, dim: int) -> None:
+    """Raise VlmkitError, its path the key, unless the codec works for vectors of ``dim`` channels.
+
+    >>> check_dim(TurboQuantConfig(bits=2.5), 24)
+    Traceback (most recent call last):
+    vlmkit.errors.VlmkitError: bits: 2.5 needs a head_dim that is a multiple of 16, got 24
+    """
+    _of_dim(config, dim)
+
+
+def _of_stored(config: TurboQuantConfig, stored: Stored) -> Quantizer:
+    bits = math.ceil(config.bits) - (config.estimator == "prod")
+    in_part = 8 * stored[0].shape[-1] // bits
+    return _of_dim(config, in_part * (1 if config.bits % 1 == 0 else 2))
+
+
+@cache
+def _of_dim(config: TurboQuantConfig, dim: int) -> Quantizer:
+    places = _split(config, dim)
+    first = _quantizer(config, math.ceil(config.bits), len(places[0]), stream=0)
+    if len(places) == 1:
+        return first
+    second = _quantizer(config, math.floor(config.bits), len(places[1]), stream=2)
+    return _together(first, second, places, dim)
 
 
 def _split(config: TurboQuantConfig, dim: int) -> list[NDArray[np.int64]]:
     """The channels with more bits and those with fewer; whole bits: all."""
-    halves = config.bits % 1 != 0
-    if dim < MIN_CHANNELS * (1 + halves) or (halves and dim % 2):
-        least = "an even head_dim of 8 or more" if halves else "a head_dim of 4 or more"
-        raise VlmkitError(f"bits: {config.bits:g} needs {least}, got {dim}")
-    if not halves:
+    unit = 8 if config.bits % 1 == 0 else 16  # so that what is stored says how many there are
+    if dim % unit:
+        raise VlmkitError(
+            f"bits: {config.bits:g} needs a head_dim that is a multiple of {unit}, got {dim}",
+            path=("bits",),
+        )
+    if unit == 8:
         return [np.arange(dim)]
     named = np.unique(np.array(config.outlier_channels, np.int64))
     if named.size and (named.min() < 0 or named.max() >= dim):
-        raise VlmkitError(f"outlier_channels: head_dim is {dim}: use channels 0 to {dim - 1}")
+        raise VlmkitError(
+            f"outlier_channels: head_dim is {dim}: use channels 0 to {dim - 1}",
+            path=("outlier_channels",),
+        )
     if named.size > dim // 2:
-        raise VlmkitError(f"outlier_channels: at most half of head_dim {dim}, got {named.size}")
+        raise VlmkitError(
+            f"outlier_channels: at most half of head_dim {dim}, got {named.size}",
+            path=("outlier_channels",),
+        )
     rest = np.setdiff1d(np.arange(dim), named)
     evenly = np.arange(dim // 2 - named.size) * rest.size // max(dim // 2 - named.size, 1)
     more = np.sort(np.concatenate([named, rest[evenly]]))
@@ -163,7 +177,10 @@ def _quantizer(config: TurboQuantConfig, bits: int, dim: int, *, stream: int) ->
     if config.rotation == "haar":
         rotation = random_rotation(dim, config.seed, stream)
     elif dim & (dim - 1):
-        raise VlmkitError(f"rotation: hadamard needs a power of 2, got {dim} channels; use haar")
+        raise VlmkitError(
+            f"rotation: hadamard needs a power of 2, got {dim} channels; use haar",
+            path=("rotation",),
+        )
     else:
         rotation = signed_hadamard(dim, config.seed, stream)
     if config.estimator == "mse":
@@ -180,11 +197,9 @@ def _together(
 ) -> Quantizer:
     """One quantizer of those of some channels each."""
     takes = [mx.array(own.astype(np.int32)) for own in places]
-    rows = []
-    for part, own in zip((first, second), places, strict=True):
-        full = np.zeros((part.basis.shape[0], dim), np.float32)
-        full[:, own] = part.basis
-        rows.append(full)
+    both = np.zeros((first.basis.shape[0] + second.basis.shape[0], dim), np.float32)
+    both[: first.basis.shape[0], places[0]] = np.array(first.basis)
+    both[first.basis.shape[0] :, places[1]] = np.array(second.basis)
 
     def encode(x: mx.array) -> Stored:
         return first.encode(x[..., takes[0]]) + second.encode(x[..., takes[1]])
@@ -195,4 +210,4 @@ def _together(
         return mx.concatenate(found, axis=-1)
 
     num_arrays = first.num_arrays + second.num_arrays
-    return Quantizer(encode, coordinates, np.concatenate(rows), num_arrays)
+    return Quantizer(encode, coordinates, mx.array(both), num_arrays)
