@@ -48,6 +48,7 @@ def turboquant_cache(config: TurboQuantCacheConfig) -> CacheKind:
     its query and what it read, not the tokens that are stored.
 
     Example:
+        >>> import mlx.core as mx
         >>> kind = turboquant_cache(TurboQuantCacheConfig(keys={"bits": 3.5}))
         >>> held = kind.hold(KVSpec(1, key_dim=128, value_dim=128), mx.float16, 1000)
         >>> 8 * held.key_bytes / 128_000, 8 * held.value_bytes / 128_000
