@@ -9,7 +9,16 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.cache import AffineConfig, DenseConfig, External, RotatingConfig, build_cache
+from vlmkit.cache import (
+    AffineConfig,
+    DenseConfig,
+    External,
+    RotatingConfig,
+    TurboQuantCacheConfig,
+    build_cache,
+)
+from vlmkit.cache.codecs.turboquant import turboquant
+from vlmkit.cache.storage import Codec
 from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
 
 SHAPE = KVSpec(2, 32, 32)
@@ -27,6 +36,11 @@ CONFIGS: dict[str, Any] = {
     "affine_3": AffineConfig(bits=3, group_size=32),
     "affine_k8_v4": AffineConfig(key_bits=8, value_bits=4, group_size=32),
     "affine_rotating": AffineConfig(bits=4, group_size=32, max_size=12, keep=3),
+    "turboquant": TurboQuantCacheConfig(),
+    "turboquant_prod": TurboQuantCacheConfig(keys={"bits": 3, "estimator": "prod"}),
+    "turboquant_rotating": TurboQuantCacheConfig(
+        keys={"bits": 3.5}, values={"bits": 2, "norm_correction": True}, max_size=12, keep=3
+    ),
     "external_half": External(factory="experiments.own_cache:half"),
     "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
 }
@@ -128,11 +142,20 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
 
 
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
+    if isinstance(config, TurboQuantCacheConfig):
+        return _through(turboquant(config.keys), keys)
     return _quantized(config, keys, lambda c: c.key_bits)
 
 
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if isinstance(config, TurboQuantCacheConfig):
+        return _through(turboquant(config.values), values)
     return _quantized(config, values, lambda c: c.value_bits)
+
+
+def _through(codec: Codec, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As stored and read back; the codec's own tests hold it to the formulas."""
+    return np.array(codec.decode(codec.encode(mx.array(x)[None]), mx.float32)[0])
 
 
 def _quantized(

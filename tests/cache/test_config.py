@@ -39,6 +39,10 @@ REFUSED = [
     ({"kind": "affine", "group_size": 48}, "use one of 32, 64, 128"),
     ({"kind": "affine", "max_size": 3}, "keep must be less than max_size"),
     ({"kind": "affine", "keep": 8}, "has no effect without max_size"),
+    ({"kind": "turboquant", "keep": 8}, "has no effect without max_size"),
+    ({"kind": "turboquant", "max_size": 3}, "keep must be less than max_size"),
+    ({"kind": "turboquant", "values": {"estimator": "prod"}}, "prod is for keys"),
+    ({"kind": "turboquant", "keys": {"bits": 2.25}}, "2.25 bits is not supported; use 1 to 8"),
 ]
 
 

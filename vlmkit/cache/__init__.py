@@ -1,4 +1,4 @@
-"""KV caches as values: dense, rotating, affine-quantized, your own."""
+"""KV caches as values: dense, rotating, affine-quantized, TurboQuant, your own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from vlmkit.cache.external import external
 from vlmkit.cache.layout import Layout, dense_layout
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
-from vlmkit.cache.storage import Codec, Storage, plain
+from vlmkit.cache.storage import Codec, Frame, Storage, plain
+from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.external import External
 
 __all__ = [
@@ -20,10 +21,12 @@ __all__ = [
     "Codec",
     "DenseConfig",
     "External",
+    "Frame",
     "Layout",
     "RotatingConfig",
     "RowHeld",
     "Storage",
+    "TurboQuantCacheConfig",
     "affine",
     "build_cache",
     "build_kind",
@@ -42,5 +45,6 @@ __all__ = [
     "row_num_bytes",
     "select_rows",
     "trim_rows",
+    "turboquant_cache",
     "windowed_layout",
 ]
