@@ -13,10 +13,12 @@ from vlmkit.cache import (
     AffineConfig,
     DenseConfig,
     External,
+    QuantizedConfig,
     RotatingConfig,
     TurboQuantCacheConfig,
     build_cache,
 )
+from vlmkit.cache.codecs.build import build_codec
 from vlmkit.cache.codecs.turboquant import turboquant
 from vlmkit.cache.storage import Codec
 from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
@@ -40,6 +42,24 @@ CONFIGS: dict[str, Any] = {
     "turboquant_prod": TurboQuantCacheConfig(keys={"bits": 3, "estimator": "prod"}),
     "turboquant_rotating": TurboQuantCacheConfig(
         keys={"bits": 3.5}, values={"bits": 2, "norm_correction": True}, max_size=12, keep=3
+    ),
+    "mxfp4": QuantizedConfig(keys={"kind": "mxfp4"}, values={"kind": "mxfp4"}),
+    "mxfp8_nvfp4": QuantizedConfig(keys={"kind": "mxfp8"}, values={"kind": "nvfp4"}),
+    "per_token_head_int8_fp8": QuantizedConfig(
+        keys={"kind": "per_token_head"}, values={"kind": "per_token_head", "dtype": "fp8"}
+    ),
+    "per_token_head_int4": QuantizedConfig(
+        keys={"kind": "plain"}, values={"kind": "per_token_head", "dtype": "int4"}
+    ),
+    "hadamard": QuantizedConfig(
+        keys={"kind": "hadamard", "codec": {"kind": "affine", "bits": 4, "group_size": 32}},
+        values={"kind": "hadamard", "codec": {"kind": "turboquant", "bits": 3}},
+    ),
+    "quantized_rotating": QuantizedConfig(
+        keys={"kind": "hadamard", "codec": {"kind": "mxfp4"}},
+        values={"kind": "per_token_head"},
+        max_size=12,
+        keep=3,
     ),
     "external_half": External(factory="experiments.own_cache:half"),
     "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
@@ -144,12 +164,16 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(config, TurboQuantCacheConfig):
         return _through(turboquant(config.keys), keys)
+    if isinstance(config, QuantizedConfig):
+        return _through(build_codec(config.keys), keys)
     return _quantized(config, keys, lambda c: c.key_bits)
 
 
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(config, TurboQuantCacheConfig):
         return _through(turboquant(config.values), values)
+    if isinstance(config, QuantizedConfig):
+        return _through(build_codec(config.values), values)
     return _quantized(config, values, lambda c: c.value_bits)
 
 

@@ -1,4 +1,4 @@
-"""KV caches as values: dense, rotating, affine-quantized, TurboQuant, your own."""
+"""KV caches as values: dense, rotating, affine-quantized, TurboQuant, any codec, your own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
 from vlmkit.cache.external import external
 from vlmkit.cache.layout import Layout, dense_layout
+from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
 from vlmkit.cache.storage import Codec, Frame, Storage, plain
@@ -23,6 +24,7 @@ __all__ = [
     "External",
     "Frame",
     "Layout",
+    "QuantizedConfig",
     "RotatingConfig",
     "RowHeld",
     "Storage",
@@ -39,6 +41,7 @@ __all__ = [
     "external",
     "join_rows",
     "plain",
+    "quantized",
     "rotating",
     "rotating_layout",
     "row_held_bytes",
