@@ -61,6 +61,21 @@ CONFIGS: dict[str, Any] = {
         max_size=12,
         keep=3,
     ),
+    "recent": QuantizedConfig(
+        keys={"kind": "mxfp4"}, values={"kind": "affine", "bits": 2, "group_size": 32}, recent=5
+    ),
+    "recent_turboquant": QuantizedConfig(
+        keys={"kind": "turboquant", "bits": 2, "estimator": "prod"},
+        values={"kind": "hadamard", "codec": {"kind": "mxfp4"}},
+        recent=1,
+        start=11,
+    ),
+    "start": QuantizedConfig(
+        keys={"kind": "per_token_head", "dtype": "int4"}, values={"kind": "nvfp4"}, start=9
+    ),
+    "recent_rotating": QuantizedConfig(
+        keys={"kind": "mxfp4"}, values={"kind": "mxfp4"}, recent=4, start=7, max_size=12, keep=3
+    ),
     "external_half": External(factory="experiments.own_cache:half"),
     "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
 }
@@ -154,11 +169,19 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
         visible &= (j < limits[1]) | (i - j < limits[0] - limits[1])
     keys, values = stored_keys(config, tokens.keys), stored_values(config, tokens.values)
     group = NUM_HEADS // spec.num_kv_heads
-    keys, values = (np.repeat(x.astype(np.float64), group, axis=0) for x in (keys, values))
-    scores = SCALE * tokens.queries.astype(np.float64) @ keys.swapaxes(1, 2)
+    keys, values, exact_keys, exact_values = (
+        np.repeat(x.astype(np.float64), group, axis=0)
+        for x in (keys, values, tokens.keys, tokens.values)
+    )
+    queries = SCALE * tokens.queries.astype(np.float64)
+    as_stored = np.ones_like(visible)
+    if isinstance(config, QuantizedConfig):
+        as_stored = (i >= config.start) & (j <= i - config.recent)
+    scores = np.where(as_stored, queries @ keys.swapaxes(1, 2), queries @ exact_keys.swapaxes(1, 2))
     scores = np.where(visible, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ values)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return np.asarray((weights * as_stored) @ values + (weights * ~as_stored) @ exact_values)
 
 
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -39,6 +39,8 @@ REFUSED = [
     ({"kind": "affine", "group_size": 48}, "use one of 32, 64, 128"),
     ({"kind": "affine", "max_size": 3}, "keep must be less than max_size"),
     ({"kind": "affine", "keep": 8}, "has no effect without max_size"),
+    ({"kind": "quantized", "recent": 9, "max_size": 12}, "recent=9 is more than the last 8"),
+    ({"kind": "quantized", "start": 13, "max_size": 12}, "start=13 is more than the max_size=12"),
     ({"kind": "quantized", "keep": 8}, "has no effect without max_size"),
     ({"kind": "quantized", "keys": {"kind": "int8"}}, "'plain', 'affine', 'mxfp4'"),
     ({"kind": "quantized", "keys": {"kind": "hadamard", "codec": {"kind": "plain"}}}, "'affine'"),
