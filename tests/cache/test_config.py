@@ -96,7 +96,7 @@ def test_described_bits_are_those_of_the_arrays(
     assert facts["kind"] == config.kind
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "kvarn"])
 def test_bytes_are_counted_from_the_arrays(name: str) -> None:
     config, dtype = CONFIGS[name], mx.float16
     cache = _filled(build_cache(config, [SHAPE, SHAPE], 3, dtype), 1)

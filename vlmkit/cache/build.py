@@ -12,6 +12,7 @@ from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.external import external
+from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig, rotating
 from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
@@ -20,7 +21,7 @@ from vlmkit.external import External
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
 CacheConfig = Annotated[
-    DenseConfig | RotatingConfig | AffineConfig | TurboQuantCacheConfig | External,
+    DenseConfig | RotatingConfig | AffineConfig | TurboQuantCacheConfig | KVarNConfig | External,
     Field(discriminator="kind"),
 ]
 
@@ -44,6 +45,8 @@ def build_kind(config: CacheConfig) -> CacheKind:
             return affine(config)
         case TurboQuantCacheConfig():
             return turboquant_cache(config)
+        case KVarNConfig():
+            return kvarn_cache(config)
         case External():
             return external(config)
         case _:
