@@ -124,7 +124,7 @@ def batch_pipeline(
 
     Rows may differ in everything: sampler chain, stopping, contrast, search, KV cache. Those with
     equal cache, prefill and contrast configs share one forward pass per step. A row that cannot go
-    on (NaN logits, nothing left to draw, a criterion that raises) ends with
+    on (a prefill that fails, NaN logits, nothing left to draw, a criterion that raises) ends with
     ``finish_reason="error"`` and its ``error``; the others are not touched.
 
     Args:

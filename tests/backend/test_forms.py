@@ -116,3 +116,21 @@ def test_infinities() -> None:
     assert polynomials.exp(ends)[0].item() == 0.0
     assert np.allclose(polynomials.tanh(ends), [-1, 1], atol=1e-6)
     assert np.allclose(polynomials.erf(ends), [-1, 1], atol=1e-6)
+
+
+def test_nothing_is_traced_again_as_keys_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+    split = polynomials.split_exp
+
+    def counted(x: mx.array) -> tuple[mx.array, mx.array]:
+        traced.append(x.shape)
+        return split(x)
+
+    monkeypatch.setattr(polynomials, "split_exp", counted)
+    attention = make_forms.__wrapped__(
+        attention="matmul", activations="polynomial", on_gpu=False, compiled=True, metal=False
+    ).attention
+    for num_keys in (MIN_EXPONENTS, MIN_EXPONENTS + 1, MIN_EXPONENTS + 2):
+        keys = numbers((1, 1, num_keys, 4), 1.0)
+        mx.eval(attention(numbers((1, 1, 1, 4), 1.0), keys, keys, None, 0.5))
+    assert len(traced) == 1

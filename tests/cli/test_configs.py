@@ -135,7 +135,7 @@ def test_a_copy_that_cannot_be_made_writes_nothing(
     reply = command("configs", "copy", str(target))
     assert (reply.code, reply.stdout, reply.stderr.count("\n")) == (2, "", 1)
     message = {
-        "no folder": "schema.json: cannot be written: ",
+        "no folder": "mine: cannot be written: is there already, and no folder",
         "two files": f"{target / 'schema.json'}: is there already (and 1 more), and wou",
     }.get(taken, f"{place}: is there already, and would be written over; give another folder")
     assert message in reply.stderr

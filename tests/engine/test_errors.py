@@ -254,3 +254,36 @@ def test_text_that_cannot_be_decoded_ends_the_row(shapes: Loaded) -> None:
     assert isinstance(last.finish.error, ZeroDivisionError)
     assert last.text == "Hel"
     assert row.decision.finish == last.finish
+
+
+class Refusing:
+    """A model that breaks at prompts of one length."""
+
+    def __init__(self, model: Any, length: int) -> None:
+        self.model, self.length = model, length
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def embed(self, batch: Any, features: Any, starts: Any = None) -> Any:
+        if any(len(inputs.token_ids) == self.length for inputs in batch):
+            raise ZeroDivisionError("a model's own mistake")
+        return self.model.embed(batch, features, starts)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_prompt_that_cannot_be_prefilled_ends_its_row_alone(
+    shapes: Loaded, batch_size: int
+) -> None:
+    model, processor = shapes
+    pipeline = PipelineConfig(stopping=(LIMIT,))  # type: ignore[arg-type]
+    requests = [Request([5, 6, 7]), Request([5, 6]), Request([8, 9, 10])]
+    work = [(request, pipeline) for request in requests]
+    whole = batch_pipeline(model, processor, work, batch_size=batch_size).results
+    refusing: Any = Refusing(model, 2)
+    rows = batch_pipeline(refusing, processor, work, batch_size=batch_size).results
+    assert [row.token_ids for row in rows] == [whole[0].token_ids, [], whole[2].token_ids]
+    assert [row.finish_reason for row in rows] == ["length", "error", "length"]
+    assert rows[1].error == "a model's own mistake"
+    with pytest.raises(ZeroDivisionError, match="a model's own mistake"):
+        collect(stream_pipeline(refusing, processor, requests[1], pipeline))

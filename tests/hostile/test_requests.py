@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.limited import run_limited
+from tests.hostile.code_limited import run_limited
 
 GENERATE = """
 from vlmkit.api import generate, load
@@ -41,7 +41,7 @@ REQUESTS = {
 }
 GRAMMAR = """
 from vlmkit.sampling import Grammar
-from vlmkit.sampling._grammar_config import check_grammar, grammar_doubts
+from vlmkit.sampling.grammar_config import check_grammar, grammar_doubts
 def nested(n, wrap):
     schema = {"type": "string"}
     for _ in range(n): schema = wrap(schema)

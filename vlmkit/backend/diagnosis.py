@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -48,7 +48,7 @@ def diagnose(backend: Backend) -> Diagnosis:
         "devices": list(devices()),
         "compiler": find_compiler(),
         "free_bytes": free,
-        "mlx": importlib.metadata.version("mlx"),
+        "mlx": version("mlx"),
         "python": platform.python_version(),
         "system": platform.platform(),
     }

@@ -176,15 +176,17 @@ def _in_blocks(function: _Function) -> _Function:
 
 
 def _softmax(compiled: bool) -> Softmax:
-    def shifted(scores: mx.array, top: mx.array) -> mx.array:
-        return polynomials.exp(scores - top)
+    def shifted(scores: mx.array, top: mx.array) -> tuple[mx.array, mx.array]:
+        return polynomials.split_exp(scores - top)
 
-    powers: _Function = mx.compile(shifted) if compiled else shifted
+    # For all shapes at once: in decoding there is one key more at every step.
+    split = mx.compile(shifted, shapeless=True) if compiled else shifted
 
     def weights(scores: mx.array) -> mx.array:
         if scores.size < MIN_EXPONENTS:
             return softmax(scores)
-        above = powers(scores, mx.max(scores, axis=-1, keepdims=True))
+        parts = split(scores, mx.max(scores, axis=-1, keepdims=True))
+        above = polynomials.join_exp(*parts)
         return above / mx.sum(above, axis=-1, keepdims=True)
 
     return weights

@@ -48,11 +48,23 @@ def exp(x: mx.array) -> mx.array:
         >>> exp(mx.array([0.0, 1.0])).tolist()
         [1.0, 2.7182817459106445]
     """
+    return join_exp(*split_exp(x))
+
+
+def split_exp(x: mx.array) -> tuple[mx.array, mx.array]:
+    """Return ``e**x`` as a factor near 1 and the bits of a power of two, for :func:`join_exp`.
+
+    What compiles for all shapes at once ends here: MLX cannot tell the shape of a view in advance.
+    """
     x = _clip(x, _EXP_LOW, _EXP_HIGH)
     whole = (x * _LOG2_E + _ROUNDER) - _ROUNDER
     rest = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
-    power = mx.view(mx.left_shift(whole.astype(mx.int32) + 127, 23), mx.float32)
-    return _evaluate(_EXP, rest) * power
+    return _evaluate(_EXP, rest), mx.left_shift(whole.astype(mx.int32) + 127, 23)
+
+
+def join_exp(factor: mx.array, bits: mx.array) -> mx.array:
+    """Return the float32 product of a factor and a power of two given by its bits, int32."""
+    return factor * mx.view(bits, mx.float32)
 
 
 def tanh(x: mx.array) -> mx.array:

@@ -77,7 +77,7 @@ def run_requests(
                 yield step, None
             else:
                 resolved = work[step.row].resolved
-                yield step, _by_now(effective.pop(step.row), model, resolved, step)
+                yield step, _by_now(effective.pop(step.row), resolved, step)
 
 
 def run_request(
@@ -111,16 +111,13 @@ def run_request(
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     steps = run_specs(method, [spec], pipeline, options, cache)
     effective = describe_run(work.resolved.effective, spec.token_limit)
-    return ((step, _by_now(effective, model, work.resolved, step)) for step in steps)
+    return ((step, _by_now(effective, work.resolved, step)) for step in steps)
 
 
-def _by_now(
-    effective: dict[str, Any], model: Model, resolved: Resolved, step: Step
-) -> dict[str, Any]:
+def _by_now(effective: dict[str, Any], resolved: Resolved, step: Step) -> dict[str, Any]:
     """What runs, and what the cache holds of the row by this step."""
     return with_held(
         effective,
-        model,
         resolved.cache,
         num_prompt_tokens=step.num_prompt_tokens,
         num_generated=step.num_tokens,

@@ -72,6 +72,8 @@ def make_folder(path: Name) -> None:
     with _written(path):
         try:
             os.makedirs(path, exist_ok=True)
+        except FileExistsError as error:
+            raise OSError(errno.EEXIST, "is there already, and no folder") from error
         except ValueError as error:
             raise OSError(errno.EINVAL, "is no name that a folder can have") from error
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.backend.device import describe_device
 from vlmkit.cache import count_held, describe_cache
-from vlmkit.interface import LayerKind, Model
+from vlmkit.interface import LayerKind, LayerSpec, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.sampling import Grammar, grammar_doubts
@@ -51,19 +52,35 @@ def describe_run(effective: dict[str, Any], token_limit: int | None) -> dict[str
     return {**copy.deepcopy(effective), "token_limit": token_limit}
 
 
+class CacheLayers(NamedTuple):
+    """The layers of a model that differ, and how each keeps what it stores."""
+
+    kinds: tuple[LayerKind, ...]
+    specs: tuple[LayerSpec, ...]
+    dtype: mx.Dtype  # of keys and values as computed
+
+
+def cache_layers(kinds: Sequence[LayerKind], model: Model) -> CacheLayers:
+    """Return one of each: a model may have a hundred layers that are alike."""
+    pairs = zip(kinds, model.layer_specs, strict=True)
+    unlike = {(id(kind), spec): (kind, spec) for kind, spec in pairs}.values()
+    return CacheLayers(
+        tuple(kind for kind, _ in unlike), tuple(spec for _, spec in unlike), model.dtype
+    )
+
+
 def with_held(
     effective: dict[str, Any],
-    model: Model,
-    kinds: Sequence[LayerKind],
+    layers: CacheLayers,
     *,
     num_prompt_tokens: int,
     num_generated: int,
 ) -> dict[str, Any]:
     """Say in ``effective["cache"]`` what caches of these kinds hold of a row by now."""
     held = count_held(
-        kinds,
-        model.layer_specs,
-        model.dtype,
+        layers.kinds,
+        layers.specs,
+        layers.dtype,
         num_prompt_tokens=num_prompt_tokens,
         # The last token drawn has not gone through the model yet.
         num_tokens=num_prompt_tokens + max(num_generated - 1, 0),

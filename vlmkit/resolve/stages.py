@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from vlmkit.cache import build_cache
 from vlmkit.detokenize.row import TextDecoder
 from vlmkit.errors import VlmkitError, within
-from vlmkit.interface import LayerKind, Model
+from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
 from vlmkit.processors.lookup import token_lookup
-from vlmkit.resolve.effective import effective_config
+from vlmkit.resolve.effective import CacheLayers, cache_layers, effective_config
 from vlmkit.sampling import (
     MinNewTokens,
     build_row_chain,
@@ -39,7 +39,7 @@ class Resolved(NamedTuple):
     # Tokens are ids here, and what the model and the stops add to the chain is in it.
     pipeline: PipelineConfig
     key: str  # equal for pipelines that ask for the same
-    cache: tuple[LayerKind, ...]  # one per layer
+    cache: CacheLayers
     sampler: RowSampler  # of sample 0
     stopping: StoppingCriterion
     search: Search | None
@@ -84,7 +84,7 @@ def resolve(
     return Resolved(
         pipeline=pipeline,
         key=key,
-        cache=cache.kinds,
+        cache=cache_layers(cache.kinds, model),
         sampler=RowSampler(
             chain=build_row_chain(sampling, vocabulary=processor.vocabulary, num_added=len(held)),
             key=(kind, row_chain_key(sampling)),
