@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vlmkit.cache.codecs.affine import affine_codec
+from vlmkit.cache.codec.affine import affine_codec
 
 # bits: relative MSE, the same with two offset channels, attention KL with them
 TABLE = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vlmkit.cache.codecs.affine import GROUP_SIZES, Bits, GroupSize, affine_codec
+from vlmkit.cache.codec.affine import GROUP_SIZES, Bits, GroupSize, affine_codec
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.rotating import check_keep, rotating_layout

@@ -12,21 +12,16 @@ from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.external import external
+from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig, rotating
-from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
 CacheConfig = Annotated[
-    DenseConfig
-    | RotatingConfig
-    | AffineConfig
-    | TurboQuantCacheConfig
-    | QuantizedConfig
-    | External,
+    DenseConfig | RotatingConfig | AffineConfig | QuantizedConfig | KVarNConfig | External,
     Field(discriminator="kind"),
 ]
 
@@ -48,8 +43,8 @@ def build_kind(config: CacheConfig) -> CacheKind:
             return rotating(config)
         case AffineConfig():
             return affine(config)
-        case TurboQuantCacheConfig():
-            return turboquant_cache(config)
+        case KVarNConfig():
+            return kvarn_cache(config)
         case QuantizedConfig():
             return quantized(config)
         case External():

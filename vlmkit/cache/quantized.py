@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vlmkit.cache.codecs.affine import AffineCodecConfig
-from vlmkit.cache.codecs.build import CodecConfig, build_codec, check_codec
-from vlmkit.cache.codecs.turboquant import TurboQuantConfig
+from vlmkit.cache.codec.affine import AffineCodecConfig
+from vlmkit.cache.codec.build import CodecConfig, build_codec, check_codec
+from vlmkit.cache.codec.turboquant import TurboQuantConfig
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.residual import Window, residual_kind

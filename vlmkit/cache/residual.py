@@ -107,13 +107,11 @@ def residual_kind(
     def fetch(
         state: ResidualState, plan: ResidualPlan, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array, mx.array | None]:
-        keys, values, _ = inner.fetch(state.stored, plan.stored, dtype)
-        recent_keys, recent_values, _ = full.fetch(state.recent, plan.recent, dtype)
-        return (
-            mx.concatenate([keys, recent_keys], axis=2),
-            mx.concatenate([values, recent_values], axis=2),
-            plan.mask,
-        )
+        stored, recent = plan.stored.num_used, plan.recent.num_used
+        parts = [inner.fetch(state.stored, plan.stored, dtype)] if stored else []
+        parts += [full.fetch(state.recent, plan.recent, dtype)] if recent else []
+        keys, values = (mx.concatenate([part[i] for part in parts], axis=2) for i in (0, 1))
+        return keys, values, plan.mask
 
     def attend(
         state: ResidualState, queries: mx.array, plan: ResidualPlan, scale: float

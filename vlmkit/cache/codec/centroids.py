@@ -52,18 +52,28 @@ def lloyd_max(dim: int, bits: int) -> NDArray[np.float64]:
 
 
 def nearest(x: mx.array, values: mx.array) -> mx.array:
-    """Return which of the ascending ``values``, a power of 2 of them, is nearest: uint8.
+    """Return which of the values is nearest to each x: uint8 in the shape of x.
 
-    >>> nearest(mx.array([-3.0, 0.4, 0.6]), mx.array([-1.0, 0.0, 1.0, 2.0])).tolist()
-    [0, 1, 2]
+    Args:
+        x: any shape.
+        values: ascending, symmetric about 0, a power of 2 of them, at most 256.
+
+    Example:
+        >>> nearest(mx.array([-3.0, -0.1, 0.6, 1.6]), mx.array([-2.0, -1.0, 1.0, 2.0])).tolist()
+        [0, 1, 2, 3]
     """
-    edges = (values[1:] + values[:-1]) / 2
-    found = mx.zeros(x.shape, mx.uint8)
-    step = values.shape[0] // 2
-    while step:
-        found = found + step * (x > edges[found + (step - 1)]).astype(mx.uint8)
-        step //= 2
-    return found
+    half = values.shape[0] // 2
+    edges = (values[half + 1 :] + values[half:-1]) / 2
+    size, found = mx.abs(x), mx.zeros(x.shape, mx.uint8)
+    if half <= 8:
+        for i in range(half - 1):
+            found = found + (size > edges[i])
+    else:
+        step = half // 2
+        while step:
+            found = found + step * (size > edges[found + (step - 1)]).astype(mx.uint8)
+            step //= 2
+    return mx.where(x > 0, found + half, (half - 1) - found)
 
 
 def _integral(density: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from tests.cache.test_distortion import _data, _log_weights, _relative_mse, _with_offset_channels
-from vlmkit.cache.codecs.build import CodecConfig, build_codec
-from vlmkit.cache.codecs.hadamard import behind_hadamard
+from vlmkit.cache.codec.build import CodecConfig, build_codec
+from vlmkit.cache.codec.hadamard import behind_hadamard
 
 # What the offset channels are is not published. Powers of 2 as scales tell offsets apart that other
 # codecs do not: fitted to mxfp4's relative MSE.

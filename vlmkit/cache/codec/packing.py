@@ -6,8 +6,6 @@ it: reading looks up whole words, not single codes.
 
 from __future__ import annotations
 
-from functools import cache
-
 import mlx.core as mx
 import numpy as np
 
@@ -38,16 +36,15 @@ def pack(codes: mx.array, bits: int) -> mx.array:
         >>> pack(mx.array([1, 2, 3, 0], mx.uint8), 2).tolist()
         [57]
     """
-    size = packed_size(codes.shape[-1], bits)
-    if bits == 8:
-        return codes.astype(mx.uint8)
-    shifts = mx.arange(bits, dtype=mx.uint8)
-    stream = ((codes.astype(mx.uint8)[..., None] >> shifts) & 1).flatten(-2)
-    missing = 8 * size - stream.shape[-1]
+    count = codes.shape[-1]
+    wide = mx.uint32 if bits <= 4 else mx.uint64  # eight codes fill ``bits`` bytes of one number
+    missing = -count % 8
     if missing:
-        stream = mx.pad(stream, [(0, 0)] * (stream.ndim - 1) + [(0, missing)])
-    in_bytes = stream.reshape(*stream.shape[:-1], size, 8) << mx.arange(8, dtype=mx.uint8)
-    return in_bytes.sum(axis=-1).astype(mx.uint8)
+        codes = mx.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, missing)])
+    eights = codes.astype(wide).reshape(*codes.shape[:-1], codes.shape[-1] // 8, 8)
+    numbers = (eights << (bits * mx.arange(8)).astype(wide)).sum(axis=-1)
+    in_bytes = numbers[..., None].view(mx.uint8)[..., :bits].flatten(-2)
+    return in_bytes[..., : packed_size(count, bits)]
 
 
 def word_table(values: mx.array, bits: int) -> mx.array:
@@ -89,16 +86,16 @@ def _words(packed: mx.array, bits: int, count: int) -> mx.array:
     size = per_word * bits
     if size == 8:
         return packed
-    low, high, shift = _places(size, -(-count // per_word), packed.shape[-1])
-    both = packed[..., low].astype(mx.uint16) | (packed[..., high].astype(mx.uint16) << 8)
-    words: mx.array = (both >> shift) & (2**size - 1)
-    return words
-
-
-@cache
-def _places(size: int, num_words: int, num_bytes: int) -> tuple[mx.array, mx.array, mx.array]:
-    """The two bytes that hold each word, and where in them it begins."""
-    first = size * np.arange(num_words)
-    low = first // 8
-    high = np.minimum(low + 1, num_bytes - 1)
-    return mx.array(low), mx.array(high), mx.array((first % 8).astype(np.uint16))
+    missing = -packed.shape[-1] % bits
+    if missing:
+        packed = mx.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, missing)])
+    eights = packed.reshape(*packed.shape[:-1], packed.shape[-1] // bits, bits)
+    found = []
+    for first in range(0, 8 * bits, size):
+        at, shift = divmod(first, 8)
+        word = eights[..., at].astype(mx.uint16) >> shift
+        if shift + size > 8:
+            word = word | (eights[..., at + 1].astype(mx.uint16) << (8 - shift))
+        found.append(word & (2**size - 1))
+    words = mx.stack(found, axis=-1).flatten(-2)
+    return words[..., : -(-count // per_word)]

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from pydantic import Field
 
-from vlmkit.cache.codecs.packing import pack, unpack, word_table
+from vlmkit.cache.codec.packing import pack, unpack, word_table
 from vlmkit.cache.storage import Codec, Stored
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError

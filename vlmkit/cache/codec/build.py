@@ -6,19 +6,19 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
-from vlmkit.cache.codecs.affine import AffineCodecConfig, affine_codec, check_affine_dim
-from vlmkit.cache.codecs.hadamard import behind_hadamard, check_hadamard_dim
-from vlmkit.cache.codecs.microscaling import (
+from vlmkit.cache.codec.affine import AffineCodecConfig, affine_codec, check_affine_dim
+from vlmkit.cache.codec.hadamard import behind_hadamard, check_hadamard_dim
+from vlmkit.cache.codec.microscaling import (
     MicroscalingConfig,
     check_microscaling_dim,
     microscaling,
 )
-from vlmkit.cache.codecs.per_token_head import (
+from vlmkit.cache.codec.per_token_head import (
     PerTokenHeadConfig,
     check_per_token_head_dim,
     per_token_head,
 )
-from vlmkit.cache.codecs.turboquant import TurboQuantConfig, check_dim, turboquant
+from vlmkit.cache.codec.turboquant import TurboQuantConfig, check_dim, turboquant
 from vlmkit.cache.storage import Codec, plain
 from vlmkit.configbase import StageConfig
 from vlmkit.errors import VlmkitError

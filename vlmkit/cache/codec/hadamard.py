@@ -6,7 +6,7 @@ from functools import cache
 
 import mlx.core as mx
 
-from vlmkit.cache.codecs.rotation import hadamard
+from vlmkit.cache.codec.rotation import hadamard
 from vlmkit.cache.storage import Codec, Frame, Stored
 from vlmkit.errors import VlmkitError
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
-from vlmkit.cache.codecs.packing import pack, unpack, word_table
-from vlmkit.cache.codecs.rotation import hadamard
-from vlmkit.cache.storage import Stored
-from vlmkit.errors import VlmkitError
+from vlmkit.cache.codec.packing import pack, unpack, word_table
+from vlmkit.cache.codec.rotation import hadamard
+from vlmkit.cache.storage import Codec, Frame, Stored
 
 ROUNDS = 16
 """Rounds of balancing, as the authors run it."""
@@ -23,35 +21,23 @@ _LEAST_LOG, _LARGEST_LOG = -0.3, 10.0
 _LEAST_STEP = 1e-10
 
 
-class BlockCodec(NamedTuple):
-    """The codec of whole blocks of tokens ``[..., T, D]``; read back as coordinates @ basis."""
-
-    encode: Callable[[mx.array], Stored]
-    coordinates: Callable[[Stored, mx.Dtype], mx.array]  # [..., T, D] in this dtype
-    basis: mx.array  # float32 [D, D]
-    decode: Callable[[Stored, mx.Dtype], mx.array]  # [..., T, D] in this dtype
-
-
-def kvarn(bits: int, num_tokens: int, dim: int, along: Literal["tokens", "channels"]) -> BlockCodec:
-    """Build the codec of blocks of ``num_tokens`` tokens of ``dim`` channels.
+def kvarn(bits: int, along: Literal["tokens", "channels"]) -> Codec:
+    """Build the codec of blocks of T tokens of D channels, ``[..., T, D]``.
 
     A block is multiplied by the Hadamard matrix along its channels and divided by a scale per
     channel and one per token that make its standard deviations even along both axes. What is left
     is rounded, x ≈ step q + offset, with a step and an offset per channel (keys: ``along`` tokens)
     or per token (values: ``along`` channels), which take that axis' scale in. So an element takes
-    ``bits`` bits, and 32 / (elements along that axis) + 16 / (elements along the other) more.
+    ``bits`` bits, and 32 / (elements along that axis) + 16 / (elements along the other) more. The
+    authors take blocks of 64 or 128 tokens, and a D that is a power of 2; of another D each part of
+    the largest power of 2 that divides it is rotated by itself.
 
     Args:
         bits: of a code, 1 to 8; the authors use 4 for keys and 2 for values.
-        num_tokens: T of a block; the authors use 64 or 128.
-        dim: D, a power of 2.
         along: the axis whose elements share a step.
 
-    Raises:
-        VlmkitError: ``dim`` is no power of 2.
-
     Example:
-        >>> codec = kvarn(4, num_tokens=64, dim=32, along="tokens")
+        >>> codec = kvarn(4, along="tokens")
         >>> x = mx.random.normal((1, 2, 64, 32), key=mx.random.key(0))
         >>> stored = codec.encode(x)
         >>> [a.shape for a in stored]
@@ -62,28 +48,28 @@ def kvarn(bits: int, num_tokens: int, dim: int, along: Literal["tokens", "channe
     Reference: Muller et al. 2026, arXiv 2606.03458; the bounds of the scales and the choice among
     the rounds: huawei-csl/KVarN, ascend_kernel/kvarn_store_tile_k/api_test.py.
     """
-    if dim & (dim - 1):
-        raise VlmkitError(f"kvarn needs a head_dim that is a power of 2, got {dim}; use another")
-    basis = mx.array(hadamard(dim))
-    per_row = num_tokens if along == "tokens" else dim
 
     def oriented(x: mx.array) -> mx.array:
         return x.swapaxes(-1, -2) if along == "tokens" else x
 
     def encode(x: mx.array) -> Stored:
-        tile = oriented(x.astype(mx.float32) @ basis)
+        tile = oriented(x.astype(mx.float32) @ _matrix(x.shape[-1]))
         rows, columns = balance(tile)
         return (*_round(tile / rows / columns, rows, bits), columns.astype(mx.float16))
 
     def coordinates(stored: Stored, dtype: mx.Dtype) -> mx.array:
-        codes, steps, offsets, columns = (x for x in stored)
-        q = unpack(codes, _code_table(bits, dtype), bits, per_row)
+        codes, steps, offsets, columns = stored
+        q = unpack(codes, _code_table(bits, dtype), bits, columns.shape[-1])
         return oriented((q * steps.astype(dtype) + offsets.astype(dtype)) * columns.astype(dtype))
 
-    def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
-        return (coordinates(stored, mx.float32) @ basis).astype(dtype)  # its own inverse
+    def basis(stored: Stored) -> mx.array:
+        _, steps, _, columns = stored
+        return _matrix(steps.shape[-2] if along == "tokens" else columns.shape[-1])
 
-    return BlockCodec(encode, coordinates, basis, decode)
+    def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
+        return (coordinates(stored, mx.float32) @ basis(stored)).astype(dtype)  # its own inverse
+
+    return Codec(encode, decode, quantizes=True, frame=Frame(coordinates, basis))
 
 
 def balance(tile: mx.array) -> tuple[mx.array, mx.array]:
@@ -139,6 +125,13 @@ def _round(tile: mx.array, rows: mx.array, bits: int) -> Stored:
     step = mx.maximum((high - low) / (2**bits - 1), _LEAST_STEP)
     codes = mx.clip(mx.round((tile - low) / step), 0, 2**bits - 1).astype(mx.uint8)
     return pack(codes, bits), (rows * step).astype(mx.float16), (rows * low).astype(mx.float16)
+
+
+@cache
+def _matrix(dim: int) -> mx.array:
+    """Hadamard matrices of the largest power of 2 that divides dim, along the diagonal."""
+    size = dim & -dim
+    return mx.array(np.kron(np.eye(dim // size, dtype=np.float32), hadamard(size)))
 
 
 @cache
