@@ -82,7 +82,7 @@ def test_rules_that_cannot_work_are_named(rules: list[Any], said: str) -> None:
 
 
 def test_a_rule_for_sliding_layers_needs_some() -> None:
-    with pytest.raises(VlmkitError, match="'sliding' is about no attention layer .* layers 0-1 "):
+    with pytest.raises(VlmkitError, match=r"'sliding' is about no attention layer .* layers 0-1 "):
         build_cache(_config(("sliding", AFFINE)), [FULL, FULL], 1, mx.float32)
 
 
