@@ -43,7 +43,7 @@ def microscaling(kind: Format) -> Codec:
         if x.size == 0:  # mx.quantize takes no empty array
             one = encode(mx.zeros((1, x.shape[-1]), x.dtype))
             return tuple(mx.zeros((*x.shape[:-1], y.shape[-1]), y.dtype) for y in one)
-        codes, scales = mx.quantize(x, mode=kind)
+        codes, scales, *_ = mx.quantize(x, mode=kind)
         return codes, scales
 
     def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
