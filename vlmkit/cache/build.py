@@ -11,6 +11,7 @@ from pydantic import Field
 from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.affine import AffineConfig
 from vlmkit.cache.dense import DenseConfig
+from vlmkit.cache.kivi import KiviConfig
 from vlmkit.cache.kvarn_cache import KVarNConfig
 from vlmkit.cache.one_kind import OneKindConfig, build_kind
 from vlmkit.cache.per_layer import PerLayerConfig, per_layer
@@ -27,6 +28,7 @@ CacheConfig = Annotated[
     | AffineConfig
     | QuantizedConfig
     | KVarNConfig
+    | KiviConfig
     | PerLayerConfig
     | External,
     Field(discriminator="kind"),
