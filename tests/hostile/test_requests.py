@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.limited import run_limited
+from tests.hostile.code_limited import run_limited
 
 GENERATE = """
 from vlmkit.api import generate, load

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.limited import run_limited
+from tests.hostile.code_limited import run_limited
 from tests.processors.tiny import SHAPES, copy_shapes
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.tokenizer_limits import MAX_GROWTH, check_normalized, check_parts
