@@ -60,7 +60,7 @@ CONFIGS: dict[str, tuple[bytes, str]] = {
     "hidden": (config(hidden_size=2**30), "mrope_section"),
     "inner": (config(intermediate_size=2**30), "of the wrong shape"),
     "vocabulary": (config(vocab_size=2**31), "vocab_size is 2147483648"),
-    "vocabulary below": (config(vocab_size=2**31 - 1), "of the wrong shape"),
+    "vocabulary below": (config(vocab_size=2**31 - 1), "a vocabulary of 2,147,483,647 ids"),
     "cache": (config(model_type="cache", vision_config=None), "'cache' is not supported"),
     "base": (config(model_type="base"), "'base' is not supported"),
     "dots": (config(model_type="../base"), "is not supported"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from vlmkit.backend import require_mlx
+from vlmkit.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from vlmkit.backend.diagnosis import Diagnosis
@@ -27,10 +27,9 @@ def run_doctor(args: argparse.Namespace) -> None:
     found = diagnose(_backend(args))
     if args.json:
         document: dict[str, Any] = {**found._asdict(), "speeds": found.speeds._asdict()}
-        json.dump(document, sys.stdout, indent=2)
-        print()
+        say_json(json.dumps(document, indent=2))
         return
-    print("\n".join(_lines(found, args.model)))
+    say("\n".join(_lines(found, args.model)))
 
 
 def _backend(args: argparse.Namespace) -> Backend:

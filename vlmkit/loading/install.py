@@ -100,6 +100,8 @@ def install_weights(
     expected = flat_parameters(model)
     arrays = weights.arrays
     schemes = find_schemes(quantization, arrays, expected, rename)
+    if not schemes:  # what fits no config.json is not asked for its room
+        _check(arrays, expected, weights.names, folder)
     halved = half_paths(model) & expected.keys()
     sizes = weight_bytes(arrays, expected, schemes, halved, dtype)
     rounded = backend.products != "native"
@@ -113,7 +115,8 @@ def install_weights(
         expected = flat_parameters(model)
     elif schemes:
         arrays = dequantize_weights(arrays, schemes, dtype)
-    _check(arrays, expected, weights.names, folder)
+    if schemes:
+        _check(arrays, expected, weights.names, folder)
     rounded = rounded and backend.weights == "full"
     half = halved if rounded or backend.weights == "half" else set()
     cast = {
