@@ -16,8 +16,8 @@ from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.samples import Sample
 
-MAX_SAMPLES = 5_000_000
-"""Of a data set, whose ids are held in memory; the largest for evaluation have a million."""
+MAX_SAMPLES = 2_000_000
+"""Of a data set, whose ids are held in memory; the largest for evaluation have half a million."""
 
 
 class DataConfig(StageConfig):
