@@ -181,12 +181,10 @@ def _check_layer(layer: Any, empty: Any, length: int) -> None:
 
     An axis that is empty in an empty cache is that of the tokens, of one size in a whole layer.
     """
-    pairs = [
-        (found, expected)
-        for (_, found), (_, expected) in zip(tree_flatten(layer), tree_flatten(empty), strict=True)
-    ]
-    sizes = set()
-    for found, expected in pairs:
+    own: Any = tree_flatten(layer)
+    wanted: Any = tree_flatten(empty)
+    sizes: set[int] = set()
+    for (_, found), (_, expected) in zip(own, wanted, strict=True):
         _check_array(found, expected)
         sizes |= {size for size, none in zip(found.shape, expected.shape, strict=True) if not none}
     if len(sizes) > 1:
