@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import mlx.core as mx
 
+from vlmkit.backend.attention import Attention
 from vlmkit.backend.policy import Backend
 from vlmkit.inputs import Embeddings, Inputs, Media, Piece
 
@@ -96,6 +97,8 @@ class CacheKind(NamedTuple):
     windowed: Callable[[int], CacheKind] | None = None
     # (tokens that a query sees, itself included) -> the kind of the model's layers with a sliding
     # window, which holds no more than that; None: it has none, and such layers are refused
+    reading: Callable[[Attention], CacheKind] | None = None
+    # (how queries read keys and values) -> the kind whose ``attend`` reads so; None: its own way
 
 
 class StateKind(NamedTuple):

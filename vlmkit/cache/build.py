@@ -12,14 +12,17 @@ from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.external import external
+from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig, rotating
+from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
 CacheConfig = Annotated[
-    DenseConfig | RotatingConfig | AffineConfig | External, Field(discriminator="kind")
+    DenseConfig | RotatingConfig | AffineConfig | TurboQuantCacheConfig | KVarNConfig | External,
+    Field(discriminator="kind"),
 ]
 
 
@@ -40,6 +43,10 @@ def build_kind(config: CacheConfig) -> CacheKind:
             return rotating(config)
         case AffineConfig():
             return affine(config)
+        case TurboQuantCacheConfig():
+            return turboquant_cache(config)
+        case KVarNConfig():
+            return kvarn_cache(config)
         case External():
             return external(config)
         case _:
@@ -76,8 +83,7 @@ def build_cache(
         (3, (0,))
     """
     kinds = kinds_of(build_kind(config), layer_specs, dtype)
-    if not isinstance(config, External):
-        kinds = _with_attention(kinds, attention)
+    kinds = _with_attention(kinds, attention)
     layers: list[Any] = [
         kind.init(batch, spec, dtype)  # type: ignore[arg-type]
         for kind, spec in zip(kinds, layer_specs, strict=True)
@@ -86,13 +92,11 @@ def build_cache(
 
 
 def _with_attention(kinds: Sequence[LayerKind], attention: Attention) -> tuple[LayerKind, ...]:
-    def reading(kind: CacheKind) -> CacheKind:
-        def attend(state: Any, queries: mx.array, plan: Any, scale: float) -> mx.array:
-            return attention(queries, *kind.fetch(state, plan, queries.dtype), scale)
-
-        return kind._replace(attend=attend)
-
-    made = {id(kind): reading(kind) for kind in kinds if isinstance(kind, CacheKind)}
+    made = {
+        id(kind): kind.reading(attention)
+        for kind in kinds
+        if isinstance(kind, CacheKind) and kind.reading is not None
+    }
     return tuple(made.get(id(kind), kind) for kind in kinds)
 
 
