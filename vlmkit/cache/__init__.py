@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import CacheConfig, build_cache, build_kind
+from vlmkit.cache.build import CacheConfig, build_cache, build_kind, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
@@ -35,6 +35,7 @@ __all__ = [
     "describe_cache",
     "external",
     "join_rows",
+    "new_cache",
     "plain",
     "rotating",
     "rotating_layout",
