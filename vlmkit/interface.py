@@ -74,8 +74,8 @@ class CacheKind(NamedTuple):
     Every leaf of a state has the batch as its leading axis, unless rows share it. A state is never
     changed in place: keep an old one and it stays valid (a branch); drop it and appending costs no
     copy. Device arrays are not read back: where a function needs to know how long rows are, it is
-    told the tokens that each has seen. What is said of a cache anywhere (its bytes, the tokens that it has dropped, the layers that it fits)
-    is what ``hold`` says.
+    told the tokens that each has seen. What is said of a cache anywhere (its bytes, the tokens that
+    it has dropped, the layers that it fits) is what ``hold`` says.
     """
 
     name: str
