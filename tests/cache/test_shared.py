@@ -62,11 +62,11 @@ def test_a_long_row_that_joins_becomes_a_prefix_of_its_own() -> None:
 
 
 def test_a_row_that_joins_later_finds_its_prefix() -> None:
-    prompt = begin("dense", KIND, 270, 1)
+    prompt = begin("dense", KIND, 30, 1)
     rows = step("dense", pick(KIND, prompt, [0, 0]))
     rows = step("dense", append(KIND, [rows, prompt, pick(KIND, prompt, [0, 0])]))
     assert shares(rows) == (0,) * 5
-    assert rows.seen == (272, 272, 271, 271, 271)
+    assert rows.seen == (32, 32, 31, 31, 31)
 
 
 def test_a_row_that_leaves_copies_nothing_of_the_others() -> None:

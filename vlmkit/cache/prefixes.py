@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -97,25 +97,24 @@ def join_shared(kind: CacheKind, states: Sequence[State], seen: Sequence[Sequenc
         states: at least one of them shares.
         seen: tokens per row, of each state.
     """
-    prefixes: list[Prefix] = []
-    numbers: dict[tuple[int, int], int] = {}
-    places: list[int | None] = []
-    parts = [_as_shared(kind, state, own) for state, own in zip(states, seen, strict=True)]
+    prefixes: dict[tuple[int, int], Prefix] = {}
+    for state in states:
+        if isinstance(state, SharedState):
+            prefixes |= {_content(prefix): prefix for prefix in state.prefixes}
+    parts = [
+        _as_shared(kind, state, own, prefixes) for state, own in zip(states, seen, strict=True)
+    ]
     for part in parts:
-        for place in part.places:
-            if place is None:
-                places.append(None)
-                continue
-            prefix = part.prefixes[place]
-            content = id(prefix.state.keys[0]), prefix.length
-            if content not in numbers:
-                numbers[content] = len(prefixes)
-                prefixes.append(prefix)
-            places.append(numbers[content])
+        prefixes |= {_content(prefix): prefix for prefix in part.prefixes}
+    numbers = {content: number for number, content in enumerate(prefixes)}
+    places = [
+        None if place is None else numbers[_content(part.prefixes[place])]
+        for part in parts
+        for place in part.places
+    ]
     own = kind.join([part.own for part in parts], seen)
-    return _settled(
-        kind, SharedState(tuple(prefixes), tuple(places), own), [n for part in seen for n in part]
-    )
+    shared = SharedState(tuple(prefixes.values()), tuple(places), own)
+    return _settled(kind, shared, [n for part in seen for n in part])
 
 
 def trim_shared(
@@ -190,13 +189,21 @@ def _settled(kind: CacheKind, state: SharedState, seen: Sequence[int]) -> State:
     )
 
 
-def _as_shared(kind: CacheKind, state: State, seen: Sequence[int]) -> SharedState:
-    """Return a state as one that can share: long rows become prefixes of their own."""
+def _content(prefix: Prefix) -> tuple[int, int]:
+    """What equal prefixes have in common: they are views of one array."""
+    return id(prefix.state.keys[0]), prefix.length
+
+
+def _as_shared(
+    kind: CacheKind, state: State, seen: Sequence[int], known: Container[tuple[int, int]]
+) -> SharedState:
+    """Return a state as one that can share: long rows and known ones become prefixes."""
     if isinstance(state, SharedState):
         return state
     batch = len(seen)
     bare = SharedState((), (None,) * batch, state)
-    if max(seen) <= GROWTH:
+    is_known = batch == 1 and _content(Prefix(state, seen[0])) in known
+    if max(seen) <= GROWTH and not is_known:
         return bare
     prefixes = [Prefix(one_row(kind, bare, row, length), length) for row, length in enumerate(seen)]
     own = _own_rows(kind, state, range(batch), [0] * batch)
