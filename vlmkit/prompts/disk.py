@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from vlmkit.cache import CacheConfig, build_cache
+from vlmkit.cache import CacheConfig, new_cache
 from vlmkit.errors import VlmkitError
 from vlmkit.files import find_file, whole_file
 from vlmkit.inputs import Inputs, Media
@@ -117,8 +117,7 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
                 f"{path}: its prompts were computed with other weights than this model's; load "
                 "that checkpoint, or compute them again"
             )
-        attention = model.backend.forms.attention
-        empty = build_cache(config, model.layer_specs, 1, model.dtype, attention=attention)
+        empty = new_cache(config, model, 1)
         return [_read(arrays, number, entry, empty) for number, entry in enumerate(entries)]
     except (
         OSError,
