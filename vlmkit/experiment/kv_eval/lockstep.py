@@ -14,23 +14,25 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.decode import decode_hidden
 from vlmkit.embed import encode_media
 from vlmkit.experiment.kv_eval.measures import (
     Compared,
-    Deviation,
-    add_deviation,
     compare_logits,
+    layer_deviation,
     relative_l2,
 )
+from vlmkit.experiment.kv_eval.streams import (
+    NewCache,
+    Stream,
+    Variant,
+    keep_rows,
+    start_stream,
+    step_stream,
+)
 from vlmkit.inputs import Inputs
-from vlmkit.interface import Cache, CacheKind, DecodeState, LayerKind, Model, Pytree
-from vlmkit.prefill import prefill_hidden
+from vlmkit.interface import KVSpec, Model
 
 _BLOCK = 1 << 24  # logits at a time
-
-NewCache = Callable[[int], Cache]
-"""An empty cache for a number of rows."""
 
 
 class Row(NamedTuple):
@@ -38,13 +40,6 @@ class Row(NamedTuple):
 
     inputs: Inputs
     token_ids: Sequence[int]  # at least one
-
-
-class Variant(NamedTuple):
-    """A policy that is compared with the reference."""
-
-    new_cache: NewCache
-    num_batches: int = 1  # that the rows are spread over
 
 
 class Measured(NamedTuple):
@@ -57,23 +52,15 @@ class Measured(NamedTuple):
     attention_error: list[float]  # per attention layer; empty where there was no decode step
 
 
-class _Steps(NamedTuple):
-    """One variant on all rows, L decode steps."""
+class _Steps:
+    """One variant on all rows, L steps."""
 
-    kl: NDArray[np.float32]  # [L, B]
-    agrees: NDArray[np.bool_]  # [L, B]
-    delta_logprobs: NDArray[np.float32]  # [L, B]
-    attention_error: NDArray[np.float32]  # [layers, B]
-
-
-class _Stream(NamedTuple):
-    """A policy on its way through the tokens."""
-
-    batches: tuple[tuple[int, ...], ...]  # the rows of each
-    states: tuple[DecodeState, ...]
-    final: mx.array  # [B, hidden] of each row's last token
-    attended: tuple[mx.array, ...]  # [B, ...] of each attention layer in the last step
-    sinks: tuple[list[mx.array], ...]  # where each batch's layers leave what they attended to
+    def __init__(self, length: int, num_rows: int, num_layers: int) -> None:
+        self.kl = np.zeros((length, num_rows))
+        self.agrees = np.zeros((length, num_rows), np.bool_)
+        self.delta_logprobs = np.zeros((length, num_rows))
+        self.squares = np.zeros((2, num_layers, num_rows))  # of the difference, the reference
+        self.has_layers = False
 
 
 def run_lockstep(
@@ -103,43 +90,21 @@ def run_lockstep(
     inputs = [row.inputs for row in rows]
     features = encode_media(model, inputs)
 
-    def start(variant: Variant) -> tuple[_Stream, mx.array]:
-        parts = np.array_split(np.arange(len(rows)), min(variant.num_batches, len(rows)))
-        batches = tuple(tuple(part.tolist()) for part in parts)
-        states, finals, prompts = [], [], []
-        sinks: tuple[list[mx.array], ...] = tuple([] for _ in batches)
-        for batch, sink in zip(batches, sinks, strict=True):
-            own = [inputs[row] for row in batch]
-            state, hidden = prefill_hidden(
-                model,
-                model.embed(own, features),
-                variant.new_cache(len(batch)),
-                step_size=step_size,
-                keep_prompt=with_prompt,
-            )
-            states.append(state._replace(cache=_recording(state.cache, sink)))
-            finals.append(hidden.final)
-            if hidden.prompt is not None:
-                prompts += [hidden.prompt[i, : len(one.token_ids) - 1]
-                            for i, one in enumerate(own)]  # fmt: skip
-        flat = mx.concatenate(prompts) if prompts else mx.zeros((0, 1))
-        stream = _Stream(batches, tuple(states), mx.concatenate(finals), (), sinks)
-        mx.eval(stream.final, flat)
-        return stream, flat
+    def start(variant: Variant) -> tuple[Stream, mx.array]:
+        return start_stream(
+            model, inputs, features, variant, step_size=step_size, with_prompt=with_prompt
+        )
 
     first, prompt = start(Variant(reference))
     following = np.concatenate([one.token_ids[1:] for one in inputs])
-    streams: list[_Stream] = []
+    streams: list[Stream] = []
     prompt_kl: list[NDArray[np.float32]] = []
-    nothing = np.zeros(0, np.float32)
     for variant in variants:
         if is_over():
             return None
         stream, own_prompt = start(variant)
         streams.append(stream)
-        prompt_kl.append(
-            _prompt_kl(model, prompt, own_prompt, following) if with_prompt else nothing
-        )
+        prompt_kl.append(_prompt_kl(model, prompt, own_prompt, following))
     del prompt
     steps = _decode(model, rows, first, streams, is_over)
     if steps is None:
@@ -157,8 +122,8 @@ def run_lockstep(
 def _decode(
     model: Model,
     rows: Sequence[Row],
-    reference: _Stream,
-    streams: list[_Stream],
+    reference: Stream,
+    streams: list[Stream],
     is_over: Callable[[], bool],
 ) -> list[_Steps] | None:
     """Feed the tokens and compare each step."""
@@ -166,65 +131,46 @@ def _decode(
     tokens = np.zeros((len(rows), lengths.max()), np.int32)
     for place, row in enumerate(rows):
         tokens[place, : lengths[place]] = row.token_ids
-    compared: list[list[Compared]] = [[] for _ in streams]
-    deviations: list[Deviation | None] = [None for _ in streams]
+    num_layers = sum(isinstance(spec, KVSpec) for spec in model.layer_specs)
+    steps = [_Steps(tokens.shape[1], len(rows), num_layers) for _ in streams]
+    order = list(range(len(rows)))
     for step in range(tokens.shape[1]):
         if is_over():
             return None
+        left = [row for row in order if lengths[row] > step]
+        if 2 * len(left) <= len(order):  # taking rows out copies the caches
+            order = left
+            reference = keep_rows(reference, order)
+            streams[:] = [keep_rows(stream, order) for stream in streams]
         if step:
-            fed = mx.array(tokens[:, step - 1])
-            weights = mx.array((step < lengths).astype(np.float32))
-            reference = _step(model, reference, fed)
+            reference = step_stream(model, reference, tokens[:, step - 1])
             for place in range(len(streams)):
-                streams[place] = _step(model, streams[place], fed)
-                if reference.attended:
-                    deviations[place] = add_deviation(
-                        deviations[place], reference.attended, streams[place].attended, weights
-                    )
-        wanted, logits = mx.array(tokens[:, step]), model.logits(reference.final)
-        for found, stream in zip(compared, streams, strict=True):
-            found.append(compare_logits(logits, model.logits(stream.final), wanted))
-        states = [state.cache.layers for one in (reference, *streams) for state in one.states]
-        mx.eval(states, [found[-1] for found in compared], deviations)
-    return [_steps(found, error) for found, error in zip(compared, deviations, strict=True)]
+                streams[place] = step_stream(model, streams[place], tokens[:, step - 1])
+        compared, deviations = _compare(model, reference, streams, tokens[order, step])
+        running = lengths[order] > step
+        for found, own, deviation in zip(steps, compared, deviations, strict=True):
+            found.kl[step, order] = np.array(own.kl)
+            found.agrees[step, order] = np.array(own.agrees)
+            found.delta_logprobs[step, order] = np.array(own.delta_logprobs)
+            if deviation is not None:
+                found.has_layers = True
+                found.squares[:, :, order] += np.where(running, np.array(deviation), 0)
+    return steps
 
 
-def _steps(found: Sequence[Compared], deviation: Deviation | None) -> _Steps:
-    kl, agrees, delta = (mx.stack(list(values)) for values in zip(*found, strict=True))
-    error = mx.zeros((0, kl.shape[1])) if deviation is None else relative_l2(deviation)
-    return _Steps(np.array(kl), np.array(agrees), np.array(delta), np.array(error))
-
-
-def _step(model: Model, stream: _Stream, token_ids: mx.array) -> _Stream:
-    states, finals, attended = [], [], []
-    for batch, state, sink in zip(stream.batches, stream.states, stream.sinks, strict=True):
-        sink.clear()
-        own = token_ids[batch[0] : batch[-1] + 1]
-        following, hidden = decode_hidden(model, state, own)
-        states.append(following)
-        finals.append(hidden.final)
-        attended.append(tuple(sink))
-        sink.clear()
-    layers = tuple(mx.concatenate(list(parts)) for parts in zip(*attended, strict=True))
-    return stream._replace(states=tuple(states), final=mx.concatenate(finals), attended=layers)
-
-
-def _recording(cache: Cache, sink: list[mx.array]) -> Cache:
-    """The cache, whose layers also leave in the sink what their queries found."""
-
-    def recorded(kind: CacheKind) -> CacheKind:
-        def attend(state: Pytree, queries: mx.array, plan: Pytree, scale: float) -> mx.array:
-            out = kind.attend(state, queries, plan, scale)
-            sink.append(out)
-            return out
-
-        return kind._replace(attend=attend)
-
-    made: dict[int, LayerKind] = {}  # layers of one kind share one object, and so one plan
-    for kind in cache.kinds:
-        if id(kind) not in made:
-            made[id(kind)] = recorded(kind) if isinstance(kind, CacheKind) else kind
-    return cache._replace(kinds=tuple(made[id(kind)] for kind in cache.kinds))
+def _compare(
+    model: Model, reference: Stream, streams: Sequence[Stream], token_ids: NDArray[np.int32]
+) -> tuple[list[Compared], list[mx.array | None]]:
+    """Evaluate one step of all streams: distributions, and squares of what layers attended to."""
+    wanted, logits = mx.array(token_ids), model.logits(reference.final)
+    compared = [compare_logits(logits, model.logits(stream.final), wanted) for stream in streams]
+    deviations = [
+        layer_deviation(reference.attended, stream.attended) if reference.attended else None
+        for stream in streams
+    ]
+    states = [state.cache.layers for one in (reference, *streams) for state in one.states]
+    mx.eval(states, compared, deviations)
+    return compared, deviations
 
 
 def _prompt_kl(
@@ -232,11 +178,11 @@ def _prompt_kl(
 ) -> NDArray[np.float32]:
     """KL of what follows each token of the prompts, in blocks that fit the memory."""
     found = [np.zeros(0, np.float32)]
-    if not len(following):
+    if not len(reference):
         return found[0]
     vocabulary = model.logits(reference[:1]).shape[-1]
     size = max(1, _BLOCK // vocabulary)
-    for start in range(0, len(following), size):
+    for start in range(0, len(reference), size):
         block = slice(start, start + size)
         compared = compare_logits(
             model.logits(reference[block]),
@@ -248,10 +194,11 @@ def _prompt_kl(
 
 
 def _measured(prompt_kl: NDArray[np.float32], steps: _Steps, row: int, length: int) -> Measured:
+    error = relative_l2(*steps.squares[:, :, row]) if steps.has_layers and length > 1 else []
     return Measured(
         prompt_kl.tolist(),
         steps.kl[:length, row].tolist(),
         steps.agrees[:length, row].tolist(),
         steps.delta_logprobs[:length, row].tolist(),
-        steps.attention_error[:, row].tolist() if length > 1 else [],
+        list(error),
     )

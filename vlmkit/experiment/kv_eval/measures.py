@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Compared(NamedTuple):
@@ -54,43 +56,42 @@ def _log_softmax(logits: mx.array) -> mx.array:
     return wide - mx.logsumexp(wide, axis=-1, keepdims=True)
 
 
-class Deviation(NamedTuple):
-    """Sums of squares per row of what layers give, over the steps so far."""
-
-    difference: mx.array  # float32 [layers, B]
-    reference: mx.array  # float32 [layers, B]
-
-
-def add_deviation(
-    before: Deviation | None,
-    reference: Sequence[mx.array],
-    variant: Sequence[mx.array],
-    weights: mx.array,
-) -> Deviation:
-    """Add one step.
+def layer_deviation(reference: Sequence[mx.array], variant: Sequence[mx.array]) -> mx.array:
+    """Sum squares of what each layer gives, row by row.
 
     Args:
-        before: the sums so far; None: nothing yet.
         reference: of each layer, [B, ...].
         variant: likewise.
-        weights: float32 [B], 1 where the row has this step, else 0.
+
+    Returns:
+        float32 [2, layers, B]: of variant minus reference, and of the reference.
+
+    Example:
+        >>> layer_deviation([mx.array([[3.0, 4.0]])], [mx.array([[3.0, 5.0]])]).tolist()
+        [[[1.0]], [[25.0]]]
     """
-    pairs = list(zip(reference, variant, strict=True))
-    step = Deviation(
-        mx.stack([_square(theirs.astype(mx.float32) - ours, weights) for ours, theirs in pairs]),
-        mx.stack([_square(ours, weights) for ours, _ in pairs]),
+    wide = [(one.astype(mx.float32), two.astype(mx.float32))
+            for one, two in zip(reference, variant, strict=True)]  # fmt: skip
+    return mx.stack(
+        [
+            mx.stack([_square(theirs - ours) for ours, theirs in wide]),
+            mx.stack([_square(ours) for ours, _ in wide]),
+        ]
     )
-    if before is None:
-        return step
-    return Deviation(before.difference + step.difference, before.reference + step.reference)
 
 
-def relative_l2(deviation: Deviation) -> mx.array:
-    """Return ``|variant - reference| / |reference|``, float32 [layers, B]; 0 where both are 0."""
-    whole = mx.sqrt(deviation.reference)
-    return mx.sqrt(deviation.difference) / mx.where(whole > 0, whole, 1)
+def relative_l2(difference: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
+    """Return ``|variant - reference| / |reference|`` from sums of squares; 0 where all are 0.
+
+    Example:
+        >>> relative_l2(np.array([1.0, 0.0]), np.array([4.0, 0.0]))
+        [0.5, 0.0]
+    """
+    whole = np.where(reference > 0, reference, 1.0)
+    ratio: list[float] = np.sqrt(difference / whole).tolist()
+    return ratio
 
 
-def _square(x: mx.array, weights: mx.array) -> mx.array:
-    flat = x.astype(mx.float32).reshape(x.shape[0], -1)
-    return (flat * flat).sum(axis=1) * weights
+def _square(x: mx.array) -> mx.array:
+    flat = x.reshape(x.shape[0], -1)
+    return (flat * flat).sum(axis=1)

@@ -30,6 +30,8 @@ def read_references(
 ) -> list[Reference]:
     """Read the tokens of all samples and seeds from the responses of a complete run.
 
+    Short ones come first: rows of one length run side by side.
+
     Args:
         experiment: says which tokens.
         folder: the run directory.
@@ -47,7 +49,7 @@ def read_references(
         for record in read_records(folder / RECORDS)
         if record.arm == experiment.baseline and record.sample in places
     ]
-    return sorted(found)
+    return sorted(found, key=lambda one: (len(one.token_ids), one.place, one.seed))
 
 
 def _reference(record: Record, place: int, answers: list[tuple[int, ...]] | None) -> Reference:

@@ -23,13 +23,7 @@ from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.groups import group_arms
 from vlmkit.experiment.interrupts import Interrupts
 from vlmkit.experiment.kv_eval.applied import applied, thresholds
-from vlmkit.experiment.kv_eval.lockstep import (
-    Measured,
-    NewCache,
-    Row,
-    Variant,
-    run_lockstep,
-)
+from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
 from vlmkit.experiment.kv_eval.planning import load_kv_eval
 from vlmkit.experiment.kv_eval.records import (
     LOCKSTEP,
@@ -39,6 +33,7 @@ from vlmkit.experiment.kv_eval.records import (
 )
 from vlmkit.experiment.kv_eval.references import Reference, read_references
 from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity
+from vlmkit.experiment.kv_eval.streams import NewCache, Variant
 from vlmkit.experiment.loaded import Loaded, group_rows, load_group
 from vlmkit.experiment.progress import Progress
 from vlmkit.experiment.prompting import prepare_sample

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vlmkit.experiment.kv_eval.lockstep import NewCache, Row, Variant, run_lockstep
+from vlmkit.experiment.kv_eval.lockstep import Row, run_lockstep
+from vlmkit.experiment.kv_eval.streams import NewCache, Variant
 from vlmkit.interface import Cache, KVSpec, Model
 
 
