@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import count_held, row_num_bytes
+from vlmkit.cache import count_held
 from vlmkit.interface import CacheKind, KVSpec, LayerKind, LayerSpec
 
 
@@ -20,7 +20,6 @@ class Applied(NamedTuple):
     held_tokens: int  # in the layer that has fewest
     dropped_tokens: int  # in the layer that dropped most, of those it would see
     held_bytes: int  # as stored, scales included
-    allocated_bytes: int  # free slots included
 
 
 def applied(
@@ -71,7 +70,6 @@ def applied(
         held_tokens=worst.held_tokens,
         dropped_tokens=dropped,
         held_bytes=round(held_bytes),
-        allocated_bytes=row_num_bytes(kinds, layer_specs, dtype, num_tokens),
     )
 
 

@@ -37,7 +37,6 @@ class LockstepRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     layer_kl: list[float] = []  # per attention layer: mean KL with the policy in it alone
     held_bytes: int = 0  # of keys and values as stored, scales included
     batch_size: int = 0  # rows side by side at most, which float rounding may depend on
-    allocated_bytes: int = 0  # of the row's arrays, free slots included
     layers: list[int] = []  # attention layers in which the policy stored or dropped something
     num_layers: int = 0  # attention layers of the model
     quantized_tokens: int = 0  # in the layer that has most of them

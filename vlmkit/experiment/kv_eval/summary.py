@@ -72,7 +72,6 @@ class PolicySummary(msgspec.Struct, kw_only=True):
     attention_error: list[float] = []  # by attention layer, mean over samples
     layer_kl: list[float] = []  # by attention layer, mean over samples
     held_bytes: float = 0.0  # of a row, mean
-    allocated_bytes: float = 0.0
     bytes_ratio: float | None = None  # held, to the baseline's
     layers: int = 0  # in which it stored or dropped something for at least one sample
     num_layers: int = 0
@@ -142,7 +141,7 @@ def _policy(
     row.layer_kl = _by_layer([record.layer_kl for record in whole])
     row.layers = len({layer for record in whole for layer in record.layers})
     row.num_layers = whole[0].num_layers
-    for field in ("held_bytes", "allocated_bytes", "quantized_tokens", "held_tokens"):
+    for field in ("held_bytes", "quantized_tokens", "held_tokens"):
         setattr(row, field, float(np.mean([getattr(record, field) for record in whole])))
     row.dropped_tokens = float(np.mean([record.dropped_tokens for record in whole]))
     return row

@@ -163,15 +163,14 @@ def _applied(rows: Sequence[PolicySummary]) -> TextTable:
             _bits(row),
             *(f"{value:.1f}" for value in (row.quantized_tokens, row.held_tokens)),
             f"{row.dropped_tokens:.1f}",
-            f"{row.allocated_bytes:,.0f}",
         )
         for row in rows
     )
-    columns = ("policy", "layers", "bits (K, V)", "quantized", "held", "dropped", "allocated bytes")
+    columns = ("policy", "layers", "bits (K, V)", "quantized", "held", "dropped")
     note = (
         "layers: attention layers in which something is quantized or dropped; tokens: mean per "
         "row, most quantized, fewest held and most dropped of any layer; bits: per element, "
-        "scales included; allocated: free slots included."
+        "scales included."
     )
     return TextTable("what was applied", columns, cells, (note,))
 
