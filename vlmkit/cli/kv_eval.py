@@ -48,8 +48,10 @@ def _tell(done: int, number: int) -> None:
 def _show(folder: Path, form: str, *, trust_code: bool) -> None:
     from vlmkit.experiment import render
     from vlmkit.experiment.kv_eval.outcome import FORMATS, read_outcome
+    from vlmkit.experiment.kv_eval.page import write_page
 
     outcome = read_outcome(folder, trust_code=trust_code)
+    warn(f"with plots, in one file: {write_page(folder, outcome)}")
     if form == "json":
         say_json(FORMATS[form](outcome))
     elif form != "terminal":
