@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.records import Record, Scored
+from vlmkit.experiment.records import Count, Record, Scored, Seed
 from vlmkit.files import each_line, open_file
 
 WORKERS = "workers"
@@ -28,14 +28,14 @@ class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     arm: str
     sample: str
-    seed: int
+    seed: Seed
     error: str | None = None
-    generation_tokens: int = 0
+    generation_tokens: Count = 0
     answered: bool = True
     prompt_s: float = 0.0
     generation_s: float = 0.0
     alone: bool = False
-    cache_bytes: int = 0
+    cache_bytes: Count = 0
     scores: dict[str, Scored] = {}
 
 
