@@ -254,9 +254,15 @@ def run_specs(
 
 def _meet(work: Sequence[Work], options: RunOptions) -> None:
     """Refuse ranks that do not ask for the same, which would wait for each other for ever."""
-    prompts = repr([(one.content, one.request.sample) for one in work])
-    configs = repr([one.resolved.key for one in work])
-    configs += repr((options.batch_size, options.group_by_shape, options.trace))
-    texts = {"config": configs, "prompt or image": prompts}
-    hashes = {name: blake2b(text.encode()).hexdigest() for name, text in texts.items()}
+    parts: dict[str, object] = {
+        f"config ({name})": [getattr(one.resolved.pipeline, name) for one in work]
+        for name in PipelineConfig.model_fields
+    }
+    parts["prompt or images"] = [(one.content, one.request.sample) for one in work]
+    parts["batch size"] = options.batch_size
+    parts["trace"] = options.trace
+    hashes = {
+        name: blake2b(repr(part).encode(), digest_size=8).hexdigest()
+        for name, part in parts.items()
+    }
     meet(hashes, is_last=True)

@@ -17,8 +17,8 @@ from vlmkit.models.text_config import TextConfig
 from vlmkit.ranks.group import Ranks
 
 _DIVIDED = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
-_OUTPUTS = re.compile(r"\.(self_attn\.[qkv]_proj|mlp\.(gate|up)_proj)\.\w+$")
-_INPUTS = re.compile(r"\.(self_attn\.o_proj|mlp\.down_proj)\.\w+$")
+_OUTPUTS = re.compile(r"^language\..*\.(self_attn\.[qkv]_proj|mlp\.(gate|up)_proj)\.\w+$")
+_INPUTS = re.compile(r"^language\..*\.(self_attn\.o_proj|mlp\.down_proj)\.\w+$")
 _VOCABULARY = re.compile(r"^language\.(embed_tokens|lm_head)\.\w+$")
 
 

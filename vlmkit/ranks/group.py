@@ -17,15 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import mlx.core as mx
 
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import RanksError, VlmkitError
 from vlmkit.ranks.guard import Guard, start_guard
 from vlmkit.ranks.launched import TIMEOUT_VARIABLE, launched_rank, ranks_timeout_s
 
 T = TypeVar("T")
-
-
-class RanksError(VlmkitError):
-    """What all ranks know of: one of them says it."""
 
 
 class Ranks(NamedTuple):

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import mlx.core as mx
 import numpy as np
 
-from vlmkit.errors import VlmkitError
-from vlmkit.ranks.group import Ranks, RanksError, join_ranks
+from vlmkit.errors import RanksError, VlmkitError
+from vlmkit.ranks.group import Ranks, join_ranks
 
 _NOTE_BYTES = 4096
 _MAX_CHARACTERS = 600  # of an error; each is up to six bytes of JSON
@@ -74,7 +74,5 @@ def _compare(notes: Sequence[Mapping[str, str]]) -> None:
         for name, value in notes[0].items():
             if note.get(name) != value:
                 raise RanksError(
-                    f"rank {rank} has another {name} than rank 0; start all ranks with the same"
+                    f"rank {rank} differs from rank 0 in its {name}; start all ranks with the same"
                 )
-        if extra := [name for name in note if name not in notes[0]]:
-            raise RanksError(f"rank {rank} is at its {extra[0]} when rank 0 is not")
