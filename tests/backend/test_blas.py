@@ -195,7 +195,7 @@ def test_an_unknown_choice(monkeypatch: pytest.MonkeyPatch) -> None:
         install_blas("openblass")
     monkeypatch.setenv("VLMKIT_BLAS", "/nowhere/lib.so")
     with pytest.raises(VlmkitError, match=r"^VLMKIT_BLAS: '/nowhere/lib\.so' is no file"):
-        install_blas("mlx")
+        install_blas("auto")
 
 
 def maths_library() -> Path:

@@ -107,7 +107,7 @@ def test_no_command_prints_help(command: Command) -> None:
             "sampling.0: grammar: json_schema false: no value fits it",
         ),
         (["describe", "--tempature", "1"], "did you mean '--temperature'?"),
-        (["schema", "--out", "README.md"], "README.md/schema.json: cannot be written"),
+        (["schema", "--out", "README.md"], "README.md: cannot be written"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -144,7 +144,13 @@ def test_peak_memory_is_weights_cache_and_one_chunk(shapes: tuple[Any, Any]) -> 
     def chunk_bytes() -> int:
         """What the last chunk needs beside weights and cache: its own peak, cache full."""
         inputs = Inputs.of(np.array(prompt[:step], np.int32))
-        cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+        cache = build_cache(
+            DenseConfig(),
+            model.layer_specs,
+            1,
+            model.dtype,
+            attention=model.backend.forms.attention,
+        )
         embeddings = embed_prompts(model, [inputs])
         mx.eval(embeddings.piece.hidden)
         mx.clear_cache()
@@ -158,7 +164,9 @@ def test_peak_memory_is_weights_cache_and_one_chunk(shapes: tuple[Any, Any]) -> 
     chunk = chunk_bytes()
     mx.clear_cache()
     weights = mx.get_active_memory()
-    cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+    cache = build_cache(
+        DenseConfig(), model.layer_specs, 1, model.dtype, attention=model.backend.forms.attention
+    )
     per_token = sum(2 * 4 * shape.num_kv_heads * shape.key_dim for shape in model.layer_specs)
     cache_bytes = cache_num_bytes(cache) + per_token * (num_tokens + 256)
     hidden = 4 * num_tokens * model.config.text_config.hidden_size
@@ -178,7 +186,9 @@ def test_a_decode_step_copies_no_cache(shapes: tuple[Any, Any]) -> None:
     stream = stream_pipeline(model, processor, Request(prompt), config)
     for _ in range(3):
         next(stream)
-    cache = build_cache(DenseConfig(), model.layer_specs, 1, model.dtype)
+    cache = build_cache(
+        DenseConfig(), model.layer_specs, 1, model.dtype, attention=model.backend.forms.attention
+    )
     per_token = sum(2 * 4 * spec.num_kv_heads * spec.key_dim for spec in cache_specs(model))
     held = cache_num_bytes(cache) + per_token * len(prompt)
     mx.reset_peak_memory()

@@ -29,7 +29,8 @@ def run_doctor(args: argparse.Namespace) -> None:
         document: dict[str, Any] = {**found._asdict(), "speeds": found.speeds._asdict()}
         say_json(json.dumps(document, indent=2))
         return
-    say("\n".join(_lines(found, args.model)))
+    for line in _lines(found, args.model):
+        say(line)
 
 
 def _backend(args: argparse.Namespace) -> Backend:

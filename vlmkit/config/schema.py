@@ -20,7 +20,7 @@ def run_schema() -> dict[str, Any]:
 
     Example:
         >>> sorted(run_schema()["properties"])[:3]
-        ['audio', 'cache', 'contrast']
+        ['audio', 'backend', 'cache']
     """
     schema = copy.deepcopy(json_schema(RunConfig))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.engine.rows import (
-    PromptTiming,
     RowSpec,
     RowState,
     Step,
@@ -29,6 +28,7 @@ from vlmkit.engine.rows import (
 from vlmkit.engine.searching import start_search
 from vlmkit.engine.step import Batch, Flight, choose, fail_rows, join_batches, launch, observe
 from vlmkit.engine.streams import Streams, read_logits
+from vlmkit.engine.timing import Work, prompt_timings, work_of
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import num_equal
 from vlmkit.interface import Hidden
@@ -187,7 +187,7 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
     mx.eval(logits)
     now = clock()
     prompts = [row.spec.inputs.token_ids for row in rows]
-    timings = _prompt_timings(rows, work, now - started)
+    timings = prompt_timings(rows, work, now - started)
     timed = [
         row._replace(timing=timing, started_s=started, first_token_s=now)
         for row, timing in zip(rows, timings, strict=True)
@@ -209,17 +209,9 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch 
     return batch, failed + steps
 
 
-class _Work(NamedTuple):
-    """What a row's part of a prefill was, in tokens."""
-
-    own: float  # computed for its own prompt
-    others: float  # for the prompts that it is contrasted with
-    cached: int
-
-
 def _prefill(
     rows: Sequence[RowState], options: LoopOptions
-) -> tuple[Streams, Hidden, Hidden | None, list[_Work]]:
+) -> tuple[Streams, Hidden, Hidden | None, list[Work]]:
     """Run the prompts of all streams, and keep those that later rows need."""
     method, specs = options.method, [row.spec for row in rows]
     others = () if method.amateur is not None else tuple(spec.others or () for spec in specs)
@@ -237,7 +229,7 @@ def _prefill(
         keep_prompt=_is_alone(specs[0]),
     )
     _keep_started(specs, own, options)
-    work = _work(own, method.num_own)
+    work = work_of(own, method.num_own)
     if method.amateur is None:
         return Streams(own.state), own.hidden, None, work
     streams = [stream for spec in specs for stream in spec.others or ()]
@@ -247,17 +239,9 @@ def _prefill(
         raise VlmkitError(f"contrast.amateur: {error}", path=("contrast", "amateur")) from error
     work = [
         row._replace(others=other.own + other.others)
-        for row, other in zip(work, _work(second, method.num_others), strict=True)
+        for row, other in zip(work, work_of(second, method.num_others), strict=True)
     ]
     return Streams(own.state, second.state), own.hidden, second.hidden, work
-
-
-def _work(prefilled: Prefilled, num_streams: int) -> list[_Work]:
-    computed, cached = prefilled.computed, prefilled.cached
-    return [
-        _Work(computed[first], sum(computed[first + 1 : first + num_streams]), cached[first])
-        for first in range(0, len(cached), num_streams)
-    ]
 
 
 def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions) -> None:
@@ -290,25 +274,3 @@ def _keep_finished(rows: Sequence[RowState], streams: Streams, options: LoopOpti
         mx.eval(state)
         inputs = row.spec.inputs.followed_by(row.token_ids)
         options.store.put(Started(inputs, state, None))
-
-
-def _prompt_timings(
-    rows: Sequence[RowState], work: Sequence[_Work], seconds: float
-) -> list[PromptTiming]:
-    """Share the time of a prefill among its rows by the tokens that were computed for each."""
-    total = sum(row.own + row.others for row in work)
-    known = sum(one.cached for one in work)
-    new = sum(len(row.spec.inputs.token_ids) for row in rows) - known
-    contents = [_content(row.spec) for row in rows]
-    seconds = max(seconds, 1e-9)
-    per_token = seconds / total if total else 0.0
-    return [
-        PromptTiming(
-            seconds=(one.own + one.others) * per_token,
-            tokens_per_s=new / seconds,
-            cached_tokens=one.cached,
-            prompt_s=one.own * per_token * contents.count(content),
-            others_s=one.others * per_token,
-        )
-        for one, content in zip(work, contents, strict=True)
-    ]

@@ -41,20 +41,19 @@ class Group(NamedTuple):
 def group_arms(arms: Sequence[Arm]) -> tuple[Group, ...]:
     """Group arms by their model, in the order in which models first occur.
 
-        Example:
-            >>> from vlmkit.config.tree import DEFAULT, to_node
-            >>> from vlmkit.backend.config import BackendConfig
-    from vlmkit.experiment.arms import build_arms
-            >>> patches = {
-            ...     "a": {},
-            ...     "b": {"sampling": [{"kind": "temperature", "temperature": 2.0}]},
-            ...     "c": {"cache": {"kind": "affine"}},
-            ... }
-            >>> base = to_node({}, DEFAULT)
-            >>> arms = build_arms(base, {k: to_node(v, DEFAULT) for k, v in patches.items()}, [])
-            >>> (group,) = group_arms(arms)
-            >>> [batch.arms for batch in group.batches], group.num_prefills
-            ([(0, 1), (2,)], 2)
+    Example:
+        >>> from vlmkit.config.tree import DEFAULT, to_node
+        >>> from vlmkit.experiment.arms import build_arms
+        >>> patches = {
+        ...     "a": {},
+        ...     "b": {"sampling": [{"kind": "temperature", "temperature": 2.0}]},
+        ...     "c": {"cache": {"kind": "affine"}},
+        ... }
+        >>> base = to_node({}, DEFAULT)
+        >>> arms = build_arms(base, {k: to_node(v, DEFAULT) for k, v in patches.items()}, [])
+        >>> (group,) = group_arms(arms)
+        >>> [batch.arms for batch in group.batches], group.num_prefills
+        ([(0, 1), (2,)], 2)
     """
     models: dict[tuple[str, str | None, str | None, BackendConfig], list[int]] = {}
     for place, arm in enumerate(arms):

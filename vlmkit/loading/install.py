@@ -100,7 +100,7 @@ def install_weights(
     expected = flat_parameters(model)
     arrays = weights.arrays
     schemes = find_schemes(quantization, arrays, expected, rename)
-    if not schemes:  # what fits no config.json is not asked for its room
+    if not schemes:
         _check(arrays, expected, weights.names, folder)
     halved = half_paths(model) & expected.keys()
     sizes = weight_bytes(arrays, expected, schemes, halved, dtype)

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from vlmkit.cache import CacheConfig, build_cache
+from vlmkit.cache import CacheConfig, new_cache
 from vlmkit.cache.compose import KVState
 from vlmkit.errors import VlmkitError, brief
 from vlmkit.files import find_file, whole_file
@@ -120,8 +120,7 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
                 f"{path}: its prompts were computed with other weights than this model's; load "
                 "that checkpoint, or compute them again"
             )
-        attention = model.backend.forms.attention
-        empty = build_cache(config, model.layer_specs, 1, model.dtype, attention=attention)
+        empty = new_cache(config, model, 1)
         return [_read(arrays, number, entry, empty, model) for number, entry in enumerate(entries)]
     except (
         OSError,
@@ -181,15 +180,17 @@ def _check_layer(layer: Any, empty: Any, length: int) -> None:
 
     An axis that is empty in an empty cache is that of the tokens, of one size in a whole layer.
     """
-    own: Any = tree_flatten(layer)
-    wanted: Any = tree_flatten(empty)
-    sizes: set[int] = set()
-    for (_, found), (_, expected) in zip(own, wanted, strict=True):
+    flat: Any = zip(tree_flatten(layer), tree_flatten(empty), strict=True)
+    pairs: list[tuple[mx.array, mx.array]] = [(found, wanted) for (_, found), (_, wanted) in flat]
+    sizes = set()
+    for found, expected in pairs:
         _check_array(found, expected)
         sizes |= {size for size, none in zip(found.shape, expected.shape, strict=True) if not none}
+    if not isinstance(layer, KVState):
+        return  # blocks of tokens, and those that fill none yet, have sizes of their own
     if len(sizes) > 1:
         raise ValueError(f"a layer with places for {' and '.join(map(str, sorted(sizes)))} tokens")
-    if isinstance(layer, KVState) and layer.ends.tolist() != [length]:
+    if layer.ends.tolist() != [length]:
         raise ValueError(f"a layer that ends at {layer.ends.tolist()}, not {length}")
 
 
