@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -11,10 +12,22 @@ from vlmkit.errors import VlmkitError
 from vlmkit.ranks.launched import launched_rank
 
 
+_RELAY = """
+import sys
+for line in sys.stdin.buffer:
+    if not line.startswith(b"[ring] "):
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+"""
+
+
 @contextlib.contextmanager
 def one_rank_speaks() -> Iterator[None]:
-    """Let what other ranks than the first write go nowhere."""
-    if not launched_rank():
+    """Let what other ranks than the first write go nowhere, and what MLX says of lost sockets."""
+    rank = launched_rank()
+    if rank is not None:
+        _leave_out_sockets()
+    if not rank:
         yield
         return
     with (
@@ -23,6 +36,19 @@ def one_rank_speaks() -> Iterator[None]:
         contextlib.redirect_stderr(nowhere),
     ):
         yield
+
+
+def _leave_out_sockets() -> None:
+    """Send stderr through a process that drops MLX's ten lines on a rank that has gone.
+
+    They are written below Python, where only the file descriptor can be changed.
+    """
+    read, write = os.pipe()
+    words = [sys.executable, "-I", "-S", "-c", _RELAY]
+    subprocess.Popen(words, stdin=read, stdout=subprocess.DEVNULL, start_new_session=True)
+    os.dup2(write, 2)
+    os.close(read)
+    os.close(write)
 
 
 def check_command_of_ranks(command: str | None) -> None:
