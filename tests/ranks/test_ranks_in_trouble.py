@@ -52,7 +52,8 @@ def test_another_checkpoint(tmp_path: Path) -> None:
     words = [["-c", code + f"load_model(Path({str(folder)!r}))"] for folder in folders]
     for ended in run_ranks(tmp_path, *words):
         assert ended.stderr.splitlines()[-1].endswith(
-            "RanksError: rank 1 differs from rank 0 in its checkpoint; start all ranks with the same"
+            ".RanksError: rank 1 differs from rank 0 in its checkpoint; "
+            "start all ranks with the same"
         )
 
 
@@ -105,10 +106,9 @@ main({LONG[2:]})
 def test_a_rank_that_dies(tmp_path: Path) -> None:
     first, second = run_ranks(tmp_path, LONG, ["-c", DIES])
     assert second.code == -signal.SIGKILL
-    assert first.code == 2
-    lines = first.stderr.splitlines()
-    assert lines == [
-        "vlmkit: error: a rank of the 2 has gone: see what it printed, and start all again"
+    assert first.code != 0
+    assert first.stderr.splitlines() == [
+        "vlmkit: error: a rank has gone: see what it printed, and start all again"
     ]
 
 

@@ -41,7 +41,9 @@ def _packed(weights: Mapping[str, Any]) -> dict[str, mx.array]:
         if name.startswith("model.") and name.endswith(("_proj.weight", "embed_tokens.weight")):
             parts = mx.quantize(mx.array(value), **SCHEME)
             names = ("weight", "scales", "biases")
-            result |= {name.removesuffix("weight") + n: x for n, x in zip(names, parts, strict=True)}
+            result |= {
+                name.removesuffix("weight") + n: x for n, x in zip(names, parts, strict=True)
+            }
         else:
             result[name] = mx.array(value)
     return result
