@@ -80,6 +80,7 @@ COMMANDS = {  # where each one's function is; imported when it is asked for
     "stages": "stages:run_stages",
     "doctor": "doctor:run_doctor",
     "run": "experiment:run_experiment_command",
+    "kv-eval": "kv_eval:run_kv_eval_command",
     "plan": "experiment:run_plan",
     "rescore": "experiment:run_rescore",
     "worker": "worker:run_worker_command",
