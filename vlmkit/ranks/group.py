@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from vlmkit.errors import RanksError, VlmkitError
 from vlmkit.ranks.guard import Guard, start_guard
-from vlmkit.ranks.launched import TIMEOUT_VARIABLE, launched_rank, ranks_timeout_s
+from vlmkit.ranks.launched import GONE, TIMEOUT_VARIABLE, launched_rank, ranks_timeout_s
 
 T = TypeVar("T")
 
@@ -69,9 +69,7 @@ class Ranks(NamedTuple):
         except RuntimeError as error:
             if "[ring]" not in str(error) and "[distributed]" not in str(error):
                 raise
-            raise RanksError(
-                f"a rank of the {self.size} has gone: see what it printed, and start all again"
-            ) from error
+            raise RanksError(GONE) from error
         finally:
             if self.guard is not None:
                 self.guard.disarm()

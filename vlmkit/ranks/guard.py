@@ -44,7 +44,13 @@ def start_guard(seconds: float, line: str, pid: int) -> Guard:
         pid: of the process that it watches and, when time is up, kills.
     """
     words = [sys.executable, "-I", "-S", "-c", _WATCH, str(seconds), line, str(pid)]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0)
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,  # an interrupt is for the rank
+    )
     pipe = process.stdin
     assert pipe is not None
 

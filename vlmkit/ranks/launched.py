@@ -10,6 +10,7 @@ from vlmkit.errors import VlmkitError
 
 TIMEOUT_VARIABLE = "VLMKIT_RANKS_TIMEOUT"
 DEFAULT_TIMEOUT_S = 300.0
+GONE = "a rank has gone: see what it printed, and start all again"
 _PEERS = ("MLX_HOSTFILE", "MLX_IBV_DEVICES", "MLX_WORLD_SIZE")
 """Variables of which ``mlx.launch`` sets one where there is more than one rank."""
 

@@ -30,7 +30,8 @@ def meet(parts: Mapping[str, str], *, is_last: bool = False) -> None:
     if ranks.size == 1:
         return
     _compare(_exchange(ranks, dict(parts)))
-    _OPEN["is"] = not is_last
+    if is_last:
+        _OPEN["is"] = False
 
 
 def last_words(error: VlmkitError) -> str | None:
