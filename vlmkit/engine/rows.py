@@ -148,6 +148,12 @@ def start_row(spec: RowSpec) -> RowState:
     return row._replace(stopping=stopping, decision=decision, hosts=hosts)
 
 
+def refuse_row(number: int, error: Exception) -> Step:
+    """The only step of a row that could not be prepared."""
+    finish = Finish("error", "error", error=error)
+    return Step(number, 0, None, False, "", 0, finish, None, PromptTiming(0.0, 0.0), 0.0)
+
+
 def may_continue(row: RowState) -> bool:
     """Whether the row can have another token after the one being drawn.
 
