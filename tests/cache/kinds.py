@@ -9,7 +9,18 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.cache import AffineConfig, DenseConfig, External, RotatingConfig, build_cache
+from vlmkit.cache import (
+    AffineConfig,
+    DenseConfig,
+    External,
+    KVarNConfig,
+    RotatingConfig,
+    TurboQuantCacheConfig,
+    build_cache,
+)
+from vlmkit.cache.codecs.kvarn import kvarn
+from vlmkit.cache.codecs.turboquant import turboquant
+from vlmkit.cache.storage import Codec
 from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
 
 SHAPE = KVSpec(2, 32, 32)
@@ -27,6 +38,12 @@ CONFIGS: dict[str, Any] = {
     "affine_3": AffineConfig(bits=3, group_size=32),
     "affine_k8_v4": AffineConfig(key_bits=8, value_bits=4, group_size=32),
     "affine_rotating": AffineConfig(bits=4, group_size=32, max_size=12, keep=3),
+    "turboquant": TurboQuantCacheConfig(),
+    "turboquant_prod": TurboQuantCacheConfig(keys={"bits": 3, "estimator": "prod"}),
+    "turboquant_rotating": TurboQuantCacheConfig(
+        keys={"bits": 3.5}, values={"bits": 2, "norm_correction": True}, max_size=12, keep=3
+    ),
+    "kvarn": KVarNConfig(key_bits=4, value_bits=3, block_size=8),
     "external_half": External(factory="experiments.own_cache:half"),
     "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
 }
@@ -49,7 +66,7 @@ def limits_of(config: Any) -> tuple[int, int] | None:
         given: dict[str, Any] = config.config
         first, last = given.get("first"), given.get("last")
         return None if last is None else (first + last, first)
-    max_size = None if isinstance(config, DenseConfig) else config.max_size
+    max_size = None if isinstance(config, DenseConfig | KVarNConfig) else config.max_size
     return None if max_size is None else (max_size, config.keep)
 
 
@@ -118,21 +135,56 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
         visible &= i - j < min(spec.window, limits[0] - limits[1] if limits else spec.window)
     elif limits is not None:
         visible &= (j < limits[1]) | (i - j < limits[0] - limits[1])
-    keys, values = stored_keys(config, tokens.keys), stored_values(config, tokens.values)
     group = NUM_HEADS // spec.num_kv_heads
-    keys, values = (np.repeat(x.astype(np.float64), group, axis=0) for x in (keys, values))
-    scores = SCALE * tokens.queries.astype(np.float64) @ keys.swapaxes(1, 2)
+    stored, computed = (
+        [np.repeat(x.astype(np.float64), group, axis=0) for x in pair]
+        for pair in (
+            (stored_keys(config, tokens.keys), stored_values(config, tokens.values)),
+            (tokens.keys, tokens.values),
+        )
+    )
+    queries = SCALE * tokens.queries.astype(np.float64)
+    as_stored = j < i - i % config.block_size if isinstance(config, KVarNConfig) else j >= 0
+    if isinstance(config, KVarNConfig) and spec.window is not None:
+        as_stored = j < 0
+    scores = np.where(
+        as_stored, queries @ stored[0].swapaxes(1, 2), queries @ computed[0].swapaxes(1, 2)
+    )
     scores = np.where(visible, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True) @ values)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    read = (weights * as_stored) @ stored[1] + (weights * ~as_stored) @ computed[1]
+    return np.asarray(read)
 
 
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
+    if isinstance(config, TurboQuantCacheConfig):
+        return _through(turboquant(config.keys), keys)
+    if isinstance(config, KVarNConfig):
+        return _in_blocks(kvarn(config.key_bits, "tokens"), keys, config.block_size)
     return _quantized(config, keys, lambda c: c.key_bits)
 
 
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if isinstance(config, TurboQuantCacheConfig):
+        return _through(turboquant(config.values), values)
+    if isinstance(config, KVarNConfig):
+        return _in_blocks(kvarn(config.value_bits, "channels"), values, config.block_size)
     return _quantized(config, values, lambda c: c.value_bits)
+
+
+def _through(codec: Codec, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As stored and read back; the codec's own tests hold it to the formulas."""
+    return np.array(codec.decode(codec.encode(mx.array(x)[None]), mx.float32)[0])
+
+
+def _in_blocks(codec: Codec, x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """The same of each whole block; the rest as it is."""
+    whole = x.shape[1] - x.shape[1] % size
+    if whole == 0:
+        return x
+    blocks = x[:, :whole].reshape(x.shape[0], -1, size, x.shape[2])
+    return np.concatenate([_through(codec, blocks).reshape(x.shape[0], whole, -1), x[:, whole:]], 1)
 
 
 def _quantized(

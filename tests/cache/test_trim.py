@@ -26,7 +26,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
 
 LIMITS = {name: limits[0] for name in CONFIGS if (limits := limits_of(CONFIGS[name]))}
-NEVER_FORGET = [name for name in CONFIGS if name not in LIMITS]
+NEVER_FORGET = [name for name in CONFIGS if name not in LIMITS and name != "kvarn"]
 WINDOW = KVSpec(2, 32, 32, window=9)
 STATE = RecurrentSpec((StateArray("state", (2,)),))
 

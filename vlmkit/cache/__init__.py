@@ -1,17 +1,19 @@
-"""KV caches as values: dense, rotating, affine-quantized, your own."""
+"""KV caches as values: dense, rotating, affine-quantized, TurboQuant, KVarN, your own."""
 
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import CacheConfig, build_cache, build_kind
+from vlmkit.cache.build import CacheConfig, build_cache, build_kind, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
 from vlmkit.cache.external import external
+from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.layout import Layout, dense_layout
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
-from vlmkit.cache.storage import Codec, Storage, plain
+from vlmkit.cache.storage import Codec, Frame, Storage, plain
+from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.external import External
 
 __all__ = [
@@ -20,10 +22,13 @@ __all__ = [
     "Codec",
     "DenseConfig",
     "External",
+    "Frame",
+    "KVarNConfig",
     "Layout",
     "RotatingConfig",
     "RowHeld",
     "Storage",
+    "TurboQuantCacheConfig",
     "affine",
     "build_cache",
     "build_kind",
@@ -35,6 +40,8 @@ __all__ = [
     "describe_cache",
     "external",
     "join_rows",
+    "kvarn_cache",
+    "new_cache",
     "plain",
     "rotating",
     "rotating_layout",
@@ -42,5 +49,6 @@ __all__ = [
     "row_num_bytes",
     "select_rows",
     "trim_rows",
+    "turboquant_cache",
     "windowed_layout",
 ]

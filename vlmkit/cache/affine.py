@@ -13,7 +13,7 @@ from vlmkit.cache.rotating import check_keep, rotating_layout
 from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, Held, KVSpec
+from vlmkit.interface import CacheKind, KVSpec
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -90,19 +90,17 @@ def affine(config: AffineConfig) -> CacheKind:
         held = window if last is None else min(window, last)
         return affine(config.model_copy(update={"max_size": held, "keep": 0}))
 
-    kind = cache_kind(
+    def check(spec: KVSpec) -> None:
+        check_group_size(config.group_size, spec)
+
+    return cache_kind(
         config.kind,
         layout,
         affine_storage(config),
         settings=config.model_dump_json(),
         windowed=windowed,
+        check=check,
     )
-
-    def hold(spec: KVSpec, dtype: mx.Dtype, seen: int) -> Held:
-        check_group_size(config.group_size, spec)
-        return kind.hold(spec, dtype, seen)
-
-    return kind._replace(hold=hold)
 
 
 def check_group_size(group_size: int, spec: KVSpec) -> None:

@@ -9,17 +9,30 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.backend.attention import Attention, matmul_attention
+from vlmkit.backend.prefixed_attention import PrefixedAttention, prefixed_attention
 from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.external import external
+from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig, rotating
+from vlmkit.cache.shared import sharing
+from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
-from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
+from vlmkit.interface import (
+    Cache,
+    CacheKind,
+    KVSpec,
+    LayerKind,
+    LayerSpec,
+    Model,
+    RecurrentSpec,
+)
 
 CacheConfig = Annotated[
-    DenseConfig | RotatingConfig | AffineConfig | External, Field(discriminator="kind")
+    DenseConfig | RotatingConfig | AffineConfig | TurboQuantCacheConfig | KVarNConfig | External,
+    Field(discriminator="kind"),
 ]
 
 
@@ -40,6 +53,10 @@ def build_kind(config: CacheConfig) -> CacheKind:
             return rotating(config)
         case AffineConfig():
             return affine(config)
+        case TurboQuantCacheConfig():
+            return turboquant_cache(config)
+        case KVarNConfig():
+            return kvarn_cache(config)
         case External():
             return external(config)
         case _:
@@ -53,6 +70,7 @@ def build_cache(
     dtype: mx.Dtype,
     *,
     attention: Attention = matmul_attention,
+    prefixed: PrefixedAttention | None = prefixed_attention,
 ) -> Cache:
     """Build an empty cache.
 
@@ -66,6 +84,8 @@ def build_cache(
         dtype: the dtype of keys and values as the model computes them.
         attention: how queries read them; a model's ``backend.forms`` says what is fast. A third
             party's kind reads them its own way.
+        prefixed: how those of rows that began as one row do; None: such rows hold copies. Kinds
+            that drop tokens, and a third party's, always copy.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -76,8 +96,7 @@ def build_cache(
         (3, (0,))
     """
     kinds = kinds_of(build_kind(config), layer_specs, dtype)
-    if not isinstance(config, External):
-        kinds = _with_attention(kinds, attention)
+    kinds = _with_attention(kinds, attention, prefixed)
     layers: list[Any] = [
         kind.init(batch, spec, dtype)  # type: ignore[arg-type]
         for kind, spec in zip(kinds, layer_specs, strict=True)
@@ -85,14 +104,33 @@ def build_cache(
     return Cache(kinds, tuple(layers), (0,) * batch)
 
 
-def _with_attention(kinds: Sequence[LayerKind], attention: Attention) -> tuple[LayerKind, ...]:
-    def reading(kind: CacheKind) -> CacheKind:
-        def attend(state: Any, queries: mx.array, plan: Any, scale: float) -> mx.array:
-            return attention(queries, *kind.fetch(state, plan, queries.dtype), scale)
+def new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
+    """Build an empty cache for rows of a model, read as is fast where it runs.
 
-        return kind._replace(attend=attend)
+    Raises:
+        VlmkitError: the config can't work for the model's layers.
+    """
+    forms = model.backend.forms
+    return build_cache(
+        config,
+        model.layer_specs,
+        batch,
+        model.dtype,
+        attention=forms.attention,
+        prefixed=forms.prefixed,
+    )
 
-    made = {id(kind): reading(kind) for kind in kinds if isinstance(kind, CacheKind)}
+
+def _with_attention(
+    kinds: Sequence[LayerKind], attention: Attention, prefixed: PrefixedAttention | None
+) -> tuple[LayerKind, ...]:
+    made: dict[int, CacheKind] = {}
+    for kind in kinds:
+        if isinstance(kind, CacheKind) and kind.reading is not None:
+            own = kind.reading(attention)
+            if prefixed is not None and kind.keeps_all:
+                own = sharing(own, attention, prefixed)
+            made[id(kind)] = own
     return tuple(made.get(id(kind), kind) for kind in kinds)
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.backend.attention import matmul_attention
-from vlmkit.cache.layout import Layout, Plan
-from vlmkit.cache.storage import Storage, Stored
+from vlmkit.backend.attention import Attention, matmul_attention
+from vlmkit.cache.layout import Layout, Plan, dense_layout
+from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.interface import CacheKind, Held, KVSpec, Span
 
 
@@ -29,6 +29,8 @@ def cache_kind(
     *,
     settings: Hashable = (),
     windowed: Callable[[int], CacheKind] | None = None,
+    attention: Attention = matmul_attention,
+    check: Callable[[KVSpec], None] | None = None,
 ) -> CacheKind:
     """Compose a cache kind.
 
@@ -38,6 +40,8 @@ def cache_kind(
         storage: how the content of a slot is stored.
         settings: what else tells this kind from others of its name.
         windowed: the kind of layers with a sliding window of a number of tokens.
+        attention: how queries read keys and values.
+        check: raises VlmkitError where the storage cannot work for a layer; None: it always can.
     """
 
     def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> KVState:
@@ -62,13 +66,23 @@ def cache_kind(
     def fetch(
         state: KVState, plan: Plan, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array, mx.array | None]:
-        keys, values = (
-            tuple(x[:, :, : plan.num_used] for x in stored) for stored in (state.keys, state.values)
-        )
+        keys, values = _used(state, plan)
         return storage.keys.decode(keys, dtype), storage.values.decode(values, dtype), plan.mask
 
     def attend(state: KVState, queries: mx.array, plan: Plan, scale: float) -> mx.array:
-        return matmul_attention(queries, *fetch(state, plan, queries.dtype), scale)
+        keys, values = _used(state, plan)
+        return read(attention, storage, queries, keys, values, plan.mask, scale)
+
+    def reading(other: Attention) -> CacheKind:
+        return cache_kind(
+            name,
+            layout,
+            storage,
+            settings=settings,
+            windowed=windowed,
+            attention=other,
+            check=check,
+        )
 
     def trim(state: KVState, seen: Sequence[int], kept: Sequence[int]) -> KVState:
         layout.check_trim(seen, kept)
@@ -86,16 +100,58 @@ def cache_kind(
         join=partial(_join, layout),
         trim=trim,
         num_bytes=_num_bytes,
-        hold=_holder(layout, storage, init),
+        hold=_holder(layout, storage, init, check),
         windowed=windowed,
+        reading=reading,
+        keeps_all=layout is dense_layout,
     )
 
 
+def read(
+    attention: Attention,
+    storage: Storage,
+    queries: mx.array,
+    keys: Stored,
+    values: Stored,
+    mask: mx.array | None,
+    scale: float,
+) -> mx.array:
+    """Attend to what is stored, each tensor in its own frame where its codec has one."""
+    dtype, key_frame, value_frame = queries.dtype, storage.keys.frame, storage.values.frame
+    if key_frame is not None:
+        queries = (queries @ key_frame.basis(keys).T).astype(dtype)
+    output = attention(
+        queries,
+        _found(storage.keys, keys, dtype),
+        _found(storage.values, values, dtype),
+        mask,
+        scale,
+    )
+    return output if value_frame is None else (output @ value_frame.basis(values)).astype(dtype)
+
+
+def _found(codec: Codec, stored: Stored, dtype: mx.Dtype) -> mx.array:
+    frame = codec.frame
+    return codec.decode(stored, dtype) if frame is None else frame.coordinates(stored, dtype)
+
+
+def _used(state: KVState, plan: Plan) -> tuple[Stored, Stored]:
+    keys, values = (
+        tuple(x[:, :, : plan.num_used] for x in stored) for stored in (state.keys, state.values)
+    )
+    return keys, values
+
+
 def _holder(
-    layout: Layout, storage: Storage, init: Callable[[int, KVSpec, mx.Dtype], KVState]
+    layout: Layout,
+    storage: Storage,
+    init: Callable[[int, KVSpec, mx.Dtype], KVState],
+    check: Callable[[KVSpec], None] | None,
 ) -> Callable[[KVSpec, mx.Dtype, int], Held]:
     @cache
     def token_bytes(spec: KVSpec, dtype: mx.Dtype) -> tuple[int, int]:
+        if check is not None:
+            check(spec)
         state = init(1, spec, dtype)
         keys, values = (_empty_like(stored, 1) for stored in (state.keys, state.values))
         return sum(x.nbytes for x in keys), sum(x.nbytes for x in values)
@@ -146,13 +202,13 @@ def _write(stored: Stored, new: Stored, slots: mx.array) -> Stored:
     )
 
 
-def _select(state: KVState, rows: Sequence[int]) -> KVState:
+def _select(state: KVState, rows: Sequence[int], seen: Sequence[int]) -> KVState:
     index = mx.array(list(rows), mx.int32)
     keys, values = (tuple(x[index] for x in stored) for stored in (state.keys, state.values))
     return KVState(keys, values, state.ends[index])
 
 
-def _join(layout: Layout, states: Sequence[KVState]) -> KVState:
+def _join(layout: Layout, states: Sequence[KVState], seen: Sequence[Sequence[int]]) -> KVState:
     slots = max(num_slots(state) for state in states)
     resized = [_resize(layout, state, slots) for state in states]
     return KVState(

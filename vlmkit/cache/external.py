@@ -79,6 +79,7 @@ def _checked(kind: CacheKind, where: str, config: External) -> CacheKind:
         attend=attend,
         hold=hold,
         windowed=None if kind.windowed is None else windowed,
+        reading=None,  # what it reads is checked, so it reads its own way
     )
 
 

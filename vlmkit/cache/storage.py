@@ -11,12 +11,24 @@ Stored = tuple[mx.array, ...]
 """One tensor as stored; every array is [B, H_kv, S, *]."""
 
 
+class Frame(NamedTuple):
+    """Coordinates in a basis of their own: ``decode`` is ``coordinates @ basis``.
+
+    Attention multiplies its queries and what it read, not every token that is stored: the scores of
+    q are ``(q @ basis.T) @ coordinates.T``, and values weighted by w ``(w @ coordinates) @ basis``.
+    """
+
+    coordinates: Callable[[Stored, mx.Dtype], mx.array]  # [B, H_kv, S, Z] in this dtype
+    basis: Callable[[Stored], mx.array]  # of what is stored so: float32 [Z, D]
+
+
 class Codec(NamedTuple):
     """How one tensor [B, H_kv, S, D] is stored."""
 
     encode: Callable[[mx.array], Stored]
     decode: Callable[[Stored, mx.Dtype], mx.array]  # back to [B, H_kv, S, D] in this dtype
     quantizes: bool = False  # in fewer bits than it was computed in
+    frame: Frame | None = None  # in which it is read for less than ``decode`` costs; None: as it is
 
 
 class Storage(NamedTuple):

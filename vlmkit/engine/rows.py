@@ -19,6 +19,7 @@ from vlmkit.detokenize.row import (
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Pytree
+from vlmkit.ranks.group import join_ranks
 from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search
 from vlmkit.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
@@ -187,6 +188,11 @@ def fail_row(row: RowState, error: Exception) -> RowState:
     return row._replace(decision=Decision(finish=Finish("error", "error", error=error)))
 
 
+def _elapsed_s(row: RowState) -> float:
+    """On rank 0's clock, where there are several: what is read from it decides."""
+    return join_ranks().first_seconds(row.spec.clock() - row.started_s)
+
+
 def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     sampled_id, token_id = taken.sampled_id, taken.token_id
     decision = row.decision
@@ -202,7 +208,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         drawn_id=sampled_id,
         entropy=taken.entropy,
         confidence=taken.confidence,
-        elapsed_s=row.spec.clock() - row.started_s if timed else None,
+        elapsed_s=_elapsed_s(row) if timed else None,
     )
     stopping, decision = row.spec.stopping.step(row.stopping, event)
     if decision.finish is None and num_tokens == row.spec.token_limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from vlmkit.contrast import ContrastiveDecodingConfig
@@ -15,6 +16,8 @@ from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
+from vlmkit.ranks.group import watched
+from vlmkit.ranks.meeting import meet
 from vlmkit.resolve.checking import Work, of_row
 from vlmkit.resolve.effective import describe_run, with_held
 from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur, other_prompts
@@ -61,6 +64,7 @@ def run_requests(
     Yields:
         Each step, and with a row's last one what really ran.
     """
+    _meet(work, options)
     prompt_cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     amateurs: dict[str, Amateur] = {}
     for places in _partition(work, options.group_by_shape):
@@ -107,6 +111,7 @@ def run_request(
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
     spec = spec._replace(clock=options.clock)
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    _meet([work], options)
     steps = run_specs(method, [spec], pipeline, options, cache)
     effective = describe_run(work.resolved.effective, spec.token_limit)
     return ((step, _by_now(effective, work.resolved, step)) for step in steps)
@@ -241,14 +246,28 @@ def run_specs(
     prompt_cache: PromptCache,
 ) -> Iterator[Step]:
     """Run rows through the decode loop under the pipeline's prefill and cache configs."""
-    return decode_rows(
-        specs,
-        LoopOptions(
-            method=method,
-            prefill=prefill_options(pipeline),
-            batch_size=options.batch_size,
-            store=prompt_store(prompt_cache, method.model, pipeline),
-            keep_all=options.prompt_cache is not None and options.keep_prompts,
-            group_by_shape=options.group_by_shape,
-        ),
+    loop = LoopOptions(
+        method=method,
+        prefill=prefill_options(pipeline),
+        batch_size=options.batch_size,
+        store=prompt_store(prompt_cache, method.model, pipeline),
+        keep_all=options.prompt_cache is not None and options.keep_prompts,
+        group_by_shape=options.group_by_shape,
     )
+    return watched(decode_rows(specs, loop))
+
+
+def _meet(work: Sequence[Work], options: RunOptions) -> None:
+    """Refuse ranks that do not ask for the same, which would wait for each other for ever."""
+    parts: dict[str, object] = {
+        f"config ({name})": [getattr(one.resolved.pipeline, name) for one in work]
+        for name in PipelineConfig.model_fields
+    }
+    parts["prompt or images"] = [(one.content, one.request.sample) for one in work]
+    parts["batch size"] = options.batch_size
+    parts["trace"] = options.trace
+    hashes = {
+        name: blake2b(repr(part).encode(), digest_size=8).hexdigest()
+        for name, part in parts.items()
+    }
+    meet(hashes, is_last=True)

@@ -135,7 +135,7 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     assert isinstance(source, str)
     scheme = _scheme(source)
     if scheme == "data":
-        return io.BytesIO(_data_uri(source, name))
+        return io.BytesIO(decode_data_uri(source, name))
     if scheme == "vlmkit":
         return _file(packaged_image(source), name)
     if scheme in ("http", "https"):
@@ -175,7 +175,20 @@ def _file(path: Path, name: str) -> BinaryIO:
         raise VlmkitError(f"{name}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _data_uri(source: str, name: str) -> bytes:
+def decode_data_uri(source: str, name: str) -> bytes:
+    """Return what stands in a ``data:`` URI.
+
+    Args:
+        source: the URI.
+        name: stands before messages.
+
+    Raises:
+        VlmkitError: it has no data, or they are no base64.
+
+    Example:
+        >>> decode_data_uri("data:;base64,aGk=", "image")
+        b'hi'
+    """
     head, comma, body = source.partition(",")
     if not comma:
         raise VlmkitError(f"{name}: a data: URI needs a comma before its data")
