@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.rows import RowSpec, Step
+from vlmkit.engine.rows import RowSpec, Step, refuse_row
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
@@ -18,13 +18,10 @@ from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
 from vlmkit.ranks.group import watched
 from vlmkit.ranks.meeting import meet
-from vlmkit.resolve.checking import Work
+from vlmkit.resolve.checking import Work, of_row
 from vlmkit.resolve.effective import describe_run, with_held
 from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur, other_prompts
-from vlmkit.resolve.request import (
-    context_left,
-    prepare_inputs,
-)
+from vlmkit.resolve.request import context_left, prepare_inputs
 from vlmkit.resolve.search_plan import check_search_plan, plan_search
 from vlmkit.resolve.stages import Resolved
 from vlmkit.resolve.starting import prefill_options, prompt_store
@@ -53,7 +50,8 @@ def run_requests(
 ) -> Iterator[tuple[Step, dict[str, Any] | None]]:
     """Yield the steps of all requests; ``Step.row`` is the request's place in ``work``.
 
-    Rows of equal cache, prefill and contrast configs share a batch.
+    Rows of equal cache, prefill and contrast configs share a batch. One that cannot be prepared
+    has a single step, its last.
 
     Args:
         model: the model's functions.
@@ -169,7 +167,7 @@ def _specs(
     options: RunOptions,
     effective: dict[int, dict[str, Any]],
     prepared_s: list[float],
-) -> Iterator[RowSpec]:
+) -> Iterator[RowSpec | Step]:
     """Prepare each row only when a slot is free for it; equal prompts are prepared once."""
     left = Counter(work[place].content for place in places)
     inputs: dict[Hashable, Inputs] = {}
@@ -177,16 +175,23 @@ def _specs(
         started = time.perf_counter()
         one = work[place]
         left[one.content] -= 1
-        if one.content not in inputs:
-            pipeline = one.resolved.pipeline
-            inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
-        own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
-        spec = build_spec(
-            method, processor, one, own, amateur=amateur, trace=options.trace, number=place
-        )
-        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
-        spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
-        effective[place] = describe_run(one.resolved.effective, spec.token_limit)
+        spec: RowSpec | Step
+        try:
+            if one.failure is not None:
+                raise one.failure
+            if one.content not in inputs:
+                pipeline = one.resolved.pipeline
+                inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
+            own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
+            spec = build_spec(
+                method, processor, one, own, amateur=amateur, trace=options.trace, number=place
+            )
+            sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
+            spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
+        except Exception as error:  # a processor of a third party raises what it likes
+            spec = refuse_row(place, error if error is one.failure else of_row(place, error))
+        limit = spec.token_limit if isinstance(spec, RowSpec) else one.resolved.max_tokens
+        effective[place] = describe_run(one.resolved.effective, limit)
         prepared_s.append(time.perf_counter() - started)
         yield spec
 
@@ -235,7 +240,7 @@ def build_spec(
 
 def run_specs(
     method: Method,
-    specs: Iterable[RowSpec],
+    specs: Iterable[RowSpec | Step],
     pipeline: PipelineConfig,
     options: RunOptions,
     prompt_cache: PromptCache,
