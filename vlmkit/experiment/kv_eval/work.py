@@ -21,7 +21,7 @@ from vlmkit.experiment.kv_eval.records import (
     rounded,
 )
 from vlmkit.experiment.kv_eval.references import Reference, read_references
-from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity
+from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity, side_sensitivity
 from vlmkit.experiment.kv_eval.streams import Variant
 from vlmkit.experiment.loaded import Loaded, group_rows, load_group
 from vlmkit.experiment.prompting import prepare_sample
@@ -123,7 +123,7 @@ class LockstepWork:
         self, loaded: Loaded, samples: Samples, chunk: Sequence[Reference]
     ) -> list[LockstepRecord] | None:
         """All policies on some references; None where the run is over."""
-        baseline, *others = loaded.arms
+        baseline = loaded.arms[0]
         whole = [one for one in chunk if one.error is None]
         records = [
             LockstepRecord(arm=name, sample=one.sample, seed=one.seed, error=one.error)
@@ -156,20 +156,31 @@ class LockstepWork:
         )
         if found is None:
             return None
-        layer_kl: list[list[list[float]]] = [[[] for _ in rows] for _ in self._names]
-        if (self._experiment.lockstep or {}).get("sensitivity"):
-            for place in range(1, len(others) + 1):
-                own = layer_sensitivity(
-                    loaded.model, rows, caches[0], caches[place], step_size=step_size, is_over=over
-                )
-                if own is None:
-                    return None
-                layer_kl[place] = own
-        return records + [
-            _record(loaded, place, one, row, found[place][number], layer_kl[place][number])
+        records += [
+            _record(loaded, place, one, row, found[place][number])
             for number, (one, row) in enumerate(zip(whole, rows, strict=True))
             for place in range(len(self._names))
         ]
+        if (self._experiment.lockstep or {}).get("sensitivity"):
+            own = records[-len(rows) * len(self._names) :]
+            for place in range(1, len(self._names)):
+                by_layer, by_side = (
+                    measure(
+                        loaded.model,
+                        rows,
+                        caches[0],
+                        caches[place],
+                        step_size=step_size,
+                        is_over=over,
+                    )
+                    for measure in (layer_sensitivity, side_sensitivity)
+                )
+                if by_layer is None or by_side is None:
+                    return None
+                mine = own[place :: len(self._names)]
+                for record, layers, sides in zip(mine, by_layer, by_side, strict=True):
+                    record.layer_kl, record.side_kl = rounded(layers), rounded(sides)
+        return records
 
 
 def _record(
@@ -178,7 +189,6 @@ def _record(
     one: Reference,
     row: Row,
     found: Measured,
-    layer_kl: list[float],
 ) -> LockstepRecord:
     arm, num_prompt = loaded.arms[place], len(row.inputs.token_ids)
     facts = facts_of(loaded.model, arm.config.cache, num_prompt, len(one.token_ids))
@@ -194,6 +204,5 @@ def _record(
         agrees=found.agrees,
         delta_logprobs=rounded(found.delta_logprobs),
         attention_error=rounded(found.attention_error),
-        layer_kl=rounded(layer_kl),
         **facts._asdict(),
     )
