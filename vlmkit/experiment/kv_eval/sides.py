@@ -34,8 +34,8 @@ def from_two(keys_of: NewCache, values_of: NewCache, attention: Attention) -> Ne
         attention: how queries read them.
 
     Returns:
-        What makes the cache; a forward pass through it raises `UnlikeError` where the two do not hold
-        the same tokens.
+        What makes the cache; a forward pass through it raises `UnlikeError` where the two do not
+        hold the same tokens.
     """
 
     def make(batch: int) -> Cache:
