@@ -119,6 +119,9 @@ class LockstepWork:
             return "limits.minutes"
         return None
 
+    def _is_over(self) -> bool:
+        return self._over() is not None
+
     def _records(
         self, loaded: Loaded, samples: Samples, chunk: Sequence[Reference]
     ) -> list[LockstepRecord] | None:
@@ -142,27 +145,22 @@ class LockstepWork:
         ]
         caches = [new_cache(loaded.model, arm.config.cache) for arm in loaded.arms]
         step_size = baseline.config.prefill.step_size
-
-        def over() -> bool:
-            return self._over() is not None
-
         found = run_lockstep(
             loaded.model,
             rows,
             caches[0],
             [Variant(caches[0], num_batches=2), *map(Variant, caches[1:])],
             step_size=step_size,
-            is_over=over,
+            is_over=self._is_over,
         )
         if found is None:
             return None
-        records += [
+        measured = [
             _record(loaded, place, one, row, found[place][number])
             for number, (one, row) in enumerate(zip(whole, rows, strict=True))
             for place in range(len(self._names))
         ]
         if (self._experiment.lockstep or {}).get("sensitivity"):
-            own = records[-len(rows) * len(self._names) :]
             for place in range(1, len(self._names)):
                 by_layer, by_side = (
                     measure(
@@ -171,16 +169,16 @@ class LockstepWork:
                         caches[0],
                         caches[place],
                         step_size=step_size,
-                        is_over=over,
+                        is_over=self._is_over,
                     )
                     for measure in (layer_sensitivity, side_sensitivity)
                 )
                 if by_layer is None or by_side is None:
                     return None
-                mine = own[place :: len(self._names)]
+                mine = measured[place :: len(self._names)]
                 for record, layers, sides in zip(mine, by_layer, by_side, strict=True):
                     record.layer_kl, record.side_kl = rounded(layers), rounded(sides)
-        return records
+        return records + measured
 
 
 def _record(
