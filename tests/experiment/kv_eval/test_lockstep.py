@@ -25,7 +25,7 @@ from vlmkit.embed import encode_media
 from vlmkit.experiment.kv_eval.applied import applied
 from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
 from vlmkit.experiment.kv_eval.planning import load_kv_eval
-from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity
+from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity, side_sensitivity
 from vlmkit.experiment.kv_eval.streams import NewCache, Variant
 from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.plan import make_plan
@@ -47,7 +47,10 @@ class Case(NamedTuple):
 
     def caches(self, config: CacheConfig) -> NewCache:
         model = self.loaded.model
-        return lambda batch: build_cache(config, model.layer_specs, batch, model.dtype)
+        attention = model.backend.forms.attention
+        return lambda batch: build_cache(
+            config, model.layer_specs, batch, model.dtype, attention=attention
+        )
 
     def run(self, *configs: CacheConfig, batches: int = 1) -> list[list[Measured]]:
         variants = [Variant(self.caches(config), batches) for config in configs]
@@ -155,6 +158,26 @@ def test_a_layer_alone_hurts_less_than_all(case: Case) -> None:
         case.loaded.model, case.rows, case.caches(DENSE), case.caches(DENSE), step_size=16
     )
     assert np.array(none).max() == 0
+
+
+def test_keys_and_values_alone_are_codecs_of_such_bits(case: Case) -> None:
+    def alone(config: CacheConfig) -> np.ndarray:
+        found = side_sensitivity(
+            case.loaded.model, case.rows, case.caches(DENSE), case.caches(config), step_size=16
+        )
+        return np.array(found)
+
+    sides = alone(affine(2))
+    assert sides.shape == (len(LENGTHS), 2)
+    assert (sides.mean(axis=0) > 0).all()
+    # What is 8 bits beside the half in question is nearly the baseline.
+    halves = [AffineConfig(key_bits=2, value_bits=8, group_size=32),
+              AffineConfig(key_bits=8, value_bits=2, group_size=32)]  # fmt: skip
+    for side, found in zip(sides.T, case.run(*halves), strict=True):
+        means = [np.mean(one.kl) for one in found]
+        assert side.mean() == pytest.approx(np.mean(means), rel=0.2)
+    assert alone(DENSE).max() == 0
+    assert alone(WINDOW).size == 0  # other tokens than the baseline's
 
 
 def test_it_stops_when_it_is_told(case: Case) -> None:

@@ -124,7 +124,8 @@ def test_answers_can_be_the_reference_and_layers_be_looked_at(tmp_path: Path) ->
     assert {len(record.layer_kl) for record in records} == {0, 4}
     _, two = read_outcome(tmp_path / "run").policies
     assert len(two.layer_kl) == 4
-    assert all(value > 0 for value in two.layer_kl)
+    assert len(two.side_kl) == 2
+    assert all(value > 0 for value in [*two.layer_kl, *two.side_kl])
 
 
 CASES = {

@@ -24,7 +24,8 @@ class LockstepConfig(StageConfig):
     sensitivity: bool = Field(
         default=False,
         description="also apply each policy to one attention layer at a time, the others being "
-        "the baseline's; as many further passes as there are layers",
+        "the baseline's, and to the keys or the values alone; as many further passes as there are "
+        "layers, and two",
     )
 
 

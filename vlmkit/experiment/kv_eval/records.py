@@ -35,6 +35,7 @@ class LockstepRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     delta_logprobs: list[float] = []  # of each reference token, policy minus baseline
     attention_error: list[float] = []  # per attention layer: relative L2 over the decode steps
     layer_kl: list[float] = []  # per attention layer: mean KL with the policy in it alone
+    side_kl: list[float] = []  # mean KL with the policy in the keys alone, in the values alone
     held_bytes: int = 0  # of keys and values as stored, scales included
     batch_size: int = 0  # rows side by side at most, which float rounding may depend on
     layers: list[int] = []  # attention layers in which the policy stored or dropped something

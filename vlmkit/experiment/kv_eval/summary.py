@@ -71,6 +71,7 @@ class PolicySummary(msgspec.Struct, kw_only=True):
     slices: dict[str, Spread] = {}
     attention_error: list[float] = []  # by attention layer, mean over samples
     layer_kl: list[float] = []  # by attention layer, mean over samples
+    side_kl: list[float] = []  # in the keys alone, in the values alone; empty: not comparable
     held_bytes: float = 0.0  # of a row, mean
     bytes_ratio: float | None = None  # held, to the baseline's
     layers: int = 0  # in which it stored or dropped something for at least one sample
@@ -139,6 +140,7 @@ def _policy(
             row.slices[place] = _spread(whole, lambda record, own=values: own[id(record)])  # type: ignore[misc]
     row.attention_error = _by_layer([record.attention_error for record in whole])
     row.layer_kl = _by_layer([record.layer_kl for record in whole])
+    row.side_kl = _by_layer([record.side_kl for record in whole])
     row.layers = len({layer for record in whole for layer in record.layers})
     row.num_layers = whole[0].num_layers
     for field in ("held_bytes", "quantized_tokens", "held_tokens"):

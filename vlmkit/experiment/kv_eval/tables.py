@@ -182,9 +182,20 @@ def _attention(rows: Sequence[PolicySummary]) -> TextTable | None:
 
 
 def _sensitivity(rows: Sequence[PolicySummary]) -> TextTable | None:
-    note = "Mean KL over the answer with the policy in that layer alone."
+    note = (
+        "Mean KL over the answer with the policy in that attention layer alone, in all keys alone, "
+        "in all values alone. A policy that drops tokens has no halves."
+    )
     values = [row.layer_kl for row in rows]
-    return _by_layer("sensitivity: KL by layer", rows, values, note)
+    table = _by_layer("sensitivity: KL by layer", rows, values, note)
+    if table is None:
+        return None
+    unknown: list[float | None] = [None, None]
+    sides = [row.side_kl or unknown for row in rows if row.layer_kl]
+    cells = tuple(
+        (*cells, *map(small, side)) for cells, side in zip(table.rows, sides, strict=True)
+    )
+    return table._replace(columns=(*table.columns, "keys", "values"), rows=cells)
 
 
 def _by_layer(
