@@ -61,7 +61,7 @@ def prefixed_attention(
     arXiv 2402.05099.
     """
     dtype, (_, heads, length, _) = queries.dtype, queries.shape
-    queries, *others = (
+    queries, prefix_keys, prefix_values, keys, values = (
         x.astype(mx.float32) for x in (queries * scale, prefix_keys, prefix_values, keys, values)
     )
     num_keys = prefix_keys.shape[2] + keys.shape[2]
@@ -71,7 +71,8 @@ def prefixed_attention(
         stop = start + step
         whole = mask is None or mask.shape[-2] == 1
         part = mask if whole or mask is None else mask[..., start:stop, :]
-        blocks.append(_attend_block(queries[:, :, start:stop], *others, part, powers))
+        block = queries[:, :, start:stop]
+        blocks.append(_attend_block(block, prefix_keys, prefix_values, keys, values, part, powers))
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
     return output.astype(dtype)
 

@@ -126,10 +126,10 @@ def trim_shared(
     prefixes = list(state.prefixes)
     for place in cut:
         assert place is not None
-        ends = {end for n, end in zip(state.places, kept, strict=True) if n == place}
-        if len(ends) > 1 or min(ends) == 0:
+        lengths = {end for n, end in zip(state.places, kept, strict=True) if n == place}
+        if len(lengths) > 1 or 0 in lengths:
             return kind.trim(unshared(kind, state, seen), seen, kept)  # type: ignore[no-any-return]
-        (length,) = ends
+        (length,) = lengths
         shorter = kind.trim(prefixes[place].state, (prefixes[place].length,), (length,))
         prefixes[place] = Prefix(shorter, length)
     state = state._replace(prefixes=tuple(prefixes))
