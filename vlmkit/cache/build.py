@@ -119,13 +119,13 @@ def _with_attention(
     kinds: Sequence[LayerKind], attention: Attention, prefixed: PrefixedAttention | None
 ) -> tuple[LayerKind, ...]:
     def reading(kind: CacheKind) -> CacheKind:
-        if prefixed is not None and kind.keeps_all:
-            return sharing(kind, attention, prefixed)
-
         def attend(state: Any, queries: mx.array, plan: Any, scale: float) -> mx.array:
             return attention(queries, *kind.fetch(state, plan, queries.dtype), scale)
 
-        return kind._replace(attend=attend)
+        read = kind._replace(attend=attend)
+        return (
+            read if prefixed is None or not kind.keeps_all else sharing(read, attention, prefixed)
+        )
 
     made = {id(kind): reading(kind) for kind in kinds if isinstance(kind, CacheKind)}
     return tuple(made.get(id(kind), kind) for kind in kinds)
