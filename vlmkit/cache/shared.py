@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -114,12 +115,6 @@ def sharing(
             return kind.trim(state, seen, kept)
         return trim_shared(kind, state, seen, kept)
 
-    def num_bytes(state: Pytree) -> int:
-        if isinstance(state, KVState):
-            return kind.num_bytes(state)
-        parts = [state.own, *(prefix.state for prefix in state.prefixes)]
-        return sum(map(kind.num_bytes, parts))
-
     return kind._replace(
         plan=plan,
         append=append,
@@ -128,8 +123,15 @@ def sharing(
         select=select,
         join=join,
         trim=trim,
-        num_bytes=num_bytes,
+        num_bytes=partial(_num_bytes, kind),
     )
+
+
+def _num_bytes(kind: CacheKind, state: Pytree) -> int:
+    if isinstance(state, KVState):
+        return kind.num_bytes(state)
+    parts = [state.own, *(prefix.state for prefix in state.prefixes)]
+    return sum(map(kind.num_bytes, parts))
 
 
 def _plan(kind: CacheKind, state: SharedState, span: Span) -> SharedPlan:
