@@ -11,7 +11,7 @@ import numpy as np
 from tests.cache.kinds import CONFIGS, SHAPE, Tokens, expected, feed, kind_of, random_tokens
 from vlmkit.backend.attention import matmul_attention
 from vlmkit.backend.prefixed_attention import prefixed_attention
-from vlmkit.cache import External, build_kind
+from vlmkit.cache import build_kind
 from vlmkit.cache.shared import sharing
 from vlmkit.interface import CacheKind, Pytree
 
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
 def eager(name: str) -> CacheKind:
     """The kind, sharing whatever can be shared."""
     kind = build_kind(CONFIGS[name])
-    if not kind.keeps_all or isinstance(CONFIGS[name], External):
+    if not kind.keeps_all:
         return kind_of(name)
     return sharing(kind, matmul_attention, prefixed_attention, min_saved=1)
 

@@ -9,11 +9,11 @@ import pytest
 from tests.cache.kinds import CONFIGS, SCALE, SHAPE, kind_of, random_tokens
 from tests.cache.moves import Rows, add, append, begin, cut, eager, pick
 from vlmkit.backend.forms import make_forms
-from vlmkit.cache import build_kind
+from vlmkit.cache import build_kind, describe_cache
 from vlmkit.cache.compose import KVState
 from vlmkit.cache.prefixes import SharedState
 from vlmkit.cache.shared import MIN_SAVED
-from vlmkit.interface import Span
+from vlmkit.interface import RecurrentSpec, Span, StateArray
 
 KIND = eager("dense")
 kinds = pytest.mark.parametrize("name", ["dense", "affine_3"])
@@ -153,7 +153,7 @@ def test_one_softmax_over_prefix_and_rest(activations: str, length: int, dtype: 
     assert forms.prefixed is not None
     key = mx.random.key(1)
     queries, keys, values = (
-        (3 * mx.random.normal((5, heads, count, 32), key=part)).astype(dtype)
+        mx.random.normal((5, heads, count, 32), key=part).astype(dtype)
         for heads, count, part in zip(
             (6, 2, 2), (length, 50, 50), mx.random.split(key, 3), strict=True
         )
@@ -172,3 +172,18 @@ def test_one_softmax_over_prefix_and_rest(activations: str, length: int, dtype: 
     assert found.dtype == dtype
     close = 5e-6 if dtype == mx.float32 else 2e-2
     assert mx.allclose(found.astype(mx.float32), wanted.astype(mx.float32), atol=close, rtol=close)
+
+
+def test_what_shares_is_described() -> None:
+    specs = [SHAPE, SHAPE._replace(window=8), RecurrentSpec((StateArray("conv", (3, 8)),))]
+    found = {
+        name: describe_cache(config, specs, mx.float32)["num_sharing_layers"]
+        for name, config in CONFIGS.items()
+        if not name.startswith("external")
+    }
+    assert {name for name, layers in found.items() if layers} == {
+        name for name in found if "rotating" not in name
+    }
+    assert set(found.values()) == {0, 1}
+    facts = describe_cache(CONFIGS["dense"], specs, mx.float32, sharing=False)
+    assert facts["num_sharing_layers"] == 0

@@ -72,7 +72,8 @@ def prefixed_attention(
         stop = start + step
         whole = mask is None or mask.shape[-2] == 1
         part = mask if whole or mask is None else mask[..., start:stop, :]
-        blocks.append(_attend_block(queries[:, :, start:stop], *others, part, powers))
+        block = queries[:, :, start:stop]
+        blocks.append(_attend_block(block, prefix_keys, prefix_values, keys, values, part, powers))
     output = blocks[0] if len(blocks) == 1 else mx.concatenate(blocks, axis=2)
     return output.astype(dtype)
 

@@ -127,7 +127,7 @@ def trim_shared(
     for place in cut:
         assert place is not None
         lengths = {end for n, end in zip(state.places, kept, strict=True) if n == place}
-        if len(lengths) > 1 or min(lengths) == 0:
+        if len(lengths) > 1 or 0 in lengths:
             return kind.trim(unshared(kind, state, seen), seen, kept)  # type: ignore[no-any-return]
         (length,) = lengths
         shorter = kind.trim(prefixes[place].state, (prefixes[place].length,), (length,))

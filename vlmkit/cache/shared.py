@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -58,7 +59,7 @@ def sharing(
 
     Args:
         kind: keeps every token (``keeps_all``).
-        attention: how the queries of a row that shares nothing read it.
+        attention: how the queries of rows that share nothing read them beside others that do.
         prefixed: how those of rows that share a prefix do.
         min_saved: tokens that sharing has to save when a row is selected several times; with fewer,
             rows are copied.
@@ -95,14 +96,11 @@ def sharing(
     ) -> tuple[mx.array, mx.array, mx.array | None]:
         if isinstance(state, KVState):
             return kind.fetch(state, plan, dtype)
-        slots = round_up(max(plan.span.starts) + plan.span.width)
-        whole = unshared(kind, state, plan.span.ends, slots)
-        return kind.fetch(whole, kind.plan(whole, plan.span), dtype)
+        return _fetch(kind, state, plan, dtype)
 
     def select(state: Pytree, rows: Sequence[int], seen: Sequence[int]) -> Pytree:
         if isinstance(state, KVState):
-            repeats = Counter(rows)
-            if all((count - 1) * seen[row] < min_saved for row, count in repeats.items()):
+            if all((count - 1) * seen[row] < min_saved for row, count in Counter(rows).items()):
                 return kind.select(state, rows, seen)
             state = SharedState((), (None,) * len(seen), state)
         return select_shared(kind, state, rows, seen, min_saved)
@@ -117,12 +115,6 @@ def sharing(
             return kind.trim(state, seen, kept)
         return trim_shared(kind, state, seen, kept)
 
-    def num_bytes(state: Pytree) -> int:
-        if isinstance(state, KVState):
-            return kind.num_bytes(state)
-        prefixes = sum(kind.num_bytes(prefix.state) for prefix in state.prefixes)
-        return prefixes + kind.num_bytes(state.own)
-
     return kind._replace(
         plan=plan,
         append=append,
@@ -131,8 +123,15 @@ def sharing(
         select=select,
         join=join,
         trim=trim,
-        num_bytes=num_bytes,
+        num_bytes=partial(_num_bytes, kind),
     )
+
+
+def _num_bytes(kind: CacheKind, state: Pytree) -> int:
+    if isinstance(state, KVState):
+        return kind.num_bytes(state)
+    parts = [state.own, *(prefix.state for prefix in state.prefixes)]
+    return sum(map(kind.num_bytes, parts))
 
 
 def _plan(kind: CacheKind, state: SharedState, span: Span) -> SharedPlan:
@@ -147,6 +146,14 @@ def _plan(kind: CacheKind, state: SharedState, span: Span) -> SharedPlan:
         back = mx.array(sorted(range(len(order)), key=order.__getitem__), mx.int32)
     own: Plan = kind.plan(state.own, span._replace(starts=starts))
     return SharedPlan(own, span, groups, back)
+
+
+def _fetch(
+    kind: CacheKind, state: SharedState, plan: SharedPlan, dtype: mx.Dtype
+) -> tuple[mx.array, mx.array, mx.array | None]:
+    slots = round_up(max(plan.span.starts) + plan.span.width)
+    whole = unshared(kind, state, plan.span.ends, slots)
+    return kind.fetch(whole, kind.plan(whole, plan.span), dtype)
 
 
 def _attend(
