@@ -16,6 +16,8 @@ from tests.effort import scaled
 from vlmkit.cache import (
     AffineConfig,
     DenseConfig,
+    KVarNConfig,
+    QuantizedConfig,
     RotatingConfig,
     build_cache,
     cache_num_bytes,
@@ -36,6 +38,10 @@ CONFIGS: dict[str, Any] = {
     "rotating": RotatingConfig(max_size=10, keep=2),
     "affine": AffineConfig(bits=4, group_size=32),
     "affine_rotating": AffineConfig(key_bits=8, value_bits=4, group_size=32, max_size=10, keep=2),
+    "turboquant": QuantizedConfig(
+        keys={"kind": "turboquant", "bits": 3.5}, values={"kind": "turboquant"}
+    ),
+    "kvarn": KVarNConfig(block_size=8),
 }
 every_kind = pytest.mark.parametrize("name", CONFIGS)
 

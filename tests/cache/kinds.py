@@ -14,12 +14,12 @@ from vlmkit.cache import (
     DenseConfig,
     External,
     KVarNConfig,
+    QuantizedConfig,
     RotatingConfig,
-    TurboQuantCacheConfig,
     build_cache,
 )
-from vlmkit.cache.codecs.kvarn import kvarn
-from vlmkit.cache.codecs.turboquant import turboquant
+from vlmkit.cache.codec.build import build_codec
+from vlmkit.cache.codec.kvarn import kvarn
 from vlmkit.cache.storage import Codec
 from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
 
@@ -38,12 +38,50 @@ CONFIGS: dict[str, Any] = {
     "affine_3": AffineConfig(bits=3, group_size=32),
     "affine_k8_v4": AffineConfig(key_bits=8, value_bits=4, group_size=32),
     "affine_rotating": AffineConfig(bits=4, group_size=32, max_size=12, keep=3),
-    "turboquant": TurboQuantCacheConfig(),
-    "turboquant_prod": TurboQuantCacheConfig(keys={"bits": 3, "estimator": "prod"}),
-    "turboquant_rotating": TurboQuantCacheConfig(
-        keys={"bits": 3.5}, values={"bits": 2, "norm_correction": True}, max_size=12, keep=3
+    "turboquant": QuantizedConfig(
+        keys={"kind": "turboquant", "bits": 3, "estimator": "prod"},
+        values={"kind": "turboquant", "bits": 4},
+    ),
+    "turboquant_rotating": QuantizedConfig(
+        keys={"kind": "turboquant", "bits": 3.5},
+        values={"kind": "turboquant", "bits": 2, "norm_correction": True},
+        max_size=12,
+        keep=3,
     ),
     "kvarn": KVarNConfig(key_bits=4, value_bits=3, block_size=8),
+    "mxfp4": QuantizedConfig(keys={"kind": "mxfp4"}, values={"kind": "mxfp4"}),
+    "mxfp8_nvfp4": QuantizedConfig(keys={"kind": "mxfp8"}, values={"kind": "nvfp4"}),
+    "per_token_head_int8_fp8": QuantizedConfig(
+        keys={"kind": "per_token_head"}, values={"kind": "per_token_head", "dtype": "fp8"}
+    ),
+    "per_token_head_int4": QuantizedConfig(
+        keys={"kind": "plain"}, values={"kind": "per_token_head", "dtype": "int4"}
+    ),
+    "hadamard": QuantizedConfig(
+        keys={"kind": "hadamard", "codec": {"kind": "affine", "bits": 4, "group_size": 32}},
+        values={"kind": "hadamard", "codec": {"kind": "turboquant", "bits": 3}},
+    ),
+    "quantized_rotating": QuantizedConfig(
+        keys={"kind": "hadamard", "codec": {"kind": "mxfp4"}},
+        values={"kind": "per_token_head"},
+        max_size=12,
+        keep=3,
+    ),
+    "recent": QuantizedConfig(
+        keys={"kind": "mxfp4"}, values={"kind": "affine", "bits": 2, "group_size": 32}, recent=5
+    ),
+    "recent_turboquant": QuantizedConfig(
+        keys={"kind": "turboquant", "bits": 2, "estimator": "prod"},
+        values={"kind": "hadamard", "codec": {"kind": "mxfp4"}},
+        recent=1,
+        start=11,
+    ),
+    "start": QuantizedConfig(
+        keys={"kind": "per_token_head", "dtype": "int4"}, values={"kind": "nvfp4"}, start=9
+    ),
+    "recent_rotating": QuantizedConfig(
+        keys={"kind": "mxfp4"}, values={"kind": "mxfp4"}, recent=4, start=7, max_size=12, keep=3
+    ),
     "external_half": External(factory="experiments.own_cache:half"),
     "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
 }
@@ -147,6 +185,8 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
     as_stored = j < i - i % config.block_size if isinstance(config, KVarNConfig) else j >= 0
     if isinstance(config, KVarNConfig) and spec.window is not None:
         as_stored = j < 0
+    if isinstance(config, QuantizedConfig):
+        as_stored = (i >= config.start) & (j <= i - config.recent)
     scores = np.where(
         as_stored, queries @ stored[0].swapaxes(1, 2), queries @ computed[0].swapaxes(1, 2)
     )
@@ -158,18 +198,18 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
 
 
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
-    if isinstance(config, TurboQuantCacheConfig):
-        return _through(turboquant(config.keys), keys)
     if isinstance(config, KVarNConfig):
         return _in_blocks(kvarn(config.key_bits, "tokens"), keys, config.block_size)
+    if isinstance(config, QuantizedConfig):
+        return _through(build_codec(config.keys), keys)
     return _quantized(config, keys, lambda c: c.key_bits)
 
 
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    if isinstance(config, TurboQuantCacheConfig):
-        return _through(turboquant(config.values), values)
     if isinstance(config, KVarNConfig):
         return _in_blocks(kvarn(config.value_bits, "channels"), values, config.block_size)
+    if isinstance(config, QuantizedConfig):
+        return _through(build_codec(config.values), values)
     return _quantized(config, values, lambda c: c.value_bits)
 
 

@@ -23,6 +23,9 @@ from vlmkit.cache import (
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Cache, KVSpec, Span
 
+# Kinds of which every token takes one slot; the others count their bytes in tests of their own.
+IN_SLOTS = [name for name in CONFIGS if not name.startswith(("kvarn", "recent", "start"))]
+
 ADAPTER: TypeAdapter[Any] = TypeAdapter(CacheConfig)
 
 REFUSED = [
@@ -39,10 +42,15 @@ REFUSED = [
     ({"kind": "affine", "group_size": 48}, "use one of 32, 64, 128"),
     ({"kind": "affine", "max_size": 3}, "keep must be less than max_size"),
     ({"kind": "affine", "keep": 8}, "has no effect without max_size"),
-    ({"kind": "turboquant", "keep": 8}, "has no effect without max_size"),
-    ({"kind": "turboquant", "max_size": 3}, "keep must be less than max_size"),
-    ({"kind": "turboquant", "values": {"estimator": "prod"}}, "prod is for keys"),
-    ({"kind": "turboquant", "keys": {"bits": 2.25}}, "2.25 bits is not supported; use 1 to 8"),
+    ({"kind": "quantized", "recent": 9, "max_size": 12}, "recent=9 is more than the last 8"),
+    ({"kind": "quantized", "start": 13, "max_size": 12}, "start=13 is more than the max_size=12"),
+    ({"kind": "quantized", "keep": 8}, "has no effect without max_size"),
+    ({"kind": "quantized", "keys": {"kind": "int8"}}, "'plain', 'affine', 'mxfp4'"),
+    ({"kind": "quantized", "keys": {"kind": "hadamard", "codec": {"kind": "plain"}}}, "'affine'"),
+    ({"kind": "quantized", "values": {"kind": "turboquant", "estimator": "prod"}}, "is for keys"),
+    ({"kind": "quantized", "keys": {"kind": "turboquant", "bits": 2.25}}, "in steps of 0.5"),
+    ({"kind": "kvarn", "block_size": 4}, "greater than or equal to 8"),
+    ({"kind": "kvarn", "key_bits": 9}, "less than or equal to 8"),
 ]
 
 
@@ -73,6 +81,35 @@ def test_group_size_must_divide_head_dim(head_dim: int, group_size: int, remedy:
 
 
 @pytest.mark.parametrize(
+    ("codec", "head_dim", "message"),
+    [
+        ({"kind": "affine", "group_size": 64}, 96, "group_size: 64 .* 96; use group_size 32"),
+        ({"kind": "mxfp4"}, 48, "kind: mxfp4 .* head_dim 48; use nvfp4"),
+        ({"kind": "nvfp4"}, 40, "kind: nvfp4 .* head_dim 40; use per_token_head"),
+        ({"kind": "per_token_head", "dtype": "int4"}, 31, "dtype: int4 needs an even head_dim"),
+        ({"kind": "hadamard", "codec": {"kind": "mxfp4"}}, 96, "kind: hadamard needs .* got 96"),
+        ({"kind": "hadamard", "codec": {"kind": "affine"}}, 32, "codec.group_size: 64 does not"),
+        ({"kind": "turboquant", "bits": 2.5}, 24, "bits: 2.5 needs"),
+    ],
+)
+@pytest.mark.parametrize("side", ["keys", "values"])
+def test_a_codec_that_does_not_fit_head_dim_is_named(
+    side: str, codec: dict[str, Any], head_dim: int, message: str
+) -> None:
+    config = ADAPTER.validate_python(
+        {
+            "kind": "quantized",
+            side: codec,
+            **{other: {"kind": "plain"} for other in ("keys", "values") if other != side},
+        }
+    )
+    with pytest.raises(VlmkitError, match=rf"^cache\.{side}\.{message}.* \(layer 1\)") as caught:
+        build_cache(config, [KVSpec(2, 128, 128), KVSpec(2, head_dim, head_dim)], 1, mx.float32)
+    assert caught.value.path is not None
+    assert caught.value.path[:2] == ("cache", side)
+
+
+@pytest.mark.parametrize(
     ("config", "dtype", "bits"),
     [
         (DenseConfig(), mx.float32, (32, 32)),
@@ -96,7 +133,7 @@ def test_described_bits_are_those_of_the_arrays(
     assert facts["kind"] == config.kind
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "kvarn"])
+@pytest.mark.parametrize("name", IN_SLOTS)
 def test_bytes_are_counted_from_the_arrays(name: str) -> None:
     config, dtype = CONFIGS[name], mx.float16
     cache = _filled(build_cache(config, [SHAPE, SHAPE], 3, dtype), 1)

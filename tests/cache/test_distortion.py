@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vlmkit.cache.affine import affine_codec
+from vlmkit.cache.codec.affine import affine_codec
 
 # bits: relative MSE, the same with two offset channels, attention KL with them
 TABLE = {
@@ -23,9 +23,11 @@ def _data(seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((2, 4, 512, 128), np.float32)
 
 
-def _with_offset_channels(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _with_offset_channels(
+    x: NDArray[np.float32], offsets: tuple[float, float] = (OFFSET, OFFSET)
+) -> NDArray[np.float32]:
     x = x.copy()
-    x[..., [3, 70]] += np.float32(OFFSET)
+    x[..., [3, 70]] += np.array(offsets, np.float32)
     return x
 
 

@@ -39,6 +39,8 @@ def test_a_single_row_needs_no_mask_to_decode() -> None:
         kind = kind_of(name)
         state, _ = feed(kind, kind.init(1, SHAPE, mx.float32), [0], [random_tokens(20, 0)], [20])
         plan = kind.plan(state, Span((20,), (1,), 1))
+        if name == "recent_rotating":  # of the slots of a ring, some are seen in one form only
+            continue
         assert plan.mask is None
         if name != "kvarn":  # counts blocks
             assert plan.num_used == min(21, (limits_of(CONFIGS[name]) or (21, 0))[0])

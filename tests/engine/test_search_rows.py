@@ -28,6 +28,7 @@ CACHES = [
     {"kind": "dense"},
     {"kind": "affine", "bits": 8, "group_size": 32},
     {"kind": "rotating", "max_size": 64, "keep": 2},
+    {"kind": "kvarn", "block_size": 16},
 ]
 
 

@@ -16,11 +16,12 @@ from vlmkit.names.table import FOREIGN, OFF_FIELDS, OFF_PARAMS, SHORT_FLAGS, Par
 from vlmkit.names.words import flag_words, key_words, keyword_words, kind_words
 
 SCHEMA = run_schema()
-KINDS = {
-    entry["properties"]["kind"]["const"]: entry["properties"]
-    for entry in SCHEMA["$defs"].values()
-    if "kind" in entry.get("properties", {})
-}
+# A cache and a codec of one name are one entry, with the keys of both.
+KINDS: dict[str, dict[str, Any]] = {}
+for _entry in SCHEMA["$defs"].values():
+    _kind = _entry.get("properties", {}).get("kind", {})
+    for _name in [_kind["const"]] if "const" in _kind else _kind.get("enum", []):
+        KINDS.setdefault(_name, {}).update(_entry["properties"])
 FLAGS = [*("--" + flag.name.replace("_", "-") for flag in PARAM_FLAGS), "--model", "--dtype"]
 FLAGS += ["--prompt", "--image", "--audio", "--enable-thinking"]
 # Foreign to the others of the three alone.

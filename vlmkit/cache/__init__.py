@@ -1,4 +1,4 @@
-"""KV caches as values: dense, rotating, affine-quantized, TurboQuant, KVarN, your own."""
+"""KV caches as values: dense, rotating, affine-quantized, any two codecs, KVarN, your own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_
 from vlmkit.cache.external import external
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.layout import Layout, dense_layout
+from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
 from vlmkit.cache.storage import Codec, Frame, Storage, plain
-from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.external import External
 
 __all__ = [
@@ -25,10 +25,10 @@ __all__ = [
     "Frame",
     "KVarNConfig",
     "Layout",
+    "QuantizedConfig",
     "RotatingConfig",
     "RowHeld",
     "Storage",
-    "TurboQuantCacheConfig",
     "affine",
     "build_cache",
     "build_kind",
@@ -43,12 +43,12 @@ __all__ = [
     "kvarn_cache",
     "new_cache",
     "plain",
+    "quantized",
     "rotating",
     "rotating_layout",
     "row_held_bytes",
     "row_num_bytes",
     "select_rows",
     "trim_rows",
-    "turboquant_cache",
     "windowed_layout",
 ]

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-import mlx.core as mx
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from vlmkit.cache.codec.affine import GROUP_SIZES, Bits, GroupSize, affine_codec
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.rotating import check_keep, rotating_layout
-from vlmkit.cache.storage import Codec, Storage, Stored
+from vlmkit.cache.storage import Storage
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import CacheKind, KVSpec
-
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
-
-
-def _supported_bits(bits: int) -> int:
-    if bits not in BITS:
-        raise ValueError(f"{bits} bits is not supported; use one of {', '.join(map(str, BITS))}")
-    return bits
-
-
-def _supported_group_size(size: int) -> int:
-    if size not in GROUP_SIZES:
-        sizes = ", ".join(map(str, GROUP_SIZES))
-        raise ValueError(f"group_size {size} is not supported; use one of {sizes}")
-    return size
-
-
-Bits = Annotated[Int, AfterValidator(_supported_bits)]
-GroupSize = Annotated[Int, AfterValidator(_supported_group_size)]
 
 
 class AffineConfig(StageConfig):
@@ -70,6 +50,7 @@ def affine(config: AffineConfig) -> CacheKind:
     per element in all.
 
     Example:
+        >>> import mlx.core as mx
         >>> from vlmkit.interface import KVSpec, Span
         >>> kind = affine(AffineConfig(bits=4, group_size=32))
         >>> state = kind.init(1, KVSpec(1, key_dim=32, value_dim=32), mx.float32)
@@ -123,19 +104,3 @@ def affine_storage(config: AffineConfig) -> Storage:
         keys=affine_codec(config.key_bits or config.bits, config.group_size),
         values=affine_codec(config.value_bits or config.bits, config.group_size),
     )
-
-
-def affine_codec(bits: int, group_size: int) -> Codec:
-    """Build the codec: packed codes, and a scale and a bias of 16 bits per group."""
-
-    def encode(x: mx.array) -> Stored:
-        if x.dtype == mx.float32:
-            x = x.astype(mx.float16)  # the scales take the dtype of what is quantized
-        codes, scales, biases = mx.quantize(x, group_size=group_size, bits=bits)
-        return codes, scales, biases
-
-    def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
-        codes, scales, biases = stored
-        return mx.dequantize(codes, scales, biases, group_size=group_size, bits=bits, dtype=dtype)
-
-    return Codec(encode, decode, quantizes=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
 from vlmkit.backend.attention import Attention, matmul_attention
-from vlmkit.cache.layout import GROWTH, row_ends, token_numbers
+from vlmkit.cache.block_plan import BlockPlan, plan_blocks
 from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import CacheKind, Held, KVSpec, Span
@@ -24,20 +24,6 @@ class BlockState(NamedTuple):
     recent_values: mx.array  # [B, H_kv, W, D_v]
     bases: mx.array  # int32 [B]: the number of the first recent token, where a block begins
     ends: mx.array  # int32 [B]: tokens seen per row
-
-
-class BlockPlan(NamedTuple):
-    """What all layers of one kind share in one forward pass."""
-
-    num_blocks: int  # N while this pass runs
-    num_used: int  # blocks that attention looks at
-    num_complete: int  # blocks that this pass completes, at most, in a row
-    bases: mx.array  # int32 [B]
-    starts: mx.array  # int32 [B]
-    width: int  # W
-    num_recent: int  # recent tokens that attention looks at
-    mask: mx.array | None  # bool [B, 1, L, num_used * T + num_recent]; None = all is visible
-    ends: mx.array  # int32 [B]
 
 
 def block_kind(
@@ -63,158 +49,145 @@ def block_kind(
         attention: how queries read keys and values.
     """
 
-    def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> BlockState:
-        recent = [
-            mx.zeros((batch, spec.num_kv_heads, 0, dim), dtype)
-            for dim in (spec.key_dim, spec.value_dim)
-        ]
-        # One block is encoded for the shapes of what is stored; none of it is kept.
-        keys, values = (
-            tuple(x[:, :, :0] for x in codec.encode(_blocks_like(x, block_size)))
-            for codec, x in zip(storage, recent, strict=True)
-        )
-        zeros = mx.zeros((batch,), mx.int32)
-        return BlockState(keys, values, recent[0], recent[1], zeros, zeros)
-
-    def plan(state: BlockState, span: Span) -> BlockPlan:
-        return _plan(state.keys[0].shape[2], span, block_size)
-
-    def append(state: BlockState, keys: mx.array, values: mx.array, plan: BlockPlan) -> BlockState:
-        recent = [
-            _recent(old, new, state.bases, plan, block_size)
-            for old, new in ((state.recent_keys, keys), (state.recent_values, values))
-        ]
-        stored = [
-            _complete(codec, _grown(own, plan.num_blocks), x, plan, block_size)
-            for codec, own, x in zip(storage, (state.keys, state.values), recent, strict=True)
-        ]
-        return BlockState(stored[0], stored[1], recent[0], recent[1], plan.bases, plan.ends)
-
-    def fetch(
-        state: BlockState, plan: BlockPlan, dtype: mx.Dtype
-    ) -> tuple[mx.array, mx.array, mx.array | None]:
-        keys, values = (
-            mx.concatenate([_tokens(codec.decode(own, dtype)), x.astype(dtype)], axis=2)
-            for codec, own, x in _sides(storage, state, plan)
-        )
-        return keys, values, plan.mask
-
-    def attend(state: BlockState, queries: mx.array, plan: BlockPlan, scale: float) -> mx.array:
-        dtype = queries.dtype
-        (keys, key_basis), (values, value_basis) = (
-            _framed(codec, own, x, dtype) for codec, own, x in _sides(storage, state, plan)
-        )
-        if key_basis is not None:
-            queries = (queries @ key_basis.T).astype(dtype)
-        output = attention(queries, keys, values, plan.mask, scale)
-        return output if value_basis is None else (output @ value_basis).astype(dtype)
-
-    @cache
-    def token_bytes(spec: KVSpec, dtype: mx.Dtype) -> tuple[tuple[float, float], ...]:
-        """Of keys and of values: the bytes of a token in a block, and as computed."""
-        found = []
-        for codec, dim in zip(storage, (spec.key_dim, spec.value_dim), strict=True):
-            block = mx.zeros((1, spec.num_kv_heads, 1, block_size, dim), dtype)
-            stored = sum(x.nbytes for x in codec.encode(block))
-            found.append((stored / block_size, block.nbytes / block_size))
-        return tuple(found)
-
-    def hold(spec: KVSpec, dtype: mx.Dtype, seen: int) -> Held:
-        in_blocks = seen - seen % block_size
-        sizes = [
-            round(in_blocks * stored + (seen - in_blocks) * plain)
-            for stored, plain in token_bytes(spec, dtype)
-        ]
-        return Held(seen, sizes[0], sizes[1], 0, in_blocks)
-
-    def trim(state: BlockState, seen: Sequence[int], kept: Sequence[int]) -> BlockState:
-        for before, after in zip(seen, kept, strict=True):
-            if after % block_size and after // block_size != before // block_size:
-                raise VlmkitError(
-                    f"cache: {name} has stored its first {before - before % block_size} tokens in "
-                    f"blocks of {block_size}, so it cannot go back to {after} of {before}; keep "
-                    "the earlier state, or use a cache of kind dense",
-                    path=("cache",),
-                )
-        return state._replace(ends=mx.array(list(kept), mx.int32))
-
-    def reading(other: Attention) -> CacheKind:
-        return block_kind(
-            name,
-            storage,
-            block_size,
-            settings=settings,
-            windowed=windowed,
-            attention=other,
-        )
-
+    blocks = _Blocks(name, storage, block_size)
     return CacheKind(
         name=name,
         settings=settings,
-        init=init,
-        plan=plan,
-        append=append,
-        attend=attend,
-        fetch=fetch,
+        init=partial(_init, blocks),
+        plan=partial(_plan, blocks),
+        append=partial(_append, blocks),
+        attend=partial(_attend, blocks, attention),
+        fetch=partial(_fetch, blocks),
         select=_select,
         join=_join,
-        trim=trim,
+        trim=partial(_trim, blocks),
         num_bytes=_num_bytes,
-        hold=hold,
+        hold=partial(_hold, blocks),
         windowed=windowed,
-        reading=reading,
+        reading=partial(_reading, name, storage, block_size, settings=settings, windowed=windowed),
     )
 
 
-def _blocks_like(x: mx.array, block_size: int) -> mx.array:
+class _Blocks(NamedTuple):
+    """What the functions of one kind share."""
+
+    name: str
+    storage: Storage
+    size: int
+
+
+def _reading(
+    name: str, storage: Storage, block_size: int, attention: Attention, **other: Any
+) -> CacheKind:
+    return block_kind(name, storage, block_size, attention=attention, **other)
+
+
+def _init(blocks: _Blocks, batch: int, spec: KVSpec, dtype: mx.Dtype) -> BlockState:
+    recent = [
+        mx.zeros((batch, spec.num_kv_heads, 0, dim), dtype)
+        for dim in (spec.key_dim, spec.value_dim)
+    ]
+    # One block is encoded for the shapes of what is stored; none of it is kept.
+    keys, values = (
+        tuple(x[:, :, :0] for x in codec.encode(_empty_block(x, blocks.size)))
+        for codec, x in zip(blocks.storage, recent, strict=True)
+    )
+    zeros = mx.zeros((batch,), mx.int32)
+    return BlockState(keys, values, recent[0], recent[1], zeros, zeros)
+
+
+def _plan(blocks: _Blocks, state: BlockState, span: Span) -> BlockPlan:
+    return plan_blocks(state.keys[0].shape[2], span, blocks.size)
+
+
+def _append(
+    blocks: _Blocks, state: BlockState, keys: mx.array, values: mx.array, plan: BlockPlan
+) -> BlockState:
+    recent = [
+        _recent(old, new, state.bases, plan)
+        for old, new in ((state.recent_keys, keys), (state.recent_values, values))
+    ]
+    stored = [
+        _complete(codec, _grown(own, plan.num_blocks), x, plan, blocks.size)
+        for codec, own, x in zip(blocks.storage, (state.keys, state.values), recent, strict=True)
+    ]
+    return BlockState(stored[0], stored[1], recent[0], recent[1], plan.bases, plan.ends)
+
+
+def _fetch(
+    blocks: _Blocks, state: BlockState, plan: BlockPlan, dtype: mx.Dtype
+) -> tuple[mx.array, mx.array, mx.array | None]:
+    keys, values = (
+        mx.concatenate([_tokens(codec.decode(own, dtype)), x.astype(dtype)], axis=2)
+        for codec, own, x in _sides(blocks.storage, state, plan)
+    )
+    return keys, values, plan.mask
+
+
+def _attend(
+    blocks: _Blocks,
+    attention: Attention,
+    state: BlockState,
+    queries: mx.array,
+    plan: BlockPlan,
+    scale: float,
+) -> mx.array:
+    dtype = queries.dtype
+    (keys, key_basis), (values, value_basis) = (
+        _framed(codec, own, x, dtype) for codec, own, x in _sides(blocks.storage, state, plan)
+    )
+    if key_basis is not None:
+        queries = (queries @ key_basis.T).astype(dtype)
+    output = attention(queries, keys, values, plan.mask, scale)
+    return output if value_basis is None else (output @ value_basis).astype(dtype)
+
+
+def _hold(blocks: _Blocks, spec: KVSpec, dtype: mx.Dtype, seen: int) -> Held:
+    in_blocks = seen - seen % blocks.size
+    key_bytes, value_bytes = (
+        round(in_blocks * stored + (seen - in_blocks) * plain)
+        for stored, plain in _token_bytes(blocks, spec, dtype)
+    )
+    return Held(seen, key_bytes, value_bytes, 0, in_blocks)
+
+
+@lru_cache(maxsize=64)
+def _token_bytes(
+    blocks: _Blocks, spec: KVSpec, dtype: mx.Dtype
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of keys and of values: the bytes of a token in a block, and as computed."""
+    keys, values = (
+        _sizes(codec, mx.zeros((1, spec.num_kv_heads, 1, blocks.size, dim), dtype))
+        for codec, dim in zip(blocks.storage, (spec.key_dim, spec.value_dim), strict=True)
+    )
+    return keys, values
+
+
+def _sizes(codec: Codec, block: mx.array) -> tuple[float, float]:
+    stored = sum(x.nbytes for x in codec.encode(block))
+    return stored / block.shape[3], block.nbytes / block.shape[3]
+
+
+def _trim(
+    blocks: _Blocks, state: BlockState, seen: Sequence[int], kept: Sequence[int]
+) -> BlockState:
+    size = blocks.size
+    for before, after in zip(seen, kept, strict=True):
+        if after % size and after // size != before // size:
+            raise VlmkitError(
+                f"cache: {blocks.name} has stored its first {before - before % size} tokens in "
+                f"blocks of {size}, so it cannot go back to {after} of {before}; keep the earlier "
+                "state, or use a cache of kind dense",
+                path=("cache",),
+            )
+    return state._replace(ends=mx.array(list(kept), mx.int32))
+
+
+def _empty_block(x: mx.array, block_size: int) -> mx.array:
     return mx.zeros((*x.shape[:2], 1, block_size, x.shape[3]), x.dtype)
 
 
-def _plan(num_blocks: int, span: Span, block_size: int) -> BlockPlan:
-    full = [end // block_size for end in span.ends]
-    before = [start // block_size for start in span.starts]
-    if max(full) > num_blocks:
-        step = max(GROWTH // block_size, 1)
-        num_blocks = -(-max(full) // step) * step
-    num_used = max(max(end - 1, 0) // block_size for end in span.ends)
-    bases = mx.array([block_size * first for first in before], mx.int32)
-    width = block_size - 1 + span.width
-    num_recent, mask = width, None
-    if span.width == 1 and len(set(span.starts)) == 1:
-        num_recent = span.starts[0] % block_size + 1
-    else:
-        mask = _mask(span, bases, num_used * block_size, width, block_size)
-    return BlockPlan(
-        num_blocks,
-        num_used,
-        max(after - first for after, first in zip(full, before, strict=True)),
-        bases,
-        mx.array(span.starts, mx.int32),
-        width,
-        num_recent,
-        mask,
-        row_ends(span),
-    )
-
-
-def _mask(
-    span: Span, bases: mx.array, num_stored: int, num_recent: int, block_size: int
-) -> mx.array:
-    """What query i sees: of the stored tokens those before its block, of the recent ones its block.
-
-    So every query sees itself, padding too.
-    """
-    queries = token_numbers(span)[:, None, :, None]
-    boundary = queries // block_size * block_size
-    stored = mx.arange(num_stored, dtype=mx.int32) < boundary
-    recent = bases[:, None, None, None] + mx.arange(num_recent, dtype=mx.int32)
-    in_block = (recent >= boundary) & (recent <= queries)
-    return mx.concatenate([stored, in_block], axis=-1)
-
-
-def _recent(
-    old: mx.array, new: mx.array, bases: mx.array, plan: BlockPlan, block_size: int
-) -> mx.array:
+def _recent(old: mx.array, new: mx.array, bases: mx.array, plan: BlockPlan) -> mx.array:
     """The tokens from each row's ``plan.bases`` on: what is left of the old ones, and the new."""
     place = mx.arange(plan.width, dtype=mx.int32)[None, None, :, None]
     num_old = (plan.starts - plan.bases)[:, None, None, None]  # fewer than a block

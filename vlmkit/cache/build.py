@@ -14,10 +14,10 @@ from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.external import external
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
+from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig, rotating
 from vlmkit.cache.shared import sharing
-from vlmkit.cache.turboquant_cache import TurboQuantCacheConfig, turboquant_cache
 from vlmkit.errors import VlmkitError
 from vlmkit.external import External
 from vlmkit.interface import (
@@ -31,7 +31,7 @@ from vlmkit.interface import (
 )
 
 CacheConfig = Annotated[
-    DenseConfig | RotatingConfig | AffineConfig | TurboQuantCacheConfig | KVarNConfig | External,
+    DenseConfig | RotatingConfig | AffineConfig | QuantizedConfig | KVarNConfig | External,
     Field(discriminator="kind"),
 ]
 
@@ -53,10 +53,10 @@ def build_kind(config: CacheConfig) -> CacheKind:
             return rotating(config)
         case AffineConfig():
             return affine(config)
-        case TurboQuantCacheConfig():
-            return turboquant_cache(config)
         case KVarNConfig():
             return kvarn_cache(config)
+        case QuantizedConfig():
+            return quantized(config)
         case External():
             return external(config)
         case _:

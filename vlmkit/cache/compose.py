@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -45,10 +45,8 @@ def cache_kind(
     """
 
     def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> KVState:
-        keys, values = (
-            mx.zeros((batch, spec.num_kv_heads, 0, dim), dtype)
-            for dim in (spec.key_dim, spec.value_dim)
-        )
+        shape = (batch, spec.num_kv_heads, 0)
+        keys, values = (mx.zeros((*shape, n), dtype) for n in (spec.key_dim, spec.value_dim))
         ends = mx.zeros((batch,), mx.int32)
         return KVState(storage.keys.encode(keys), storage.values.encode(values), ends)
 
@@ -70,19 +68,7 @@ def cache_kind(
         return storage.keys.decode(keys, dtype), storage.values.decode(values, dtype), plan.mask
 
     def attend(state: KVState, queries: mx.array, plan: Plan, scale: float) -> mx.array:
-        keys, values = _used(state, plan)
-        return read(attention, storage, queries, keys, values, plan.mask, scale)
-
-    def reading(other: Attention) -> CacheKind:
-        return cache_kind(
-            name,
-            layout,
-            storage,
-            settings=settings,
-            windowed=windowed,
-            attention=other,
-            check=check,
-        )
+        return read(attention, storage, queries, *_used(state, plan), plan.mask, scale)
 
     def trim(state: KVState, seen: Sequence[int], kept: Sequence[int]) -> KVState:
         layout.check_trim(seen, kept)
@@ -102,9 +88,17 @@ def cache_kind(
         num_bytes=_num_bytes,
         hold=_holder(layout, storage, init, check),
         windowed=windowed,
-        reading=reading,
+        reading=partial(
+            _reading, name, layout, storage, settings=settings, windowed=windowed, check=check
+        ),
         keeps_all=layout is dense_layout,
     )
+
+
+def _reading(
+    name: str, layout: Layout, storage: Storage, attention: Attention, **other: Any
+) -> CacheKind:
+    return cache_kind(name, layout, storage, attention=attention, **other)
 
 
 def read(

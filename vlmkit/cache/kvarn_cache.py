@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from vlmkit.cache.blocks import block_kind
-from vlmkit.cache.codecs.kvarn import kvarn
+from vlmkit.cache.codec.kvarn import kvarn
 from vlmkit.cache.rotating import windowed
 from vlmkit.cache.storage import Storage
 from vlmkit.configbase import Int, StageConfig
@@ -27,7 +27,7 @@ class KVarNConfig(StageConfig):
 
 
 def kvarn_cache(config: KVarNConfig) -> CacheKind:
-    """Build the cache of :func:`vlmkit.cache.codecs.kvarn.kvarn`'s blocks.
+    """Build the cache of :func:`vlmkit.cache.codec.kvarn.kvarn`'s blocks.
 
     A query sees its own block as computed and those before as stored, so the result does not depend
     on how the prompt was cut. Keys share a step per channel, values one per token. Layers with a

@@ -128,7 +128,7 @@ def _plan(num_slots: int, span: Span, max_size: int, keep: int) -> Plan:
     slots = _slot_of(numbers, num_slots, keep)
     mask = None
     if num_slots > max_size or min(span.starts) + 1 < max_size:
-        held = _held_tokens(numbers[:, -1] + 1, num_slots, keep)[:, None, None]
+        held = held_tokens(numbers[:, -1] + 1, num_slots, keep)[:, None, None]
         query = numbers[:, None, :, None]
         in_window = (held < keep) | (query - held < max_size - keep)
         mask = (held >= 0) & (held <= query) & in_window
@@ -141,7 +141,7 @@ def _slot_of(tokens: mx.array, num_slots: int, keep: int) -> mx.array:
     return mx.where(tokens < keep, tokens, keep + (tokens - keep) % max(num_slots - keep, 1))
 
 
-def _held_tokens(ends: mx.array, num_slots: int, keep: int) -> mx.array:
+def held_tokens(ends: mx.array, num_slots: int, keep: int) -> mx.array:
     """Return the number of the last token written to each slot, int32 [B, S]; -1 = none."""
     slots = mx.arange(num_slots, dtype=mx.int32)
     last = ends[:, None] - 1
@@ -153,5 +153,5 @@ def _held_tokens(ends: mx.array, num_slots: int, keep: int) -> mx.array:
 
 def _moves(ends: mx.array, num_slots: int, wanted: int, keep: int) -> mx.array:
     # Tokens that the smaller of both buffers can't hold are out of every later query's window.
-    tokens = mx.maximum(_held_tokens(ends, wanted, keep), 0)
+    tokens = mx.maximum(held_tokens(ends, wanted, keep), 0)
     return mx.minimum(_slot_of(tokens, num_slots, keep), num_slots - 1)

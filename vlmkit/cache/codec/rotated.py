@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.cache.codecs.centroids import lloyd_max, nearest
-from vlmkit.cache.codecs.packing import pack, unpack, word_table
+from vlmkit.cache.codec.centroids import lloyd_max, nearest
+from vlmkit.cache.codec.packing import pack, unpack, word_table
 from vlmkit.cache.storage import Stored
 
 Matrix = NDArray[np.float32]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
-from vlmkit.cache.codecs.packing import MAX_BITS
-from vlmkit.cache.codecs.rotated import Quantizer, mse_quantizer, prod_quantizer
-from vlmkit.cache.codecs.rotation import random_gaussian, random_rotation, signed_hadamard
+from vlmkit.cache.codec.packing import MAX_BITS
+from vlmkit.cache.codec.rotated import Quantizer, mse_quantizer, prod_quantizer
+from vlmkit.cache.codec.rotation import random_gaussian, random_rotation, signed_hadamard
 from vlmkit.cache.storage import Codec, Frame, Stored
 from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError

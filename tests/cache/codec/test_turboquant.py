@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.effort import scaled
-from vlmkit.cache.codecs.turboquant import TurboQuantConfig, check_dim, turboquant
+from vlmkit.cache.codec.turboquant import TurboQuantConfig, check_dim, turboquant
 from vlmkit.errors import VlmkitError
 
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from vlmkit.cache.codecs.centroids import lloyd_max, nearest
+from vlmkit.cache.codec.centroids import lloyd_max, nearest
 
 
 @pytest.mark.parametrize("dim", [4, 16, 128])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vlmkit.cache.codecs.kvarn import ROUNDS, balance, kvarn
-from vlmkit.cache.codecs.rotation import hadamard
+from vlmkit.cache.codec.kvarn import ROUNDS, balance, kvarn
+from vlmkit.cache.codec.rotation import hadamard
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.effort import scaled
-from vlmkit.cache.codecs.packing import MAX_BITS, pack, packed_size, unpack, word_table
+from vlmkit.cache.codec.packing import MAX_BITS, pack, packed_size, unpack, word_table
 
 
 @pytest.mark.parametrize("bits", range(1, MAX_BITS + 1))

@@ -8,8 +8,8 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from vlmkit.cache.codecs.packing import pack, unpack, word_table
-from vlmkit.cache.codecs.rotation import hadamard
+from vlmkit.cache.codec.packing import pack, unpack, word_table
+from vlmkit.cache.codec.rotation import hadamard
 from vlmkit.cache.storage import Codec, Frame, Stored
 
 ROUNDS = 16

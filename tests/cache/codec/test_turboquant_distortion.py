@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cache.test_distortion import _data, _log_weights, _relative_mse, _with_offset_channels
-from vlmkit.cache.codecs.turboquant import TurboQuantConfig, turboquant
+from vlmkit.cache.codec.turboquant import TurboQuantConfig, turboquant
 
 # bits: relative MSE; with two offset channels, relative MSE and attention KL
 TABLE = {
