@@ -19,7 +19,7 @@ from vlmkit.interface import CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateA
 
 SPECS = {
     "wide_keys": KVSpec(2, 64, 32),
-    "wide_values": KVSpec(1, 32, 96),
+    "wide_values": KVSpec(1, 32, 128),
     "window_5": KVSpec(2, 32, 32, window=5),
     "window_1": KVSpec(3, 32, 32, window=1),
     "window_20_of_wide_keys": KVSpec(2, 64, 32, window=20),
@@ -120,7 +120,7 @@ def test_a_config_applies_to_attention_layers(config: Any, window: int) -> None:
 @pytest.mark.parametrize(
     ("dims", "said"),
     [
-        ((64, 96), r"64 does not divide head_dim 64 and 96; use group_size 32 \(layer 1\)$"),
+        ((64, 96), r"64 does not divide head_dim 64 and 128; use group_size 32 \(layer 1\)$"),
         (
             (64, 48),
             r"64 does not divide head_dim 48 and 64; use a cache of kind dense \(layer 1\)$",

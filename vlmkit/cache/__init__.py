@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import CacheConfig, build_cache, build_kind, new_cache
+from vlmkit.cache.build import CacheConfig, build_cache, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
 from vlmkit.cache.external import external
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.layout import Layout, dense_layout
+from vlmkit.cache.one_kind import OneKindConfig, build_kind
+from vlmkit.cache.per_layer import LayerRule, PerLayerConfig, per_layer
 from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
@@ -24,7 +26,10 @@ __all__ = [
     "External",
     "Frame",
     "KVarNConfig",
+    "LayerRule",
     "Layout",
+    "OneKindConfig",
+    "PerLayerConfig",
     "QuantizedConfig",
     "RotatingConfig",
     "RowHeld",
@@ -42,6 +47,7 @@ __all__ = [
     "join_rows",
     "kvarn_cache",
     "new_cache",
+    "per_layer",
     "plain",
     "quantized",
     "rotating",

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, assert_never
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.backend.prefixed_attention import PrefixedAttention, prefixed_attention
-from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.external import external
-from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
-from vlmkit.cache.quantized import QuantizedConfig, quantized
+from vlmkit.cache.affine import AffineConfig
+from vlmkit.cache.dense import DenseConfig
+from vlmkit.cache.kvarn_cache import KVarNConfig
+from vlmkit.cache.one_kind import OneKindConfig, build_kind
+from vlmkit.cache.per_layer import PerLayerConfig, per_layer
+from vlmkit.cache.quantized import QuantizedConfig
 from vlmkit.cache.recurrent import recurrent
-from vlmkit.cache.rotating import RotatingConfig, rotating
+from vlmkit.cache.rotating import RotatingConfig
 from vlmkit.cache.shared import sharing
-from vlmkit.errors import VlmkitError
+from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.external import External
 from vlmkit.interface import (
     Cache,
@@ -31,36 +32,15 @@ from vlmkit.interface import (
 )
 
 CacheConfig = Annotated[
-    DenseConfig | RotatingConfig | AffineConfig | QuantizedConfig | KVarNConfig | External,
+    DenseConfig
+    | RotatingConfig
+    | AffineConfig
+    | QuantizedConfig
+    | KVarNConfig
+    | PerLayerConfig
+    | External,
     Field(discriminator="kind"),
 ]
-
-
-def build_kind(config: CacheConfig) -> CacheKind:
-    """Build the kind of cache that a config asks for; ``windowed`` of it is for sliding windows.
-
-    Raises:
-        VlmkitError: a third party's kind cannot be made.
-
-    Example:
-        >>> build_kind(RotatingConfig(max_size=8)).windowed(5).settings
-        ('window', 4)
-    """
-    match config:
-        case DenseConfig():
-            return dense(config)
-        case RotatingConfig():
-            return rotating(config)
-        case AffineConfig():
-            return affine(config)
-        case KVarNConfig():
-            return kvarn_cache(config)
-        case QuantizedConfig():
-            return quantized(config)
-        case External():
-            return external(config)
-        case _:
-            assert_never(config)
 
 
 def build_cache(
@@ -74,8 +54,9 @@ def build_cache(
 ) -> Cache:
     """Build an empty cache.
 
-    The config applies to every attention layer. A layer with a sliding window holds that window,
-    stored as the config says; a recurrent layer holds its own state.
+    The config applies to every attention layer, or says which layers get what. A layer with a
+    sliding window holds that window, stored as the config says; a recurrent layer holds its own
+    state.
 
     Args:
         config: the cache's config.
@@ -95,7 +76,7 @@ def build_cache(
         >>> len(cache.layers), cache.lengths
         (3, (0,))
     """
-    kinds = kinds_of(build_kind(config), layer_specs, dtype)
+    kinds = kinds_of(config, layer_specs, dtype)
     kinds = _with_attention(kinds, attention, prefixed)
     layers: list[Any] = [
         kind.init(batch, spec, dtype)  # type: ignore[arg-type]
@@ -135,39 +116,63 @@ def _with_attention(
 
 
 def kinds_of(
-    kind: CacheKind, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
 ) -> tuple[LayerKind, ...]:
-    """Return the kind of each layer: ``kind``, what it is for sliding windows, or a state's.
+    """Return the kind of each layer: the config's, what it is for sliding windows, or a state's.
 
     Raises:
-        VlmkitError: the kind can't work for a layer; names it.
+        VlmkitError: a kind can't work for a layer; names it.
     """
+    if not isinstance(config, PerLayerConfig):
+        whole = range(len(layer_specs))
+        return tuple(_kinds_on(whole, config, layer_specs, dtype, ("cache",)))
+    found: dict[int, LayerKind] = {}
+    for path, own, layers in per_layer(config, layer_specs):
+        kinds = _kinds_on(layers, own, layer_specs, dtype, path)
+        found.update(zip(layers, kinds, strict=True))
+    return tuple(found[index] for index in range(len(layer_specs)))
+
+
+def _kinds_on(
+    layers: Sequence[int],
+    config: OneKindConfig,
+    layer_specs: Sequence[LayerSpec],
+    dtype: mx.Dtype,
+    path: KeyPath,
+) -> Iterator[LayerKind]:
+    """The kinds of these layers, of a config that stands at ``path``."""
+    kind = build_kind(config)
     windows: dict[int | None, CacheKind] = {None: kind}
     states = recurrent()
     checked = set()
-    kinds: list[LayerKind] = []
-    for index, spec in enumerate(layer_specs):
+    for index in layers:
+        spec = layer_specs[index]
         if isinstance(spec, RecurrentSpec):
-            kinds.append(states)
+            yield states
             continue
         if spec.window is not None and spec.window not in windows:
             if kind.windowed is None:
                 raise VlmkitError(
-                    f"cache: {kind.name} has no kind for the sliding window of {spec.window} "
-                    f"tokens (layer {index}); use a cache of kind dense",
-                    path=("cache",),
+                    f"{_said(path)}: {kind.name} has no kind for the sliding window of "
+                    f"{spec.window} tokens (layer {index}); use a cache of kind dense",
+                    path=path,
                 )
             windows[spec.window] = kind.windowed(spec.window)
         own = windows[spec.window]
         if spec not in checked:
             checked.add(spec)
-            _check(own, spec, dtype, index)
-        kinds.append(own)
-    return tuple(kinds)
+            _check(own, spec, dtype, index, path)
+        yield own
 
 
-def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int) -> None:
+def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int, path: KeyPath) -> None:
     try:
         kind.hold(spec, dtype, 1)
     except VlmkitError as error:
-        raise VlmkitError(f"{error} (layer {index})", path=error.path or ("cache",)) from error
+        said = f"{_said(path)}{str(error).removeprefix('cache')}"
+        where = (*path, *(error.path or ("cache",))[1:])
+        raise VlmkitError(f"{said} (layer {index})", path=where) from error
+
+
+def _said(path: KeyPath) -> str:
+    return ".".join(map(str, path))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache.build import CacheConfig, build_kind, kinds_of
+from vlmkit.cache.build import CacheConfig, kinds_of
 from vlmkit.cache.layout import round_up
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.interface import CacheKind, Held, KVSpec, LayerKind, LayerSpec, RecurrentSpec
@@ -58,7 +58,7 @@ def describe_cache(
         >>> facts["key_bits_per_element"], facts["bytes_per_token"]
         (4.5, 432)
     """
-    kinds = kinds_of(build_kind(config), layer_specs, dtype)
+    kinds = kinds_of(config, layer_specs, dtype)
     key_bytes = value_bytes = 0.0
     num_keys = num_values = num_sharing = 0
     windows: dict[int, list[int]] = {}
@@ -172,7 +172,7 @@ def row_held_bytes(
         >>> size(1), size(4), size(10)
         (1024, 4096, 4096)
     """
-    kept, kinds = recurrent(), kinds_of(build_kind(config), layer_specs, dtype)
+    kept, kinds = recurrent(), kinds_of(config, layer_specs, dtype)
     states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]
     fixed = sum(kept.num_bytes(kept.init(1, spec, dtype)) for spec in states)
 

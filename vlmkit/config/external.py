@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from vlmkit.cache import PerLayerConfig
 from vlmkit.cache import external as cache_kind
 from vlmkit.config.tree import Node, format_path
 from vlmkit.config.validate import error_at
@@ -51,6 +52,10 @@ def _made_by_name(
     """Every external stage, where it stands, and what makes it."""
     if isinstance(pipeline.cache, External):
         yield ("cache",), cache_kind, pipeline.cache
+    if isinstance(pipeline.cache, PerLayerConfig):
+        for path, config in pipeline.cache.each_config():
+            if isinstance(config, External):
+                yield path, cache_kind, config
     if isinstance(pipeline.contrast, External):
         yield ("contrast",), contrast_method, pipeline.contrast
     for index, sampler in enumerate(pipeline.sampling):
