@@ -64,7 +64,6 @@ def prefixed_attention(
     queries, prefix_keys, prefix_values, keys, values = (
         x.astype(mx.float32) for x in (queries * scale, prefix_keys, prefix_values, keys, values)
     )
-    others = (prefix_keys, prefix_values, keys, values)
     num_keys = prefix_keys.shape[2] + keys.shape[2]
     step = max(MIN_QUERIES, BLOCK_SCORES // max(heads * num_keys, 1))
     blocks = []

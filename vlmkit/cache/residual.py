@@ -141,8 +141,12 @@ def residual_kind(
         append=append,
         attend=attend,
         fetch=fetch,
-        select=lambda state, rows: both(lambda kind, side: kind.select(state[side], rows)),
-        join=lambda states: both(lambda kind, side: kind.join([s[side] for s in states])),
+        select=lambda state, rows, seen: both(
+            lambda kind, side: kind.select(state[side], rows, seen)
+        ),
+        join=lambda states, seen: both(
+            lambda kind, side: kind.join([state[side] for state in states], seen)
+        ),
         trim=partial(_trim, window, inner),
         num_bytes=lambda state: inner.num_bytes(state.stored) + full.num_bytes(state.recent),
         hold=_holder(window, inner, full),

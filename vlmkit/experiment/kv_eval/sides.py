@@ -85,13 +85,13 @@ def _paired(ours: CacheKind, theirs: CacheKind, attention: Attention) -> CacheKi
     def attend(state: _Both, queries: mx.array, plan: _Both, scale: float) -> mx.array:
         return attention(queries, *fetch(state, plan, queries.dtype), scale)
 
-    def select(state: _Both, rows: Sequence[int]) -> _Both:
-        return _Both(ours.select(state.keys, rows), theirs.select(state.values, rows))
+    def select(state: _Both, rows: Sequence[int], seen: Sequence[int]) -> _Both:
+        return _Both(ours.select(state.keys, rows, seen), theirs.select(state.values, rows, seen))
 
-    def join(states: Sequence[_Both]) -> _Both:
+    def join(states: Sequence[_Both], seen: Sequence[Sequence[int]]) -> _Both:
         return _Both(
-            ours.join([state.keys for state in states]),
-            theirs.join([state.values for state in states]),
+            ours.join([state.keys for state in states], seen),
+            theirs.join([state.values for state in states], seen),
         )
 
     def trim(state: _Both, seen: Sequence[int], kept: Sequence[int]) -> _Both:
