@@ -13,12 +13,14 @@ from vlmkit.cache import (
     AffineConfig,
     DenseConfig,
     External,
+    KiviConfig,
     KVarNConfig,
     QuantizedConfig,
     RotatingConfig,
     build_cache,
 )
 from vlmkit.cache.codec.build import build_codec
+from vlmkit.cache.codec.kivi import kivi_codec
 from vlmkit.cache.codec.kvarn import kvarn
 from vlmkit.cache.storage import Codec
 from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
@@ -48,6 +50,7 @@ CONFIGS: dict[str, Any] = {
         max_size=12,
         keep=3,
     ),
+    "kivi": KiviConfig(key_bits=2, value_bits=4, residual=32),
     "kvarn": KVarNConfig(key_bits=4, value_bits=3, block_size=8),
     "mxfp4": QuantizedConfig(keys={"kind": "mxfp4"}, values={"kind": "mxfp4"}),
     "mxfp8_nvfp4": QuantizedConfig(keys={"kind": "mxfp8"}, values={"kind": "nvfp4"}),
@@ -104,7 +107,9 @@ def limits_of(config: Any) -> tuple[int, int] | None:
         given: dict[str, Any] = config.config
         first, last = given.get("first"), given.get("last")
         return None if last is None else (first + last, first)
-    max_size = None if isinstance(config, DenseConfig | KVarNConfig) else config.max_size
+    max_size = (
+        None if isinstance(config, DenseConfig | KVarNConfig | KiviConfig) else config.max_size
+    )
     return None if max_size is None else (max_size, config.keep)
 
 
@@ -182,9 +187,9 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
         )
     )
     queries = SCALE * tokens.queries.astype(np.float64)
-    as_stored = j < i - i % config.block_size if isinstance(config, KVarNConfig) else j >= 0
-    if isinstance(config, KVarNConfig) and spec.window is not None:
-        as_stored = j < 0
+    as_stored = j >= 0
+    if isinstance(config, KVarNConfig | KiviConfig):
+        as_stored = j < i - i % block_size_of(config) if spec.window is None else j < 0
     if isinstance(config, QuantizedConfig):
         as_stored = (i >= config.start) & (j <= i - config.recent)
     scores = np.where(
@@ -197,9 +202,16 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
     return np.asarray(read)
 
 
+def block_size_of(config: KVarNConfig | KiviConfig) -> int:
+    return config.block_size if isinstance(config, KVarNConfig) else config.residual
+
+
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(config, KVarNConfig):
         return _in_blocks(kvarn(config.key_bits, "tokens"), keys, config.block_size)
+    if isinstance(config, KiviConfig):
+        codec = kivi_codec(config.key_bits, config.group_size, "tokens")
+        return _in_blocks(codec, keys, config.residual)
     if isinstance(config, QuantizedConfig):
         return _through(build_codec(config.keys), keys)
     return _quantized(config, keys, lambda c: c.key_bits)
@@ -208,6 +220,9 @@ def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(config, KVarNConfig):
         return _in_blocks(kvarn(config.value_bits, "channels"), values, config.block_size)
+    if isinstance(config, KiviConfig):
+        codec = kivi_codec(config.value_bits, config.group_size, "channels")
+        return _in_blocks(codec, values, config.residual)
     if isinstance(config, QuantizedConfig):
         return _through(build_codec(config.values), values)
     return _quantized(config, values, lambda c: c.value_bits)

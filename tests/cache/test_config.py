@@ -24,7 +24,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.interface import Cache, KVSpec, Span
 
 # Kinds of which every token takes one slot; the others count their bytes in tests of their own.
-IN_SLOTS = [name for name in CONFIGS if not name.startswith(("kvarn", "recent", "start"))]
+IN_SLOTS = [name for name in CONFIGS if not name.startswith(("kvarn", "kivi", "recent", "start"))]
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(CacheConfig)
 
@@ -49,6 +49,7 @@ REFUSED = [
     ({"kind": "quantized", "keys": {"kind": "hadamard", "codec": {"kind": "plain"}}}, "'affine'"),
     ({"kind": "quantized", "values": {"kind": "turboquant", "estimator": "prod"}}, "is for keys"),
     ({"kind": "quantized", "keys": {"kind": "turboquant", "bits": 2.25}}, "in steps of 0.5"),
+    ({"kind": "kivi", "residual": 48}, "48 is no multiple of group_size=32; use 64"),
     ({"kind": "kvarn", "block_size": 4}, "greater than or equal to 8"),
     ({"kind": "kvarn", "key_bits": 9}, "less than or equal to 8"),
 ]

@@ -26,7 +26,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.interface import Cache, CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
 
 # Kinds that hold tokens in two forms say in tests of their own what they can go back to.
-ONE_FORM = [name for name in CONFIGS if not name.startswith(("kvarn", "recent", "start"))]
+ONE_FORM = [name for name in CONFIGS if not name.startswith(("kvarn", "kivi", "recent", "start"))]
 LIMITS = {name: limits[0] for name in ONE_FORM if (limits := limits_of(CONFIGS[name]))}
 NEVER_FORGET = [name for name in ONE_FORM if name not in LIMITS]
 WINDOW = KVSpec(2, 32, 32, window=9)

@@ -8,6 +8,7 @@ from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
 from vlmkit.cache.external import external
+from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.layout import Layout, dense_layout
 from vlmkit.cache.one_kind import OneKindConfig, build_kind
@@ -26,6 +27,7 @@ __all__ = [
     "External",
     "Frame",
     "KVarNConfig",
+    "KiviConfig",
     "LayerRule",
     "Layout",
     "OneKindConfig",
@@ -45,6 +47,7 @@ __all__ = [
     "describe_cache",
     "external",
     "join_rows",
+    "kivi",
     "kvarn_cache",
     "new_cache",
     "per_layer",

@@ -12,6 +12,7 @@ from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.backend.prefixed_attention import PrefixedAttention, prefixed_attention
 from vlmkit.cache.affine import AffineConfig
 from vlmkit.cache.dense import DenseConfig
+from vlmkit.cache.kivi import KiviConfig
 from vlmkit.cache.kvarn_cache import KVarNConfig
 from vlmkit.cache.one_kind import OneKindConfig, build_kind
 from vlmkit.cache.per_layer import PerLayerConfig, per_layer
@@ -37,6 +38,7 @@ CacheConfig = Annotated[
     | AffineConfig
     | QuantizedConfig
     | KVarNConfig
+    | KiviConfig
     | PerLayerConfig
     | External,
     Field(discriminator="kind"),

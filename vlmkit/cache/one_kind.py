@@ -9,6 +9,7 @@ from pydantic import Field
 from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.external import external
+from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating
@@ -16,7 +17,13 @@ from vlmkit.external import External
 from vlmkit.interface import CacheKind
 
 OneKindConfig = Annotated[
-    DenseConfig | RotatingConfig | AffineConfig | QuantizedConfig | KVarNConfig | External,
+    DenseConfig
+    | RotatingConfig
+    | AffineConfig
+    | QuantizedConfig
+    | KVarNConfig
+    | KiviConfig
+    | External,
     Field(discriminator="kind"),
 ]
 
@@ -40,6 +47,8 @@ def build_kind(config: OneKindConfig) -> CacheKind:
             return affine(config)
         case KVarNConfig():
             return kvarn_cache(config)
+        case KiviConfig():
+            return kivi(config)
         case QuantizedConfig():
             return quantized(config)
         case External():

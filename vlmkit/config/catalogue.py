@@ -96,7 +96,7 @@ def all_kinds() -> list[Kind]:
 
     Example:
         >>> [kind.name for kind in all_kinds() if kind.section == "cache"]
-        ['dense', 'rotating', 'affine', 'quantized', 'kvarn', 'per_layer', 'external']
+        ['dense', 'rotating', 'affine', 'quantized', 'kvarn', 'kivi', 'per_layer', 'external']
     """
     found: list[Kind] = []
     for section, field in PipelineConfig.model_fields.items():

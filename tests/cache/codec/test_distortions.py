@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from tests.cache.test_distortion import _data, _log_weights, _relative_mse, _with_offset_channels
 from vlmkit.cache.codec.build import CodecConfig, build_codec
 from vlmkit.cache.codec.hadamard import behind_hadamard
+from vlmkit.cache.codec.kivi import kivi_codec
 
 # What the offset channels are is not published. Powers of 2 as scales tell offsets apart that other
 # codecs do not: fitted to mxfp4's relative MSE.
@@ -56,6 +57,32 @@ def test_distortion_is_as_published(row: tuple[dict[str, Any], float, float, flo
     measured = float((np.exp(exact) * (exact - approximate)).sum(axis=-1).mean())
     # One digit is published of the last.
     assert measured == pytest.approx(divergence, rel=0.06 if bits > 8 else 0.03)
+
+
+# Bits of the keys: bits per element; relative MSE; with offset channels, relative MSE and KL.
+KIVI = {2: (3, 0.155, 0.0578, 0.0795), 4: (5, 0.0061, 0.0023, 0.0032)}
+
+
+@pytest.mark.parametrize("bits", KIVI)
+def test_keys_per_channel_are_as_published(bits: int) -> None:
+    bits_per_element, relative, with_offset, divergence = KIVI[bits]
+    codec = kivi_codec(bits, 32, "tokens")
+
+    def restored(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        stored = codec.encode(mx.array(x))
+        assert 8 * sum(part.nbytes for part in stored) == bits_per_element * x.size
+        return np.array(codec.decode(stored, mx.float32))
+
+    x = _data(0)
+    assert _relative_mse(x, restored(x)) == pytest.approx(relative, rel=0.03)
+    x = _with_offset_channels(x, OFFSETS)
+    assert _relative_mse(x, restored(x)) == pytest.approx(with_offset, rel=0.03)
+    exact, approximate = (
+        _log_weights(_data(1)[:, :, :32], x),
+        _log_weights(_data(1)[:, :, :32], restored(x)),
+    )
+    measured = float((np.exp(exact) * (exact - approximate)).sum(axis=-1).mean())
+    assert measured == pytest.approx(divergence, rel=0.03)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int4", 4), ("fp8", 8)])
