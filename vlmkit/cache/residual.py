@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -108,7 +108,7 @@ def residual_kind(
         state: ResidualState, plan: ResidualPlan, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array, mx.array | None]:
         stored, recent = plan.stored.num_used, plan.recent.num_used
-        parts = [inner.fetch(state.stored, plan.stored, dtype)] if stored else []
+        parts: list[Any] = [inner.fetch(state.stored, plan.stored, dtype)] if stored else []
         parts += [full.fetch(state.recent, plan.recent, dtype)] if recent else []
         keys, values = (mx.concatenate([part[i] for part in parts], axis=2) for i in (0, 1))
         return keys, values, plan.mask
