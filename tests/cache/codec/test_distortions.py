@@ -75,7 +75,8 @@ def test_keys_per_channel_are_as_published(bits: int) -> None:
 
     x = _data(0)
     assert _relative_mse(x, restored(x)) == pytest.approx(relative, rel=0.03)
-    x = _with_offset_channels(x, OFFSETS)
+    # Of an offset per channel only the norm of x changes: these have the published one.
+    x = _with_offset_channels(x, (8.3, 12.1))
     assert _relative_mse(x, restored(x)) == pytest.approx(with_offset, rel=0.03)
     exact, approximate = (
         _log_weights(_data(1)[:, :, :32], x),
