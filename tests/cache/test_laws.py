@@ -17,6 +17,8 @@ from tests.effort import scaled
 from vlmkit.interface import Pytree, Span
 
 every_kind = pytest.mark.parametrize("name", CONFIGS)
+# Rows before and after their start lie in rings of different sizes, which joining brings together.
+RESIZED = ("start", "recent_turboquant", "recent_rotating")
 modest = settings(max_examples=scaled(8))
 
 lengths = st.integers(1, 30)
@@ -139,7 +141,7 @@ def test_rows_joined_and_selected_go_on_as_before(
         assert_close(output, expected(name, rows[row])[:, counts[row] :])
 
 
-@every_kind
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in RESIZED])
 @modest
 @given(counts=st.lists(lengths, min_size=2, max_size=4), seed=seeds)
 def test_selecting_what_was_joined_gives_it_back(name: str, counts: list[int], seed: int) -> None:
