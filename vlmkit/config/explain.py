@@ -121,7 +121,7 @@ def find_factory(kind: Kind) -> Callable[..., Any] | None:
     package = importlib.import_module(f"vlmkit.{kind.section}")
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{info.name}")
-        for name in (kind.name, f"{kind.name}_search"):
+        for name in (kind.name, f"{kind.name}_search", f"{kind.name}_cache"):
             found = vars(module).get(name)
             if inspect.isfunction(found) and found.__module__ == module.__name__:
                 return found
