@@ -91,6 +91,8 @@ WHOLE = (
     "prompts/test_branching.py",
     "prompts/test_cache.py::test_equal_prompts_of_a_batch",
     "prompts/test_cache.py::test_keeping_prompts_copies_no_cache",
+    "ranks/test_ranks_in_trouble.py",
+    "ranks/test_two_ranks.py",
     "sampling/test_draw.py::test_frequencies",
     "sampling/test_grammar_mistakes.py::test_llguidance_is_loaded",
     "sampling/test_grammar_schemas.py",

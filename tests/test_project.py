@@ -26,7 +26,7 @@ LAYERS = (
     {"files", "names"},
     {"mistakes"},
     {"configbase"},
-    {"inputs", "backend", "results", "counter_rng", "checkpoint_json"},
+    {"inputs", "backend", "ranks", "results", "counter_rng", "checkpoint_json"},
     {
         "interface",
         "external",
@@ -50,7 +50,8 @@ LAYERS = (
         "prefill",
         "decode",
     },
-    {"preprocess", "loading", "prompt_utils", "prompts"},
+    {"preprocess", "loading", "prompt_utils"},
+    {"prompts"},
     {"pipeline"},
     {"resolve"},
     {"engine", "config"},

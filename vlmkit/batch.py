@@ -57,7 +57,9 @@ def batch_generate(
     At most ``batch_size`` rows are in flight; a finished row is replaced by the next prompt. A
     row's tokens are those of its own ``generate`` call with the same parameters. Rows that are
     equal in prompt, images and parameters are numbered as samples 0, 1, 2, … of that prompt, so
-    that seeded sampling draws differently for each.
+    that seeded sampling draws differently for each. A row that cannot go on (an image that cannot
+    be read, a prompt that is empty or too long, a token id that the model lacks, NaN logits) ends
+    with ``finish_reason="error"`` and its ``error``; the others are not touched.
 
     Args:
         model: from :func:`vlmkit.load`.
@@ -68,7 +70,8 @@ def batch_generate(
         max_tokens: the limit for all prompts, or one per prompt.
         verbose: print the statistics of the batch to stdout.
         group_by_shape: prefill only rows with images of equal size together, in order of size.
-        track_image_sizes: report the original (height, width) of every image.
+        track_image_sizes: report the original (height, width) of every image; none of a row with
+            one that cannot be read.
         batch_size: rows in flight at most, at least 1.
         **kwargs: every parameter of :func:`vlmkit.generate`; a list with one entry per prompt
             gives each row its own value.
@@ -77,7 +80,8 @@ def batch_generate(
         Texts in the order of the prompts, statistics, image sizes, and full results per prompt.
 
     Raises:
-        VlmkitError: counts that do not match, or anything :func:`vlmkit.generate` refuses.
+        VlmkitError: counts that do not match, arguments of a wrong type, or parameters that
+            :func:`vlmkit.generate` refuses.
 
     Example:
         >>> from vlmkit import batch_generate, load
@@ -124,8 +128,9 @@ def batch_pipeline(
 
     Rows may differ in everything: sampler chain, stopping, contrast, search, KV cache. Those with
     equal cache, prefill and contrast configs share one forward pass per step. A row that cannot go
-    on (a prefill that fails, NaN logits, nothing left to draw, a criterion that raises) ends with
-    ``finish_reason="error"`` and its ``error``; the others are not touched.
+    on (an image that cannot be read, a prompt that is empty or too long, a prefill that fails, NaN
+    logits, nothing left to draw, a criterion that raises) ends with ``finish_reason="error"`` and
+    its ``error``; the others are not touched.
 
     Args:
         model: from :func:`vlmkit.load`.
@@ -174,8 +179,7 @@ def _run_batch(
         raise VlmkitError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
     rows = [_check_row(number, entry) for number, entry in enumerate(entries)]
     work = check_requests(model, processor, rows, is_batch=True)
-    checked = [(one.request, one.resolved.pipeline) for one in work]
-    check_searches(model, processor, checked, batch_size=batch_size)
+    check_searches(model, processor, work, batch_size=batch_size)
     clock = _Clock(preparing=[time.perf_counter() - started], prompts=[])
     options = RunOptions(batch_size, group_by_shape, prompt_cache=prompt_cache)
     results: dict[int, GenerationResult] = {}

@@ -40,6 +40,10 @@ class VlmkitError(ValueError):
         self.path = path
 
 
+class RanksError(VlmkitError):
+    """What all ranks of a model know of: only one of them says it, in the same words."""
+
+
 @contextmanager
 def within(*keys: str | int) -> Iterator[None]:
     """Put the keys of a part of a config before the paths of errors that it makes.

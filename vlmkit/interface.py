@@ -72,10 +72,11 @@ class Held(NamedTuple):
 class CacheKind(NamedTuple):
     """How one kind of KV cache works: pure functions over a state that is a pytree of arrays.
 
-    Every leaf of a state has the batch as its leading axis. A state is never changed in place:
-    keep an old one and it stays valid (a branch); drop it and appending costs no copy. What is
-    said of a cache anywhere (its bytes, the tokens that it has dropped, the layers that it fits)
-    is what ``hold`` says.
+    Every leaf of a state has the batch as its leading axis, unless rows share it. A state is never
+    changed in place: keep an old one and it stays valid (a branch); drop it and appending costs no
+    copy. Device arrays are not read back: where a function needs to know how long rows are, it is
+    told the tokens that each has seen. What is said of a cache anywhere (its bytes, the tokens that
+    it has dropped, the layers that it fits) is what ``hold`` says.
     """
 
     name: str
@@ -86,8 +87,10 @@ class CacheKind(NamedTuple):
     attend: Callable[[Pytree, mx.array, Pytree, float], mx.array]  # q: [B, H, L, D] -> same
     fetch: Callable[[Pytree, Pytree, mx.Dtype], tuple[mx.array, mx.array, mx.array | None]]
     # fetch(state, plan, dtype) -> keys, values [B, H_kv, S, D], mask bool [B, 1, L, S] or None
-    select: Callable[[Pytree, Sequence[int]], Pytree]  # keep these rows, in this order
-    join: Callable[[Sequence[Pytree]], Pytree]  # concatenate along the batch axis
+    select: Callable[[Pytree, Sequence[int], Sequence[int]], Pytree]
+    # (state, rows to keep, tokens seen per row) -> these rows in this order; one may come twice
+    join: Callable[[Sequence[Pytree], Sequence[Sequence[int]]], Pytree]
+    # (states, tokens seen per row of each) -> concatenated along the batch axis
     trim: Callable[[Pytree, Sequence[int], Sequence[int]], Pytree]
     # (state, tokens seen per row, tokens to keep per row) -> state; VlmkitError where it forgot
     num_bytes: Callable[[Pytree], int]
@@ -99,6 +102,8 @@ class CacheKind(NamedTuple):
     # window, which holds no more than that; None: it has none, and such layers are refused
     reading: Callable[[Attention], CacheKind] | None = None
     # (how queries read keys and values) -> the kind whose ``attend`` reads so; None: its own way
+    keeps_all: bool = False
+    # a state is a ``vlmkit.cache.compose.KVState`` with token j of a row in slot j, for good
 
 
 class StateKind(NamedTuple):
@@ -107,8 +112,8 @@ class StateKind(NamedTuple):
     name: str
     settings: Hashable
     init: Callable[[int, RecurrentSpec, mx.Dtype], Pytree]
-    select: Callable[[Pytree, Sequence[int]], Pytree]
-    join: Callable[[Sequence[Pytree]], Pytree]
+    select: Callable[[Pytree, Sequence[int], Sequence[int]], Pytree]
+    join: Callable[[Sequence[Pytree], Sequence[Sequence[int]]], Pytree]
     trim: Callable[[Pytree, Sequence[int], Sequence[int]], Pytree]
     num_bytes: Callable[[Pytree], int]
 

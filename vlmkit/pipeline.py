@@ -17,6 +17,8 @@ from vlmkit.search import SearchConfig
 from vlmkit.stopping import EosConfig, MaxTokensConfig, StoppingConfig, clock_kinds
 
 DEFAULT_MAX_TOKENS = 256
+MAX_STAGES = 1_000
+"""Of one list: each takes its time at every token; the longest chains in use have a dozen."""
 
 
 class PipelineConfig(StageConfig):
@@ -40,6 +42,7 @@ class PipelineConfig(StageConfig):
     )
     sampling: tuple[SamplerConfig, ...] = Field(
         default=(Greedy(),),
+        max_length=MAX_STAGES,
         description="stages that turn logits into a token, in this order; a run may say "
         "'checkpoint' for those that the model's own generation_config.json recommends",
     )
@@ -49,6 +52,7 @@ class PipelineConfig(StageConfig):
     )
     stopping: tuple[StoppingConfig, ...] = Field(
         default=(MaxTokensConfig(max_tokens=DEFAULT_MAX_TOKENS), EosConfig()),
+        max_length=MAX_STAGES,
         description="when a row ends, and what it is forced to say; the first to match ends it",
     )
     seed: Int = Field(

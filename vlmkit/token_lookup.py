@@ -23,6 +23,19 @@ class TokenLookup(NamedTuple):
     num_ids: int  # rows of the embedding: ids are below this
 
 
+class _Known(NamedTuple):
+    """A model's tokens, and which ids have the same bytes, which is found out once."""
+
+    tokens: TokenLookup
+    ids_by_content: dict[bytes, list[int]]  # empty until it is needed
+
+    def find(self, content: bytes) -> list[int]:
+        if not self.ids_by_content:
+            for token_id, token in enumerate(self.tokens.read_tokens()):
+                self.ids_by_content.setdefault(token, []).append(token_id)
+        return self.ids_by_content.get(content, [])
+
+
 def resolve_tokens(config: Config, lookup: TokenLookup, path: Path = ()) -> Config:
     """Turn every text in a config, and in those inside it, into the ids that it stands for.
 
@@ -52,16 +65,20 @@ def resolve_tokens(config: Config, lookup: TokenLookup, path: Path = ()) -> Conf
         vlmkit.errors.VlmkitError: token_ids: suppress_tokens: the text 'no' is 2 tokens here \
 ('n' 110, 'o' 111), and one is needed; give the id of one
     """
+    return _resolve_config(config, _Known(lookup, {}), path)
+
+
+def _resolve_config(config: Config, known: _Known, path: Path) -> Config:
     changed: dict[str, Any] = {}
     for name, value in config:
         here = (*path, name)
         if (marker := _marker(config, name)) is not None and value is not None:
-            resolved = _resolve(marker.form, value, _Place(config, here), lookup)
+            resolved = _resolve(marker.form, value, _Place(config, here), known)
         elif isinstance(value, StageConfig):
-            resolved = resolve_tokens(value, lookup, here)
+            resolved = _resolve_config(value, known, here)
         elif isinstance(value, tuple):
             resolved = tuple(
-                resolve_tokens(item, lookup, (*here, index))
+                _resolve_config(item, known, (*here, index))
                 if isinstance(item, StageConfig)
                 else item
                 for index, item in enumerate(value)
@@ -135,14 +152,14 @@ class _Place(NamedTuple):
         return VlmkitError(f"{where}: {kind}: {message}", path=self.path)
 
 
-def _resolve(form: str, value: Any, place: _Place, lookup: TokenLookup) -> Any:
+def _resolve(form: str, value: Any, place: _Place, known: _Known) -> Any:
     if form == "sequences":
-        return tuple(_sequence(parts, place, lookup) for parts in value)
+        return tuple(_sequence(parts, place, known.tokens) for parts in value)
     if form == "ids":
-        return tuple(dict.fromkeys(i for token in value for i in _ids(token, place, lookup)))
+        return tuple(dict.fromkeys(i for token in value for i in _ids(token, place, known)))
     names: dict[int, int | str] = {}
     for token in value:
-        for token_id in _ids(token, place, lookup):
+        for token_id in _ids(token, place, known):
             if token_id in names:
                 raise place.error(
                     f"{names[token_id]!r} and {token!r} are both token id {token_id}; keep one"
@@ -151,12 +168,12 @@ def _resolve(form: str, value: Any, place: _Place, lookup: TokenLookup) -> Any:
     return {token_id: value[token] for token_id, token in names.items()}
 
 
-def _ids(token: int | str, place: _Place, lookup: TokenLookup) -> tuple[int, ...]:
+def _ids(token: int | str, place: _Place, known: _Known) -> tuple[int, ...]:
     if isinstance(token, str):
-        ids = _eos(place, lookup) if token == EOS else (_one_id(token, place, lookup),)
+        ids = _eos(place, known.tokens) if token == EOS else (_one_id(token, place, known),)
     else:
         ids = (token,)
-    _check(ids, place, lookup)
+    _check(ids, place, known.tokens)
     return ids
 
 
@@ -194,18 +211,17 @@ def _eos(place: _Place, lookup: TokenLookup) -> tuple[int, ...]:
     return ids
 
 
-def _one_id(text: str, place: _Place, lookup: TokenLookup) -> int:
+def _one_id(text: str, place: _Place, known: _Known) -> int:
     """Return the token that text is by itself.
 
     Tokenizers that put a space before text have other tokens for text in the middle of a line;
     where encoding gives no single token, one with just these bytes is taken.
     """
+    lookup = known.tokens
     ids = list(lookup.encode(text))
     if len(ids) == 1 and _says(lookup.decode(ids), text):
         return ids[0]
-    content = text.encode()
-    same = [i for i, token in enumerate(lookup.read_tokens()) if token == content]
-    if len(same) == 1:
+    if len(same := known.find(text.encode())) == 1:
         return same[0]
     if len(ids) == 1:
         raise place.error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,6 @@ WRONG: list[tuple[Any, tuple[str, ...]]] = [
     (np.array([1.0, 2.0]), ("1.0 at position 0",)),
     ([[1, 2]], ("[1, 2] at position 0",)),
     (np.array(5), ("of type int",)),
-    ([], ("no tokens",)),
-    ("", ("no tokens",)),
 ]
 
 
@@ -162,11 +161,9 @@ def test_two_images_in_memory(
         ([()], "a list of 0 images"),
         (array.array("B", b"abc"), "an image of type array cannot be read"),
         (np.zeros((4, 4, 3), np.uint8), "of type ndarray .*PIL.Image.fromarray"),
-        (bytearray(b"abc"), r"image in memory \(3 bytes\): not an image"),
-        (memoryview(bytearray(16)).cast("I"), r"image in memory \(16 bytes\)"),
     ],
 )
-def test_what_is_no_image(
+def test_what_is_of_no_type_of_image(
     shapes: Loaded, ask: Callable[..., str], image: Any, message: str
 ) -> None:
     prompt = ask("How many objects are there?")
@@ -178,3 +175,31 @@ def test_what_is_no_image(
     ):
         with pytest.raises(VlmkitError, match=message):
             call()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "image", "message"),
+    [
+        (None, bytearray(b"abc"), r"image in memory \(3 bytes\): not an image"),
+        (None, memoryview(bytearray(16)).cast("I"), r"image in memory \(16 bytes\)"),
+        ([], None, "prompt: it has no tokens"),
+        ("", None, "prompt: it has no tokens"),
+    ],
+)
+def test_what_nothing_can_be_read_from(
+    shapes: Loaded, ask: Callable[..., str], prompt: Any, image: Any, message: str
+) -> None:
+    prompt = ask("How many objects are there?") if prompt is None else prompt
+    for single in (
+        lambda: generate(*shapes, prompt, image=image),
+        lambda: stream_pipeline(*shapes, Request(prompt, image), BRIEF),
+    ):
+        with pytest.raises(VlmkitError, match=f"^{message}"):
+            single()
+    for response in (
+        batch_generate(*shapes, prompts=[prompt], images=[image]),
+        batch_pipeline(*shapes, [(Request(prompt, image), BRIEF)]),
+    ):
+        [result] = response.results or []
+        assert result.finish_reason == "error"
+        assert re.match(f"row 0: {message}", result.error or "")

@@ -131,7 +131,7 @@ def test_rows_joined_and_selected_go_on_as_before(
         widths = data.draw(widths_for(count))
         states.append(feed(kind, empty(name, 1), [0], [row.part(0, count)], widths)[0])
     order = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=4))
-    state = kind.select(kind.join(states), order)
+    state = kind.select(kind.join(states, [[count] for count in counts]), order, counts)
     parts = [rows[row].part(counts[row], counts[row] + 15) for row in order]
     widths = data.draw(widths_for(15))
     _, outputs = feed(kind, state, [counts[row] for row in order], parts, widths)
@@ -148,9 +148,9 @@ def test_selecting_what_was_joined_gives_it_back(name: str, counts: list[int], s
         feed(kind, empty(name, 1), [0], [random_tokens(count, seed)], [1] * count)[0]
         for count in counts
     ]
-    joined = kind.join(states)
+    joined = kind.join(states, [[count] for count in counts])
     for row, state in enumerate(states):
-        back = kind.select(joined, [row])
+        back = kind.select(joined, [row], counts)
         slots = state.keys[0].shape[2]
         for x, y in zip((*state.keys, *state.values), (*back.keys, *back.values), strict=True):
             held = min(counts[row], slots)

@@ -54,7 +54,9 @@ def test_rows_in_chunks_and_steps_equal_the_reference(
     state, first = feed(kind, state, [0] * batch, prompts, widths)
     order = data.draw(st.lists(st.integers(0, batch - 1), min_size=1, max_size=3))
     rests = [rows[row].part(counts[row], counts[row] + more) for row in order]
-    chosen = kind.join([kind.select(state, [row]) for row in order])
+    chosen = kind.join(
+        [kind.select(state, [row], counts) for row in order], [[counts[row]] for row in order]
+    )
     _, then = feed(kind, chosen, [counts[row] for row in order], rests, [1] * more)
     wanted = [expected_of(config, spec, row) for row in rows]
     for row, output in enumerate(first):

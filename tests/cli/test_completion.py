@@ -20,7 +20,7 @@ from tests.cli.reply import ROOT, Command
 
 COMMANDS = [
     *("generate", "trace", "describe", "schema", "models", "configs", "stages", "doctor"),
-    *("completion", "plan", "run", "worker", "rescore", "compare", "report", "export"),
+    *("completion", "plan", "run", "kv-eval", "worker", "rescore", "compare", "report", "export"),
     *("reproduce", "check"),
 ]
 # What is typed, and the words that are offered.

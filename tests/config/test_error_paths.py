@@ -131,6 +131,10 @@ OF_THE_ENGINE: dict[str, tuple[dict[str, Any], KeyPath]] = {
 }
 
 
+OF_A_ROW = ("an image that is missing", "a negative prompt")
+"""What depends on the request: in a batch it ends its row alone."""
+
+
 @pytest.mark.parametrize("case", OF_THE_ENGINE)
 def test_of_the_engine(shapes: tuple[Any, Any], tmp_path: Path, case: str) -> None:
     values, path = OF_THE_ENGINE[case]
@@ -139,6 +143,10 @@ def test_of_the_engine(shapes: tuple[Any, Any], tmp_path: Path, case: str) -> No
     with pytest.raises(VlmkitError) as caught:
         next(iter(stream_pipeline(*shapes, Request(prompt), pipeline)))
     assert caught.value.path == path
+    if case in OF_A_ROW:
+        [result] = batch_pipeline(*shapes, [(Request(prompt), pipeline)]).results or []
+        assert (result.finish_reason, result.error) == ("error", f"row 0: {caught.value}")
+        return
     with pytest.raises(VlmkitError) as in_a_batch:
         batch_pipeline(*shapes, [(Request(prompt), pipeline)])
     assert in_a_batch.value.path == path

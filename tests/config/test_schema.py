@@ -21,7 +21,7 @@ GOLDEN = ROOT / "configs" / "schema.json"
 FILES = [
     path
     for path in sorted([*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("experiments/**/*.yaml")])
-    if "experiment.schema.json" not in path.read_text().partition("\n")[0]
+    if not re.search(r"\w\.schema\.json", path.read_text().partition("\n")[0])
 ]
 
 

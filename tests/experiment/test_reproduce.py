@@ -273,3 +273,10 @@ def test_recorded_logprobs_are_the_models_own(made: Path) -> None:
             assert sum(map(math.exp, values)) <= 1 + 1e-5
             assert dict(top).get(token_id, logprob) == logprob
             assert logprob <= values[0]
+
+
+def test_records_of_other_runs_are_refused(run: Path) -> None:
+    content = json.loads((run / FILE).read_text())
+    (run / FILE).write_text(json.dumps({**content, "seeds": [7, 1]}))
+    with pytest.raises(VlmkitError, match="knows no such run; put the manifest"):
+        reproduce(run)

@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -87,14 +88,15 @@ def run_limited(
     job = pickle.dumps(
         ([(*call[:2], dict(call.kwargs)) for call in calls], list(imports), max_bytes, max_s)
     )
-    reply = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.limited"],
-        input=job,
-        capture_output=True,
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:  # for what a call writes by a relative name
+        reply = subprocess.run(
+            [sys.executable, "-m", "tests.hostile.limited"],
+            input=job,
+            capture_output=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            check=False,
+        )
     assert reply.returncode == 0, reply.stderr.decode(errors="replace")
     return [Outcome(*found) for found in json.loads(reply.stdout)]
 

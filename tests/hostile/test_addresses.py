@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.hostile.limited import Call, Outcome, is_one_line, run_limited
 from tests.hostile.sockets import Speak, drip, flood, say, serve_bytes
+from vlmkit.cli.main import main
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess import PreprocessConfig, load_image
 from vlmkit.preprocess.fetch import fetch
@@ -168,3 +169,14 @@ def test_redirects_hold_no_secrets(address: str) -> None:
             with pytest.raises(VlmkitError) as caught:
                 load_image(url + path, config=LIMITS)
             assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", [(), ("--json",)])
+def test_describe_shows_no_secrets(
+    flag: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "https://me:hunter2@a.org/x.png?size=2&token=hunter2"
+    assert main(["describe", *flag, f"images=['{address}']"]) == 0
+    shown = capsys.readouterr().out
+    assert "hunter2" not in shown
+    assert "https://***@a.org/x.png?size=2&token=***" in shown

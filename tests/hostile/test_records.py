@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.limited import Call, run_limited
 from vlmkit import VlmkitError
 from vlmkit.experiment.data import JsonlConfig
 from vlmkit.experiment.data.jsonl import jsonl
@@ -32,20 +33,23 @@ def test_a_sound_trace_is_read(tmp_path: Path) -> None:
     assert len(read_trace(path).steps) == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+TRACES = (
         step({"tracked": [1e308]}, {}), step({"token_logprob": 1e308}, {}),
         step({"entropy_nats": -1e9}, {}), step({"removed_mass": 2.0}, {}),
         step({}, {"removed_by": -1}), step({}, {"removed_by": 1}), step({}, {"rank": 0}),
         step({}, {"rank": 10**30}), step({}, {}, sampled_id=2), step({}, {}, token_id=-1),
         step({}, {}, stages=[]), step({}, {})[:-1] + f', "x": {DEEP}}}',
-    ],
 )  # fmt: skip
-def test_traces(line: str, tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
-    path.write_text(json.dumps({**HEADER, "format": 1}) + "\n" + line + "\n")
-    _refused(lambda: read_trace(path), "t.jsonl:2")
+
+
+def test_traces(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jsonl" for number in range(len(TRACES))]
+    for path, line in zip(paths, TRACES, strict=True):
+        path.write_text(json.dumps({**HEADER, "format": 1}) + "\n" + line + "\n")
+    calls = [Call("vlmkit.tracing:read_trace", (str(path),)) for path in paths]
+    for path, outcome in zip(paths, run_limited(calls, imports=["vlmkit.tracing"]), strict=True):
+        assert (outcome.kind, outcome.is_lawful()) == ("error", True), outcome
+        assert f"{path}:2" in outcome.text
 
 
 def test_records(tmp_path: Path) -> None:

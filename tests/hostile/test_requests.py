@@ -37,6 +37,8 @@ REQUESTS = {
     "SuppressTokens(token_ids=('a' * 10**7,))": "may have at most 4,096 characters",
     "StopTokenIdsConfig(sequences=[[1]] * 10**5)": "may have at most 1,024 items",
     "PipelineConfig(seed=10**5000)": "got a number of 5,001 digits",
+    "PipelineConfig(sampling=[{'kind': 'greedy'}] * 20_000)": "may have at most 1,000 items",
+    "PipelineConfig(stopping=[{'kind': 'eos'}] * 20_000)": "may have at most 1,000 items",
     "ask(stop=[str(i) + 'a' * 4000 for i in range(1000)])": "",
 }
 GRAMMAR = """
@@ -85,3 +87,18 @@ def test_requests() -> None:
 def test_grammars() -> None:
     pytest.importorskip("llguidance")
     check(GRAMMAR, GRAMMARS)
+
+
+TEXTS = """
+from vlmkit.sampling import SuppressTokens
+from vlmkit.token_lookup import TokenLookup, resolve_tokens
+names = [f"{n:06}" for n in range(50_000)]
+lookup = TokenLookup(lambda text: [0, 0], str, lambda: [name.encode() for name in names],
+    frozenset(), 50_000)
+def run(number):
+    return len(resolve_tokens(SuppressTokens(token_ids=names[:number]), lookup).token_ids)
+"""
+
+
+def test_a_vocabulary_is_looked_through_once() -> None:
+    assert run_limited(TEXTS, [20_000]) == [20_000]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,8 @@ def test_what_does_not_fit_is_refused_by_name(shapes: Loaded, tmp_path: Path) ->
         (tmp_path, shapes[0], plain, "no such file"),
         (file, model, plain, "other weights than this model's"),
         (file, shapes[0], rotating, 'are in the KV cache {"kind":"dense"}, not .*rotating'),
-        (broken, shapes[0], plain, "cannot be read as prompts"),
-        (text, shapes[0], plain, "cannot be read as prompts"),
+        (broken, shapes[0], plain, "is truncated"),
+        (text, shapes[0], plain, "is truncated"),
         (other, shapes[0], plain, "not a file of prompts"),
     ]
     for path, used, pipeline, message in cases:
@@ -85,3 +87,39 @@ def test_a_file_appears_whole_or_not_at_all(shapes: Loaded, tmp_path: Path) -> N
     with pytest.raises(VlmkitError, match="cannot be written"):
         save_prompts(filled(shapes), tmp_path / "no" / "file", shapes[0], PipelineConfig())
     assert list(tmp_path.iterdir()) == []
+
+
+ENDS = "0.cache.2"
+CHANGES: list[tuple[str, Callable[[dict[str, mx.array], dict[str, Any]], object], str]] = [
+    ("end", lambda arrays, _: arrays.update({ENDS: mx.array([10**6])}), r"ends at \[1000000\]"),
+    ("type", lambda arrays, _: arrays.update({ENDS: mx.array([1.0])}), "float32 stands where"),
+    ("places", lambda arrays, _: arrays.update({"0.cache.0": mx.zeros((1, 2, 0, 32))}), "places"),
+    ("shape", lambda arrays, _: arrays.update({"0.cache.0": mx.zeros((1, 2, 4, 31))}), "an array"),
+    ("ids", lambda arrays, _: arrays.update({"0.token_ids": arrays["0.token_ids"] + 10**6}), "id"),
+    ("length", lambda _, entry: entry.update(length=10**9), "ends at"),
+    ("position", lambda _, entry: entry.update(next_position=-1), "-1 is no count"),
+    ("taps", lambda _, entry: entry.update(taps=[1, 2]), "the layers of its last token"),
+    ("medium", lambda _, entry: entry.update(media=[["image", [1], [0, 999], "00"]]), "0 to 999"),
+    ("kind", lambda _, entry: entry.update(length=True), "True is no count"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES]
+)
+def test_numbers_that_do_not_agree_are_refused(
+    shapes: Loaded,
+    tmp_path: Path,
+    change: Callable[[dict[str, mx.array], dict[str, Any]], object],
+    message: str,
+) -> None:
+    file = tmp_path / "prompts.safetensors"
+    seen = PromptCache()
+    generate(*shapes, "Hello there", max_tokens=1, prompt_cache=seen)
+    save_prompts(seen, file, shapes[0], PipelineConfig())
+    arrays, metadata = mx.load(str(file), return_metadata=True)
+    entries = json.loads(metadata["prompts"])
+    change(arrays, entries[0])
+    mx.save_safetensors(str(file), arrays, {**metadata, "prompts": json.dumps(entries)})
+    with pytest.raises(VlmkitError, match=message):
+        load_prompts(PromptCache(), file, shapes[0], PipelineConfig())

@@ -17,6 +17,12 @@ import mlx.nn as nn
 from vlmkit.backend import polynomials
 from vlmkit.backend.attention import Attention, Softmax, fused_attention, matmul_attention, softmax
 from vlmkit.backend.choices import Activations, AttentionForm
+from vlmkit.backend.prefixed_attention import (
+    Powers,
+    PrefixedAttention,
+    powers,
+    prefixed_attention,
+)
 
 Activation = Callable[[mx.array], mx.array]
 
@@ -38,6 +44,7 @@ class Forms(NamedTuple):
     activations: Mapping[str, Activation]  # by the name that checkpoints give them
     swiglu: Callable[[mx.array, mx.array], mx.array]  # (gate, up) -> silu(gate) * up
     attention: Attention
+    prefixed: PrefixedAttention | None  # of rows that share a prefix; None: they have copies of it
     fused_delta: bool  # the gated delta rule has a kernel of its own here (Metal)
 
     @property
@@ -74,6 +81,7 @@ def make_forms(
         [0.0, 0.7310590147972107]
     """
     weights: Softmax = softmax
+    exponentials: Powers = powers
     swiglu: _Function | None
     if activations == "native":
         named, swiglu = (_of_mlx_nn if on_gpu else _of_mlx)(), None
@@ -81,7 +89,8 @@ def make_forms(
         finish = _compiled if compiled else _in_blocks
         named = {name: finish(function) for name, function in _ARITHMETIC.items()}
         swiglu = finish(_swiglu)
-        weights = _softmax(compiled)
+        exponentials = _powers(compiled)
+        weights = _softmax(exponentials)
     silu = named["silu"]
     attend: Attention = fused_attention
     if attention == "matmul":
@@ -90,6 +99,7 @@ def make_forms(
         named,
         swiglu or (lambda gate, up: silu(gate) * up),
         attend,
+        partial(prefixed_attention, powers=exponentials),
         fused_delta=metal,
     )
 
@@ -175,18 +185,26 @@ def _in_blocks(function: _Function) -> _Function:
     return run
 
 
-def _softmax(compiled: bool) -> Softmax:
+def _powers(compiled: bool) -> Powers:
     def shifted(scores: mx.array, top: mx.array) -> tuple[mx.array, mx.array]:
         return polynomials.split_exp(scores - top)
 
     # For all shapes at once: in decoding there is one key more at every step.
     split = mx.compile(shifted, shapeless=True) if compiled else shifted
 
+    def exponentials(scores: mx.array, top: mx.array) -> mx.array:
+        if scores.size < MIN_EXPONENTS:
+            return powers(scores, top)
+        return polynomials.join_exp(*split(scores, top))
+
+    return exponentials
+
+
+def _softmax(exponentials: Powers) -> Softmax:
     def weights(scores: mx.array) -> mx.array:
         if scores.size < MIN_EXPONENTS:
             return softmax(scores)
-        parts = split(scores, mx.max(scores, axis=-1, keepdims=True))
-        above = polynomials.join_exp(*parts)
+        above = exponentials(scores, mx.max(scores, axis=-1, keepdims=True))
         return above / mx.sum(above, axis=-1, keepdims=True)
 
     return weights

@@ -129,7 +129,8 @@ def choose_backend(
         asked.compile, wishes.sources.get("compile"), cpu, weight_bytes
     )
     attention = asked.attention or ("matmul" if cpu else "fused")
-    activations = asked.activations or ("polynomial" if cpu else "native")
+    arithmetic = cpu and compiled  # uncompiled, its many small operations cost what they save
+    activations = asked.activations or ("polynomial" if arithmetic else "native")
     blas = install_blas(asked.blas or "auto") if cpu else None
     threads = None if blas is None else _set_threads(blas, asked.threads)
     wired = _wire(asked.wired) if device == "metal" else None
@@ -138,9 +139,7 @@ def choose_backend(
         "attention": "two products are faster than MLX's kernel on a CPU"
         if cpu
         else "MLX's kernel for GPUs",
-        "activations": "arithmetic is faster than the C library's functions"
-        if cpu
-        else "one kernel each on a GPU",
+        "activations": _why_activations(cpu, arithmetic),
         "compile": why_compiled,
     }
     if blas is not None:
@@ -232,6 +231,14 @@ def _choose_products(backend: Backend, weight_bytes: int | None) -> Backend:
             path=("backend", "products"),
         )
     return replace(backend, reasons={**backend.reasons, "products": found.note})
+
+
+def _why_activations(cpu: bool, arithmetic: bool) -> str:
+    if not cpu:
+        return "one kernel each on a GPU"
+    if arithmetic:
+        return "compiled arithmetic is faster than the C library's functions"
+    return "arithmetic is faster only where it is compiled"
 
 
 def _check_applies(wishes: Wishes, device: Device) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
-from vlmkit.cache.build import CacheConfig, build_cache
+from vlmkit.cache.build import CacheConfig, build_cache, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
@@ -49,6 +49,7 @@ __all__ = [
     "join_rows",
     "kivi",
     "kvarn_cache",
+    "new_cache",
     "per_layer",
     "plain",
     "quantized",

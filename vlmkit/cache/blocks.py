@@ -248,13 +248,13 @@ def _tokens(blocks: mx.array) -> mx.array:
     return blocks.flatten(2, 3)
 
 
-def _select(state: BlockState, rows: Sequence[int]) -> BlockState:
+def _select(state: BlockState, rows: Sequence[int], seen: Sequence[int]) -> BlockState:
     index = mx.array(list(rows), mx.int32)
     keys, values = (tuple(x[index] for x in stored) for stored in (state.keys, state.values))
     return BlockState(keys, values, *(x[index] for x in state[2:]))
 
 
-def _join(states: Sequence[BlockState]) -> BlockState:
+def _join(states: Sequence[BlockState], seen: Sequence[Sequence[int]]) -> BlockState:
     num_blocks = max(state.keys[0].shape[2] for state in states)
     width = max(state.recent_keys.shape[2] for state in states)
     keys, values = (

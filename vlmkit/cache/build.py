@@ -9,6 +9,7 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.backend.attention import Attention, matmul_attention
+from vlmkit.backend.prefixed_attention import PrefixedAttention, prefixed_attention
 from vlmkit.cache.affine import AffineConfig
 from vlmkit.cache.dense import DenseConfig
 from vlmkit.cache.kivi import KiviConfig
@@ -18,9 +19,18 @@ from vlmkit.cache.per_layer import PerLayerConfig, per_layer
 from vlmkit.cache.quantized import QuantizedConfig
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig
+from vlmkit.cache.shared import sharing
 from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.external import External
-from vlmkit.interface import Cache, CacheKind, KVSpec, LayerKind, LayerSpec, RecurrentSpec
+from vlmkit.interface import (
+    Cache,
+    CacheKind,
+    KVSpec,
+    LayerKind,
+    LayerSpec,
+    Model,
+    RecurrentSpec,
+)
 
 CacheConfig = Annotated[
     DenseConfig
@@ -42,6 +52,7 @@ def build_cache(
     dtype: mx.Dtype,
     *,
     attention: Attention = matmul_attention,
+    prefixed: PrefixedAttention | None = prefixed_attention,
 ) -> Cache:
     """Build an empty cache.
 
@@ -56,6 +67,8 @@ def build_cache(
         dtype: the dtype of keys and values as the model computes them.
         attention: how queries read them; a model's ``backend.forms`` says what is fast. A third
             party's kind reads them its own way.
+        prefixed: how those of rows that began as one row do; None: such rows hold copies. Kinds
+            that drop tokens, and a third party's, always copy.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -66,7 +79,7 @@ def build_cache(
         (3, (0,))
     """
     kinds = kinds_of(config, layer_specs, dtype)
-    kinds = _with_attention(kinds, attention)
+    kinds = _with_attention(kinds, attention, prefixed)
     layers: list[Any] = [
         kind.init(batch, spec, dtype)  # type: ignore[arg-type]
         for kind, spec in zip(kinds, layer_specs, strict=True)
@@ -74,12 +87,33 @@ def build_cache(
     return Cache(kinds, tuple(layers), (0,) * batch)
 
 
-def _with_attention(kinds: Sequence[LayerKind], attention: Attention) -> tuple[LayerKind, ...]:
-    made = {
-        id(kind): kind.reading(attention)
-        for kind in kinds
-        if isinstance(kind, CacheKind) and kind.reading is not None
-    }
+def new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
+    """Build an empty cache for rows of a model, read as is fast where it runs.
+
+    Raises:
+        VlmkitError: the config can't work for the model's layers.
+    """
+    forms = model.backend.forms
+    return build_cache(
+        config,
+        model.layer_specs,
+        batch,
+        model.dtype,
+        attention=forms.attention,
+        prefixed=forms.prefixed,
+    )
+
+
+def _with_attention(
+    kinds: Sequence[LayerKind], attention: Attention, prefixed: PrefixedAttention | None
+) -> tuple[LayerKind, ...]:
+    made: dict[int, CacheKind] = {}
+    for kind in kinds:
+        if isinstance(kind, CacheKind) and kind.reading is not None:
+            own = kind.reading(attention)
+            if prefixed is not None and kind.keeps_all:
+                own = sharing(own, attention, prefixed)
+            made[id(kind)] = own
     return tuple(made.get(id(kind), kind) for kind in kinds)
 
 

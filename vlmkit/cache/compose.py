@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from vlmkit.backend.attention import Attention, matmul_attention
-from vlmkit.cache.layout import Layout, Plan
+from vlmkit.cache.layout import Layout, Plan, dense_layout
 from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.interface import CacheKind, Held, KVSpec, Span
 
@@ -91,6 +91,7 @@ def cache_kind(
         reading=partial(
             _reading, name, layout, storage, settings=settings, windowed=windowed, check=check
         ),
+        keeps_all=layout is dense_layout,
     )
 
 
@@ -195,13 +196,13 @@ def _write(stored: Stored, new: Stored, slots: mx.array) -> Stored:
     )
 
 
-def _select(state: KVState, rows: Sequence[int]) -> KVState:
+def _select(state: KVState, rows: Sequence[int], seen: Sequence[int]) -> KVState:
     index = mx.array(list(rows), mx.int32)
     keys, values = (tuple(x[index] for x in stored) for stored in (state.keys, state.values))
     return KVState(keys, values, state.ends[index])
 
 
-def _join(layout: Layout, states: Sequence[KVState]) -> KVState:
+def _join(layout: Layout, states: Sequence[KVState], seen: Sequence[Sequence[int]]) -> KVState:
     slots = max(num_slots(state) for state in states)
     resized = [_resize(layout, state, slots) for state in states]
     return KVState(

@@ -25,14 +25,26 @@ class RowHeld(NamedTuple):
 
 
 def describe_cache(
-    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+    config: CacheConfig,
+    layer_specs: Sequence[LayerSpec],
+    dtype: mx.Dtype,
+    *,
+    sharing: bool = True,
 ) -> dict[str, Any]:
     """Return what the config comes to on these layers, counted from arrays as stored.
 
+    Args:
+        config: the cache's config.
+        layer_specs: what each layer stores.
+        dtype: the dtype of keys and values as the model computes them.
+        sharing: rows can share what they begin with, as far as the cache allows.
+
     Returns:
-        The config's fields, ``num_layers``, ``key_bits_per_element`` and
-        ``value_bits_per_element`` (scales and biases included), and ``bytes_per_token`` over all
-        attention layers, as in a row of 4,096 tokens. Buffers are allocated in steps of 256 slots.
+        The config's fields, ``num_layers``, ``num_sharing_layers`` (those where rows that continue
+        one long prompt read one copy of it; in the others each has its own),
+        ``key_bits_per_element`` and ``value_bits_per_element`` (scales and biases included), and
+        ``bytes_per_token`` over all attention layers, as in a row of 4,096 tokens. Buffers are
+        allocated in steps of 256 slots.
         Where the model has them, also ``sliding_windows`` (by size, the layers that hold no more
         than that; a config that holds less narrows them) and ``recurrent_layers``, which the config
         does not change, with their ``bytes_per_row``. Where the config tells layers apart, also
@@ -50,12 +62,13 @@ def describe_cache(
     """
     kinds = kinds_of(config, layer_specs, dtype)
     key_bytes = value_bytes = 0.0
-    num_keys = num_values = 0
+    num_keys = num_values = num_sharing = 0
     windows: dict[int, list[int]] = {}
     for index, kind, spec in _attention(kinds, layer_specs):
         held = kind.hold(spec, dtype, _LONG)
         key_bytes += held.key_bytes / max(held.num_tokens, 1)
         value_bytes += held.value_bytes / max(held.num_tokens, 1)
+        num_sharing += kind.keeps_all
         num_keys += spec.num_kv_heads * spec.key_dim
         num_values += spec.num_kv_heads * spec.value_dim
         if spec.window is not None:
@@ -63,6 +76,7 @@ def describe_cache(
     facts: dict[str, Any] = {
         **config.model_dump(mode="json"),
         "num_layers": len(layer_specs),
+        "num_sharing_layers": num_sharing if sharing else 0,
         "key_bits_per_element": 8 * key_bytes / max(num_keys, 1),
         "value_bits_per_element": 8 * value_bytes / max(num_values, 1),
         "bytes_per_token": round(key_bytes + value_bytes),

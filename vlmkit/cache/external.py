@@ -78,6 +78,7 @@ def _checked(kind: CacheKind, where: str, config: External) -> CacheKind:
         append=append,
         attend=attend,
         hold=hold,
+        keeps_all=False,  # what its states are is its own affair
         windowed=None if kind.windowed is None else windowed,
         reading=None,  # what it reads is checked, so it reads its own way
     )

@@ -35,12 +35,12 @@ def _init(batch: int, spec: RecurrentSpec, dtype: mx.Dtype) -> State:
     )
 
 
-def _select(state: State, rows: Sequence[int]) -> State:
+def _select(state: State, rows: Sequence[int], seen: Sequence[int]) -> State:
     index = mx.array(list(rows), mx.int32)
     return tuple(x[index] for x in state)
 
 
-def _join(states: Sequence[State]) -> State:
+def _join(states: Sequence[State], seen: Sequence[Sequence[int]]) -> State:
     return tuple(mx.concatenate(list(arrays), axis=0) for arrays in zip(*states, strict=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -93,6 +93,33 @@ def residual_kind(
     inner = cache_kind(name, layout, storage, check=check)
     full = cache_kind(name, windowed_layout(_most_recent(window)), Storage(plain, plain))
 
+<<<<<<< HEAD
+    def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> ResidualState:
+        return ResidualState(inner.init(batch, spec, dtype), full.init(batch, spec, dtype))
+
+    def append(
+        state: ResidualState, keys: mx.array, values: mx.array, plan: ResidualPlan
+    ) -> ResidualState:
+        return ResidualState(
+            inner.append(state.stored, keys, values, plan.stored),
+            full.append(state.recent, keys, values, plan.recent),
+        )
+
+    def fetch(
+        state: ResidualState, plan: ResidualPlan, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array, mx.array | None]:
+        stored, recent = plan.stored.num_used, plan.recent.num_used
+        parts: list[Any] = [inner.fetch(state.stored, plan.stored, dtype)] if stored else []
+        parts += [full.fetch(state.recent, plan.recent, dtype)] if recent else []
+        keys, values = (mx.concatenate([part[i] for part in parts], axis=2) for i in (0, 1))
+        return keys, values, plan.mask
+
+    def attend(
+        state: ResidualState, queries: mx.array, plan: ResidualPlan, scale: float
+    ) -> mx.array:
+        keys, values, mask = fetch(state, plan, queries.dtype)
+        return attention(queries, keys, values, mask, scale)
+||||||| 87b19ed
     def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> ResidualState:
         return ResidualState(inner.init(batch, spec, dtype), full.init(batch, spec, dtype))
 
@@ -118,6 +145,9 @@ def residual_kind(
     ) -> mx.array:
         keys, values, mask = fetch(state, plan, queries.dtype)
         return attention(queries, keys, values, mask, scale)
+=======
+    parts = _Parts(window, inner, full)
+>>>>>>> wt-kvpolicy
 
     def reading(other: Attention) -> CacheKind:
         return residual_kind(
@@ -130,14 +160,24 @@ def residual_kind(
             check=check,
         )
 
-    def both(change: Callable[[CacheKind, int], KVState]) -> ResidualState:
-        return ResidualState(change(inner, 0), change(full, 1))
-
     return CacheKind(
         name=name,
         settings=settings,
-        init=init,
+        init=partial(_init, parts),
         plan=partial(_plan, window),
+<<<<<<< HEAD
+        append=append,
+        attend=attend,
+        fetch=fetch,
+        select=lambda state, rows, seen: both(
+            lambda kind, side: kind.select(state[side], rows, seen)
+        ),
+        join=lambda states, seen: both(
+            lambda kind, side: kind.join([state[side] for state in states], seen)
+        ),
+        trim=partial(_trim, window, inner),
+        num_bytes=lambda state: inner.num_bytes(state.stored) + full.num_bytes(state.recent),
+||||||| 87b19ed
         append=append,
         attend=attend,
         fetch=fetch,
@@ -145,10 +185,80 @@ def residual_kind(
         join=lambda states: both(lambda kind, side: kind.join([s[side] for s in states])),
         trim=partial(_trim, window, inner),
         num_bytes=lambda state: inner.num_bytes(state.stored) + full.num_bytes(state.recent),
+=======
+        append=partial(_append, parts),
+        attend=partial(_attend, parts, attention),
+        fetch=partial(_fetch, parts),
+        select=partial(_select, parts),
+        join=partial(_join, parts),
+        trim=partial(_trim, parts),
+        num_bytes=partial(_num_bytes, parts),
+>>>>>>> wt-kvpolicy
         hold=_holder(window, inner, full),
         windowed=windowed,
         reading=reading,
     )
+
+
+class _Parts(NamedTuple):
+    window: Window
+    inner: CacheKind  # of all tokens, by the codecs
+    full: CacheKind  # of the recent ones, as computed
+
+
+def _init(parts: _Parts, batch: int, spec: KVSpec, dtype: mx.Dtype) -> ResidualState:
+    return ResidualState(parts.inner.init(batch, spec, dtype), parts.full.init(batch, spec, dtype))
+
+
+def _append(
+    parts: _Parts, state: ResidualState, keys: mx.array, values: mx.array, plan: ResidualPlan
+) -> ResidualState:
+    return ResidualState(
+        parts.inner.append(state.stored, keys, values, plan.stored),
+        parts.full.append(state.recent, keys, values, plan.recent),
+    )
+
+
+def _fetch(
+    parts: _Parts, state: ResidualState, plan: ResidualPlan, dtype: mx.Dtype
+) -> tuple[mx.array, mx.array, mx.array | None]:
+    sides = (
+        (parts.inner, state.stored, plan.stored),
+        (parts.full, state.recent, plan.recent),
+    )
+    found = [kind.fetch(own, of, dtype) for kind, own, of in sides if of.num_used]
+    keys = mx.concatenate([part[0] for part in found], axis=2)
+    values = mx.concatenate([part[1] for part in found], axis=2)
+    return keys, values, plan.mask
+
+
+def _attend(
+    parts: _Parts,
+    attention: Attention,
+    state: ResidualState,
+    queries: mx.array,
+    plan: ResidualPlan,
+    scale: float,
+) -> mx.array:
+    keys, values, mask = _fetch(parts, state, plan, queries.dtype)
+    return attention(queries, keys, values, mask, scale)
+
+
+def _select(parts: _Parts, state: ResidualState, rows: Sequence[int]) -> ResidualState:
+    return ResidualState(
+        parts.inner.select(state.stored, rows), parts.full.select(state.recent, rows)
+    )
+
+
+def _join(parts: _Parts, states: Sequence[ResidualState]) -> ResidualState:
+    return ResidualState(
+        parts.inner.join([state.stored for state in states]),
+        parts.full.join([state.recent for state in states]),
+    )
+
+
+def _num_bytes(parts: _Parts, state: ResidualState) -> int:
+    return parts.inner.num_bytes(state.stored) + parts.full.num_bytes(state.recent)
 
 
 def _most_recent(window: Window) -> int:
@@ -196,12 +306,12 @@ def _mask(window: Window, stored: Plan, recent: Plan, span: Span) -> mx.array:
 
 
 def _trim(
-    window: Window,
-    inner: CacheKind,
+    parts: _Parts,
     state: ResidualState,
     seen: Sequence[int],
     kept: Sequence[int],
 ) -> ResidualState:
+    window = parts.window
     for before, after in zip(seen, kept, strict=True):
         is_held = before <= max(window.recent, window.start)
         if after < before and not is_held and (window.recent or after < window.start):
@@ -211,7 +321,7 @@ def _trim(
                 "recent 0 and start 0",
                 path=("cache",),
             )
-    trimmed = inner.trim(state.stored, seen, kept)
+    trimmed = parts.inner.trim(state.stored, seen, kept)
     return ResidualState(trimmed, state.recent._replace(ends=trimmed.ends))
 
 

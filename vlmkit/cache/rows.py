@@ -10,8 +10,11 @@ from vlmkit.interface import Cache, LayerKind
 
 def select_rows(cache: Cache, rows: Sequence[int]) -> Cache:
     """Return a cache of these rows, in this order. A row may come twice."""
+    if list(rows) == list(range(len(cache.lengths))):
+        return cache
     layers = tuple(
-        kind.select(layer, rows) for kind, layer in zip(cache.kinds, cache.layers, strict=True)
+        kind.select(layer, rows, cache.lengths)
+        for kind, layer in zip(cache.kinds, cache.layers, strict=True)
     )
     return Cache(cache.kinds, layers, tuple(cache.lengths[row] for row in rows))
 
@@ -26,7 +29,7 @@ def join_rows(caches: Sequence[Cache]) -> Cache:
     Raises:
         VlmkitError: the caches' kinds or their settings differ.
     """
-    first = caches[0]
+    first, seen = caches[0], [cache.lengths for cache in caches]
     for other in caches[1:]:
         for index, (one, two) in enumerate(zip(first.kinds, other.kinds, strict=True)):
             if (one.name, one.settings) != (two.name, two.settings):
@@ -35,7 +38,7 @@ def join_rows(caches: Sequence[Cache]) -> Cache:
                     f"one and {_said(two)} in the other"
                 )
     layers = tuple(
-        kind.join([cache.layers[index] for cache in caches])
+        kind.join([cache.layers[index] for cache in caches], seen)
         for index, kind in enumerate(first.kinds)
     )
     return Cache(first.kinds, layers, tuple(n for cache in caches for n in cache.lengths))

@@ -8,6 +8,7 @@ import json
 from vlmkit.backend import require_mlx
 from vlmkit.cli.parser import given_flags
 from vlmkit.cli.terminal import say, say_json
+from vlmkit.printable import mask_secrets
 
 _MAX_VALUE_WIDTH = 44
 
@@ -38,12 +39,9 @@ def run_describe(args: argparse.Namespace) -> None:
         values = run.config.model_dump(mode="json")
         notes = [*notes, *([] if advice is None else [advice])]
         document = {"config": values, "origins": origins, "notes": notes}
-        say_json(json.dumps(document, indent=2, ensure_ascii=False))
+        say_json(mask_secrets(json.dumps(document, indent=2, ensure_ascii=False)))
         return
-    rows = [
-        (format_path(item.path), json.dumps(item.value, ensure_ascii=False), str(item.origin))
-        for item in settings
-    ]
+    rows = [(format_path(item.path), _shown(item.value), str(item.origin)) for item in settings]
     key_width = max(len(key) for key, _, _ in rows)
     value_width = min(max(len(value) for _, value, _ in rows), _MAX_VALUE_WIDTH)
     stage = None
@@ -55,3 +53,7 @@ def run_describe(args: argparse.Namespace) -> None:
         say(f"  {key:<{key_width}}  {value:<{value_width}}  {origin}")
     for note in notes:
         say(f"note: {note}")
+
+
+def _shown(value: object) -> str:
+    return mask_secrets(json.dumps(value, ensure_ascii=False))

@@ -38,11 +38,11 @@ def run_experiment_command(args: argparse.Namespace) -> None:
             share=not args.no_sharing,
             force_new=args.force_new,
             fail_fast=args.fail_fast,
-            progress=_progress(experiment),
+            progress=progress_of(experiment),
             command=["vlmkit", *args.argv],
         )
     else:
-        run = run_by_workers(args, experiment, _folder(args, experiment), _progress(experiment))
+        run = run_by_workers(args, experiment, _folder(args, experiment), progress_of(experiment))
     errors = f", {run.num_errors:,} of them errors" if run.num_errors else ""
     say(f"{run.folder}: {run.num_done:,} of {run.num_units:,} units are done{errors}")
     if run.status == "interrupted":
@@ -100,7 +100,8 @@ def _folder(args: argparse.Namespace, experiment: Experiment) -> str:
     return args.out if args.out is not None else str(Path("runs", experiment.name))
 
 
-def _progress(experiment: Experiment) -> Progress:
+def progress_of(experiment: Experiment) -> Progress:
+    """What shows how far a run is: bars on a terminal, a line now and then elsewhere."""
     from vlmkit.experiment.progress import Bars, Lines
 
     if sys.stderr.isatty():

@@ -25,6 +25,7 @@ EXPERIMENT_FLAGS = {
         "resource",
         "lease",
     ),
+    "kv-eval": ("out", "trust_code", "batch_size", "force_new", "fail_fast", "format"),
     "worker": ("trust_code", "batch_size", "fail_fast", "no_sharing", "lease"),
     "rescore": ("trust_code",),
     "compare": ("format", "baseline", "out", "trust_code"),
@@ -54,6 +55,7 @@ def add_experiment_commands(commands: Any) -> None:
     )
     _add_experiment(plan)
     _add_run(commands)
+    _add_kv_eval(commands)
     add_worker_command(commands)
     rescore = commands.add_parser(
         "rescore",
@@ -121,6 +123,25 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--sample", metavar="ID", help="run this sample alone, show it, keep nothing")
     run.add_argument("--arm", metavar="NAME", help="with --sample: of this arm alone")
     add_executor_flags(run)
+
+
+def _add_kv_eval(commands: Any) -> None:
+    kv_eval = commands.add_parser(
+        "kv-eval",
+        help="compare KV-cache policies with a baseline, token by token",
+        description="Run every policy by itself, then feed all of them the baseline's tokens, "
+        "each through its own cache, and say how far what follows is from the baseline. After any "
+        "stop the same command goes on.",
+        allow_abbrev=False,
+    )
+    _add_experiment(kv_eval)
+    add_running_flags(kv_eval, "batch_size", "fail_fast")
+    kv_eval.add_argument(
+        "--force-new",
+        action="store_true",
+        help="begin anew where the folder holds another run, which is kept beside it",
+    )
+    kv_eval.add_argument("--format", choices=FORMATS, default="terminal", help="(terminal)")
 
 
 def _add_compare(commands: Any) -> None:

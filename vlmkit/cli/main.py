@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from vlmkit.cli.parser import build_parser, parse
+from vlmkit.cli.speaking import check_command_of_ranks, one_rank_speaks, say_error
 from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.printable import one_line
 
@@ -36,16 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         codecs.register_error("vlmkit.escape", _escape)
         sys.stdout.reconfigure(errors="vlmkit.escape")
     try:
-        parser = build_parser()
-        args = parse(parser, sys.argv[1:] if argv is None else argv)
-        try:
-            with _warnings_on_one_line():
-                code = _run(args, parser)
-        except SystemExit as error:  # a stage's own code; nothing here leaves that way
-            raise VlmkitError(f"code of a stage ended the run: SystemExit: {error}") from error
-        sys.stdout.flush()
+        with one_rank_speaks():
+            code = _parse_and_run(sys.argv[1:] if argv is None else argv)
     except VlmkitError as error:
-        print(f"vlmkit: error: {error}", file=sys.stderr)
+        say_error(error)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("\nvlmkit: interrupted", file=sys.stderr)
@@ -62,6 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _parse_and_run(argv: Sequence[str]) -> int:
+    parser = build_parser()
+    args = parse(parser, argv)
+    check_command_of_ranks(args.command)
+    try:
+        with _warnings_on_one_line():
+            code = _run(args, parser)
+    except SystemExit as error:  # a stage's own code; nothing here leaves that way
+        raise VlmkitError(f"code of a stage ended the run: SystemExit: {error}") from error
+    sys.stdout.flush()
+    return code
+
+
 COMMANDS = {  # where each one's function is; imported when it is asked for
     "generate": "generate:run_generate",
     "trace": "tracing:run_trace",
@@ -72,6 +80,7 @@ COMMANDS = {  # where each one's function is; imported when it is asked for
     "stages": "stages:run_stages",
     "doctor": "doctor:run_doctor",
     "run": "experiment:run_experiment_command",
+    "kv-eval": "kv_eval:run_kv_eval_command",
     "plan": "experiment:run_plan",
     "rescore": "experiment:run_rescore",
     "worker": "worker:run_worker_command",

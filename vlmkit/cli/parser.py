@@ -23,7 +23,7 @@ _OWN_FLAGS = {
     "generate": ("json", "logprobs", "no_stream"),
     "trace": ("top", "step", "picture", "out", "from"),
     "describe": ("json",),
-    "schema": ("out", "experiment"),
+    "schema": ("out", "experiment", "kv_eval"),
     "models": ("json",),
     **EXPERIMENT_FLAGS,
     "check": CHECK_FLAGS,
@@ -189,7 +189,9 @@ def _add_schema(commands: Any) -> None:
         help="print the JSON Schema of a run or an experiment for editors",
         allow_abbrev=False,
     )
-    command.add_argument("--experiment", action="store_true", help="that of an experiment")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--experiment", action="store_true", help="that of an experiment")
+    which.add_argument("--kv-eval", action="store_true", help="that of a kv-eval file")
     command.add_argument("--out", metavar="DIR", help="write it into this folder instead")
 
 

@@ -1,4 +1,4 @@
-"""``vlmkit schema``: the JSON Schema of run files and experiments."""
+"""``vlmkit schema``: the JSON Schemas of run, experiment and kv-eval files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ def run_schema(args: argparse.Namespace) -> None:
     """Print a schema, or write it into a folder."""
     require_mlx()
     from vlmkit.config.schema import schema_text
-    from vlmkit.experiment.schema import experiment_schema_text
+    from vlmkit.experiment.schema import experiment_schema_text, kv_eval_schema_text
     from vlmkit.files import make_folder, write_file
 
-    text = experiment_schema_text() if args.experiment else schema_text()
+    name, make = "schema.json", schema_text
+    if args.experiment:
+        name, make = "experiment.schema.json", experiment_schema_text
+    elif args.kv_eval:
+        name, make = "kv_eval.schema.json", kv_eval_schema_text
+    text = make()
     if args.out is None or args.out == "-":
         say(text, end="")
         return
-    path = Path(args.out) / ("experiment.schema.json" if args.experiment else "schema.json")
+    path = Path(args.out) / name
     make_folder(path.parent)
     write_file(path, text.encode())
     say(path)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from vlmkit.config.tree import DEFAULT, Node, format_path
 from vlmkit.config.validate import error_at, nearest_origin
-from vlmkit.errors import KeyPath, VlmkitError
+from vlmkit.errors import KeyPath, RanksError, VlmkitError
 
 
 @contextmanager
@@ -28,6 +28,8 @@ def located(tree: Node, otherwise: KeyPath = ()) -> Iterator[None]:
     """
     try:
         yield
+    except RanksError:
+        raise  # of all ranks, or of another's config
     except VlmkitError as error:
         path = error.path or otherwise
         if not path or nearest_origin(tree, path) == DEFAULT:

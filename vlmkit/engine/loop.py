@@ -56,11 +56,12 @@ class LoopOptions(NamedTuple):
     group_by_shape: bool = True  # prefill only rows with media of equal shapes together
 
 
-def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step]:
+def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterator[Step]:
     """Generate every row to its end and yield each token as soon as it is certain.
 
     Args:
-        specs: the rows, in order; drawn from only as slots become free.
+        specs: the rows, in order, and the only steps of those that could not be prepared; drawn
+            from only as slots become free.
         options: what all rows share.
 
     Yields:
@@ -109,7 +110,7 @@ def decode_rows(specs: Iterable[RowSpec], options: LoopOptions) -> Iterator[Step
 
 
 def _take_arrivals(
-    source: Iterator[RowSpec],
+    source: Iterator[RowSpec | Step],
     waiting: deque[RowState],
     free: int,
     options: LoopOptions,
@@ -117,6 +118,9 @@ def _take_arrivals(
     """Yield groups of rows to prefill together, and final steps of rows that ended at once."""
     while free > 0:
         while len(waiting) < free and (spec := next(source, None)) is not None:
+            if isinstance(spec, Step):
+                yield spec
+                continue
             row = start_row(spec)
             if row.goes_on:
                 waiting.append(row)

@@ -19,6 +19,7 @@ from vlmkit.detokenize.row import (
 from vlmkit.errors import VlmkitError
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Pytree
+from vlmkit.ranks.group import join_ranks
 from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search
 from vlmkit.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
@@ -45,8 +46,8 @@ class RowSpec(NamedTuple):
 class PromptTiming(NamedTuple):
     """How long the prefill took that this row was part of."""
 
-    seconds: float  # this row's share, by the tokens that were computed for it
-    tokens_per_s: float  # of the whole prefill, cached tokens not counted
+    seconds: float = 0.0  # this row's share, by the tokens that were computed for it
+    tokens_per_s: float = 0.0  # of the whole prefill, cached tokens not counted
     cached_tokens: int = 0  # taken from an equal prompt beside it
     prompt_s: float = 0.0  # of the prefill, for this prompt: of all rows that have it together
     others_s: float = 0.0  # of ``seconds``, for what the row is contrasted with
@@ -56,14 +57,14 @@ class RowState(NamedTuple):
     """A row in flight, or a path of a search. ``decision`` is about the token being drawn."""
 
     spec: RowSpec
-    stopping: Pytree
-    decision: Decision
-    text: TextState
-    hosts: tuple[Any, ...]  # states of the chain's host reducers
-    token_ids: tuple[int, ...]  # generated so far
-    timing: PromptTiming
-    started_s: float  # clock reading when its prefill began
-    first_token_s: float  # clock reading when the first token was there
+    stopping: Pytree = None
+    decision: Decision = Decision()
+    text: TextState = init_text()
+    hosts: tuple[Any, ...] = ()  # states of the chain's host reducers
+    token_ids: tuple[int, ...] = ()  # generated so far
+    timing: PromptTiming = PromptTiming()
+    started_s: float = 0.0  # clock reading when its prefill began
+    first_token_s: float = 0.0  # clock reading when the first token was there
     trail: Trail | None = None  # of a search: the steps that led here; None before the first
 
     @property
@@ -103,15 +104,15 @@ class Step(NamedTuple):
     """One token of one row, as the decode loop yields it."""
 
     row: int  # the spec's number
-    num_prompt_tokens: int
-    token_id: int | None  # None for a row that ends without a further token
-    forced: bool
-    text: str  # newly released text
-    num_tokens: int
-    finish: Finish | None
-    logits: mx.array | None  # float32 [V], before the sampler chain
-    timing: PromptTiming
-    first_token_s: float
+    num_prompt_tokens: int = 0
+    token_id: int | None = None  # None for a row that ends without a further token
+    forced: bool = False
+    text: str = ""  # newly released text
+    num_tokens: int = 0
+    finish: Finish | None = None
+    logits: mx.array | None = None  # float32 [V], before the sampler chain
+    timing: PromptTiming = PromptTiming()
+    first_token_s: float = 0.0
     trace: StepTrace | None = None
     hypotheses: tuple[tuple[float, tuple[Step, ...]], ...] = ()
     # on the last step of a search: (score, steps) of its results, the best first
@@ -126,17 +127,7 @@ class Trail(NamedTuple):
 
 def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
-    row = RowState(
-        spec=spec,
-        stopping=None,
-        decision=Decision(),
-        text=init_text(),
-        hosts=(),
-        token_ids=(),
-        timing=PromptTiming(0.0, 0.0),
-        started_s=0.0,
-        first_token_s=0.0,
-    )
+    row = RowState(spec)
     prompt_ids = spec.inputs.token_ids.tolist()
     try:
         stopping, decision = spec.stopping.init(prompt_ids)
@@ -146,6 +137,11 @@ def start_row(spec: RowSpec) -> RowState:
     if spec.token_limit == 0 and decision.finish is None:
         decision = decision._replace(finish=Finish("length", "context"))
     return row._replace(stopping=stopping, decision=decision, hosts=hosts)
+
+
+def refuse_row(number: int, error: Exception) -> Step:
+    """The only step of a row that could not be prepared."""
+    return Step(number, finish=Finish("error", "error", error=error))
 
 
 def may_continue(row: RowState) -> bool:
@@ -181,6 +177,11 @@ def fail_row(row: RowState, error: Exception) -> RowState:
     return row._replace(decision=Decision(finish=Finish("error", "error", error=error)))
 
 
+def _elapsed_s(row: RowState) -> float:
+    """On rank 0's clock, where there are several: what is read from it decides."""
+    return join_ranks().first_seconds(row.spec.clock() - row.started_s)
+
+
 def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     sampled_id, token_id = taken.sampled_id, taken.token_id
     decision = row.decision
@@ -196,7 +197,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         drawn_id=sampled_id,
         entropy=taken.entropy,
         confidence=taken.confidence,
-        elapsed_s=row.spec.clock() - row.started_s if timed else None,
+        elapsed_s=_elapsed_s(row) if timed else None,
     )
     stopping, decision = row.spec.stopping.step(row.stopping, event)
     if decision.finish is None and num_tokens == row.spec.token_limit:
@@ -280,12 +281,9 @@ def end_row(row: RowState) -> Step:
     return Step(
         row=row.number,
         num_prompt_tokens=len(row.spec.inputs.token_ids),
-        token_id=None,
-        forced=False,
         text=released,
         num_tokens=row.num_tokens,
         finish=finish,
-        logits=None,
         timing=row.timing,
         first_token_s=row.first_token_s,
     )

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.rows import RowSpec, Step
+from vlmkit.engine.rows import RowSpec, Step, refuse_row
 from vlmkit.inputs import Inputs
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
-from vlmkit.resolve.checking import Work
+from vlmkit.ranks.group import watched
+from vlmkit.ranks.meeting import meet
+from vlmkit.resolve.checking import Work, of_row
 from vlmkit.resolve.effective import describe_run, with_held
 from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur, other_prompts
-from vlmkit.resolve.request import (
-    context_left,
-    prepare_inputs,
-)
+from vlmkit.resolve.request import context_left, prepare_inputs
 from vlmkit.resolve.search_plan import check_search_plan, plan_search
 from vlmkit.resolve.stages import Resolved
 from vlmkit.resolve.starting import prefill_options, prompt_store
@@ -50,7 +50,8 @@ def run_requests(
 ) -> Iterator[tuple[Step, dict[str, Any] | None]]:
     """Yield the steps of all requests; ``Step.row`` is the request's place in ``work``.
 
-    Rows of equal cache, prefill and contrast configs share a batch.
+    Rows of equal cache, prefill and contrast configs share a batch. One that cannot be prepared
+    has a single step, its last.
 
     Args:
         model: the model's functions.
@@ -63,6 +64,7 @@ def run_requests(
     Yields:
         Each step, and with a row's last one what really ran.
     """
+    _meet(work, options)
     prompt_cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     amateurs: dict[str, Amateur] = {}
     for places in _partition(work, options.group_by_shape):
@@ -109,6 +111,7 @@ def run_request(
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
     spec = spec._replace(clock=options.clock)
     cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    _meet([work], options)
     steps = run_specs(method, [spec], pipeline, options, cache)
     effective = describe_run(work.resolved.effective, spec.token_limit)
     return ((step, _by_now(effective, work.resolved, step)) for step in steps)
@@ -164,7 +167,7 @@ def _specs(
     options: RunOptions,
     effective: dict[int, dict[str, Any]],
     prepared_s: list[float],
-) -> Iterator[RowSpec]:
+) -> Iterator[RowSpec | Step]:
     """Prepare each row only when a slot is free for it; equal prompts are prepared once."""
     left = Counter(work[place].content for place in places)
     inputs: dict[Hashable, Inputs] = {}
@@ -172,16 +175,23 @@ def _specs(
         started = time.perf_counter()
         one = work[place]
         left[one.content] -= 1
-        if one.content not in inputs:
-            pipeline = one.resolved.pipeline
-            inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
-        own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
-        spec = build_spec(
-            method, processor, one, own, amateur=amateur, trace=options.trace, number=place
-        )
-        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
-        spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
-        effective[place] = describe_run(one.resolved.effective, spec.token_limit)
+        spec: RowSpec | Step
+        try:
+            if one.failure is not None:
+                raise one.failure
+            if one.content not in inputs:
+                pipeline = one.resolved.pipeline
+                inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
+            own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
+            spec = build_spec(
+                method, processor, one, own, amateur=amateur, trace=options.trace, number=place
+            )
+            sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
+            spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
+        except Exception as error:  # a processor of a third party raises what it likes
+            spec = refuse_row(place, error if error is one.failure else of_row(place, error))
+        limit = spec.token_limit if isinstance(spec, RowSpec) else one.resolved.max_tokens
+        effective[place] = describe_run(one.resolved.effective, limit)
         prepared_s.append(time.perf_counter() - started)
         yield spec
 
@@ -230,20 +240,34 @@ def build_spec(
 
 def run_specs(
     method: Method,
-    specs: Iterable[RowSpec],
+    specs: Iterable[RowSpec | Step],
     pipeline: PipelineConfig,
     options: RunOptions,
     prompt_cache: PromptCache,
 ) -> Iterator[Step]:
     """Run rows through the decode loop under the pipeline's prefill and cache configs."""
-    return decode_rows(
-        specs,
-        LoopOptions(
-            method=method,
-            prefill=prefill_options(pipeline),
-            batch_size=options.batch_size,
-            store=prompt_store(prompt_cache, method.model, pipeline),
-            keep_all=options.prompt_cache is not None and options.keep_prompts,
-            group_by_shape=options.group_by_shape,
-        ),
+    loop = LoopOptions(
+        method=method,
+        prefill=prefill_options(pipeline),
+        batch_size=options.batch_size,
+        store=prompt_store(prompt_cache, method.model, pipeline),
+        keep_all=options.prompt_cache is not None and options.keep_prompts,
+        group_by_shape=options.group_by_shape,
     )
+    return watched(decode_rows(specs, loop))
+
+
+def _meet(work: Sequence[Work], options: RunOptions) -> None:
+    """Refuse ranks that do not ask for the same, which would wait for each other for ever."""
+    parts: dict[str, object] = {
+        f"config ({name})": [getattr(one.resolved.pipeline, name) for one in work]
+        for name in PipelineConfig.model_fields
+    }
+    parts["prompt or images"] = [(one.content, one.request.sample) for one in work]
+    parts["batch size"] = options.batch_size
+    parts["trace"] = options.trace
+    hashes = {
+        name: blake2b(repr(part).encode(), digest_size=8).hexdigest()
+        for name, part in parts.items()
+    }
+    meet(hashes, is_last=True)

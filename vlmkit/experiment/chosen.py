@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vlmkit.errors import VlmkitError, nearest
+from vlmkit.experiment.manifest import FILE
 from vlmkit.experiment.plan import Plan
 from vlmkit.experiment.reading import read_records
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.rows import Unit
 from vlmkit.experiment.store import RECORDS
+from vlmkit.printable import quoted
 
 
 class Choice(NamedTuple):
@@ -57,6 +59,11 @@ def read_chosen(path: Path, plan: Plan, choice: Choice) -> tuple[int, dict[Unit,
         if record.sample not in samples:
             raise VlmkitError(
                 f"{path}: its sample {record.sample!r} is no longer in the data set; put it back"
+            )
+        if record.arm not in arms or record.seed not in seeds:
+            raise VlmkitError(
+                f"{path}: has a record of arm {record.arm!r} with seed {quoted(record.seed)}, and "
+                f"its {FILE} knows no such run; put the {FILE} back that belongs to it"
             )
         found[Unit(samples[record.sample], arms[record.arm], seeds[record.seed])] = record
     if not found:

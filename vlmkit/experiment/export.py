@@ -34,7 +34,8 @@ def export_parquet(
         The number of rows.
 
     Raises:
-        VlmkitError: pyarrow is not installed, or the file cannot be written.
+        VlmkitError: pyarrow is not installed, the file cannot be written, or a record holds a
+            number that no column does.
     """
     try:
         import pyarrow as pa
@@ -49,7 +50,11 @@ def export_parquet(
     num_rows = 0
     with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(itertools.islice(lines, _ROWS)):
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+            try:
+                columns = pa.RecordBatch.from_pylist(batch, schema=schema)
+            except (OverflowError, ValueError) as error:
+                raise VlmkitError(f"a record does not fit its columns ({error})") from error
+            writer.write_batch(columns)
             num_rows += len(batch)
     return num_rows
 

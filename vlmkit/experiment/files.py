@@ -29,6 +29,7 @@ class Experiment(NamedTuple):
     name: str  # of its file, without the ending
     folder: Path  # that the data set's paths are relative to
     metrics_folder: Path  # that paths of scorers are relative to
+    lockstep: dict[str, Any] | None = None  # how arms are compared token by token; None: not
 
     @property
     def units_per_sample(self) -> int:

@@ -194,6 +194,8 @@ class _Check:
         logprobs: list[float | None] = []
         text = ""
         for step, _ in run_requests(self._model, self._processor, work, options):
+            if step.finish is not None and step.finish.error is not None:
+                raise step.finish.error
             if step.row != setting.place:
                 continue
             text += step.text
@@ -201,8 +203,6 @@ class _Check:
                 token_ids.append(step.token_id)
                 logprobs.append(_logprob(step.logits, step.token_id))
             if step.finish is not None:
-                if step.finish.error is not None:
-                    raise step.finish.error
                 known = [value for value in logprobs if value is not None]
                 whole = len(known) == len(token_ids)
                 return _Response(tuple(token_ids), known if whole else [], text)

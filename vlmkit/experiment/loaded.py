@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vlmkit.api import load
+from vlmkit.backend.memory import available_bytes
 from vlmkit.config.locate import located
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine import Amateur, Method, Resolved, build_method, find_amateur
@@ -85,13 +86,20 @@ def _find_amateur(
     return found
 
 
-def group_rows(group: Group, arms: Sequence[Arm]) -> int:
+def group_rows(group: Group, arms: Sequence[Arm], *, num_copies: int = 1) -> int:
     """Return how many rows of a group's arms fit into the memory at hand.
+
+    Args:
+        group: which model, and which arms.
+        arms: of the experiment.
+        num_copies: how often each row is there, under another cache.
 
     Raises:
         VlmkitError: its checkpoint is not on this machine, or cannot be read.
     """
-    return rows_in_flight(_config(group), tokens=_row_tokens(group, arms))
+    free = available_bytes()
+    share = None if free is None else free // num_copies
+    return rows_in_flight(_config(group), tokens=_row_tokens(group, arms), available=share)
 
 
 def _config(group: Group) -> dict[str, object]:

@@ -38,6 +38,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     metrics: dict[str, dict[str, Any]]
     metrics_folder: str  # that paths of scorers are relative to
     limits: dict[str, Any]
+    lockstep: dict[str, Any] | None = None  # how arms are compared token by token; None: not
     num_units: int  # responses of the whole run
     git: dict[str, str]  # commit, and the hash of what is not committed
     versions: dict[str, str]
@@ -119,7 +120,8 @@ def _shown(values: Mapping[tuple[str, ...], Any], key: tuple[str, ...]) -> str:
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
-    return {"dataset": manifest.dataset, "seeds": manifest.seeds, "arms": manifest.arms}
+    found = {"dataset": manifest.dataset, "seeds": manifest.seeds, "arms": manifest.arms}
+    return found if manifest.lockstep is None else {**found, "lockstep": manifest.lockstep}
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -72,11 +72,12 @@ def make_plan(experiment: Experiment) -> Plan:
 
 def identity(experiment: Experiment) -> dict[str, Any]:
     """Return all of a config that decides over tokens; not how they are scored."""
-    return {
+    found = {
         "arms": {arm.name: arm.identity for arm in experiment.arms},
         "seeds": list(experiment.seeds),
         "dataset": experiment.config.dataset.model_dump(mode="json"),
     }
+    return found if experiment.lockstep is None else {**found, "lockstep": experiment.lockstep}
 
 
 def _scorers(experiment: Experiment, samples: Samples) -> dict[str, Scorer]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.records import Record, Scored
+from vlmkit.experiment.records import Count, Record, Scored, Seed
 from vlmkit.files import each_line, open_file
 
 WORKERS = "workers"
@@ -28,18 +28,19 @@ class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     arm: str
     sample: str
-    seed: int
+    seed: Seed
     error: str | None = None
-    generation_tokens: int = 0
+    generation_tokens: Count = 0
     answered: bool = True
     prompt_s: float = 0.0
     generation_s: float = 0.0
     alone: bool = False
-    cache_bytes: int = 0
+    cache_bytes: Count = 0
     scores: dict[str, Scored] = {}
 
 
 _Line = TypeVar("_Line", ScoreLine, Record)
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 def record_files(path: str | os.PathLike[str]) -> list[Path]:
@@ -69,6 +70,15 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
     return _read_all(path, msgspec.json.Decoder(Record))
 
 
+def read_lines(path: str | os.PathLike[str], kind: type[_Struct]) -> Iterator[_Struct]:
+    """Yield each whole line of one JSONL file; one that was cut off at the end is left out.
+
+    Raises:
+        VlmkitError: the file cannot be read, or a line is not of that kind.
+    """
+    return _read(path, msgspec.json.Decoder(kind))
+
+
 def _read_all(
     path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]
 ) -> Iterator[_Line]:
@@ -85,7 +95,9 @@ def _read_all(
                 yield line
 
 
-def _read(path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]) -> Iterator[_Line]:
+def _read(
+    path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Struct]
+) -> Iterator[_Struct]:
     decode = decoder.decode
     number = 0
     try:
@@ -101,7 +113,7 @@ def _read(path: str | os.PathLike[str], decoder: msgspec.json.Decoder[_Line]) ->
         raise VlmkitError(f"{os.fspath(path)}: {error.strerror}") from None
 
 
-def _last(line: bytes, decoder: msgspec.json.Decoder[_Line]) -> Iterator[_Line]:
+def _last(line: bytes, decoder: msgspec.json.Decoder[_Struct]) -> Iterator[_Struct]:
     try:
         yield decoder.decode(line)
     except _BROKEN:

@@ -48,7 +48,7 @@ class RecordFile:
         self._size = os.fstat(self._file).st_size
         self._synced = time.monotonic()
 
-    def append(self, record: Record) -> None:
+    def append(self, record: msgspec.Struct) -> None:
         """Add one record.
 
         Raises:

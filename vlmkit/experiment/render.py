@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,8 +38,13 @@ def to_terminal(comparison: Comparison, width: int) -> Group:
         >>> Console(width=80).print(to_terminal(comparison, 80))  # doctest: +ELLIPSIS
         arms...
     """
+    return tables_to_terminal(text_tables(comparison) if width >= _WIDE else narrow(comparison))
+
+
+def tables_to_terminal(tables: Sequence[TextTable]) -> Group:
+    """Any tables for a rich console."""
     parts: list[Any] = []
-    for table in text_tables(comparison) if width >= _WIDE else narrow(comparison):
+    for table in tables:
         parts += [Text(plain(table.title), "bold"), _rich_table(table)]
         parts += [Padding(Text(plain(note), "dim"), (0, 0, 0, 1)) for note in table.notes]
         parts.append(Text())
@@ -48,8 +53,13 @@ def to_terminal(comparison: Comparison, width: int) -> Group:
 
 def to_markdown(comparison: Comparison) -> str:
     """GitHub-flavoured tables."""
+    return tables_to_markdown(text_tables(comparison))
+
+
+def tables_to_markdown(tables: Sequence[TextTable]) -> str:
+    """Any tables, GitHub-flavoured."""
     lines: list[str] = []
-    for table in text_tables(comparison):
+    for table in tables:
         lines += [f"### {_markdown(table.title)}", "", _markdown_row(table.columns, 0)]
         marks = [":--" if place < table.num_text else "--:" for place in range(len(table.columns))]
         lines.append(f"| {' | '.join(marks)} |")
@@ -62,8 +72,13 @@ def to_markdown(comparison: Comparison) -> str:
 
 def to_latex(comparison: Comparison) -> str:
     """Tables for the ``booktabs`` package, notes in the caption."""
+    return tables_to_latex(text_tables(comparison))
+
+
+def tables_to_latex(tables: Sequence[TextTable]) -> str:
+    """Any tables for the ``booktabs`` package."""
     lines: list[str] = []
-    for table in text_tables(comparison):
+    for table in tables:
         words = ["l", r"p{0.3\linewidth}"][: table.num_text]
         kinds = "".join(words) + "r" * (len(table.columns) - table.num_text)
         caption = " ".join([f"{table.title}.", *table.notes])
@@ -81,6 +96,11 @@ def to_csv(comparison: Comparison) -> str:
         for metric in comparison.metrics
         for row, cost in zip(metric.rows, comparison.arms, strict=True)
     ]
+    return lines_to_csv(lines)
+
+
+def lines_to_csv(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Lines of named values; an empty field is not known."""
     names = dict.fromkeys(name for line in lines for name in line)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(names), lineterminator="\n", restval="")
@@ -96,8 +116,13 @@ def to_json(comparison: Comparison) -> str:
 
 def to_plain(comparison: Comparison, width: int = 100) -> str:
     """The terminal's tables without colours."""
+    return group_to_plain(to_terminal(comparison, width), width)
+
+
+def group_to_plain(group: Group, width: int = 100) -> str:
+    """What a console of some width shows, without colours."""
     file = io.StringIO()
-    Console(file=file, width=width, color_system=None).print(to_terminal(comparison, width))
+    Console(file=file, width=width, color_system=None).print(group)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

@@ -156,6 +156,7 @@ def make_manifest(plan: Plan, command: Sequence[str]) -> Manifest:
         metrics=metrics_of(config),
         metrics_folder=str(experiment.metrics_folder.resolve()),
         limits=config.limits.model_dump(mode="json"),
+        lockstep=experiment.lockstep,
         num_units=plan.num_units,
         git=provenance.git_state(experiment.folder),
         versions=provenance.versions(),

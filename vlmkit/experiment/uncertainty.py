@@ -94,6 +94,26 @@ def exact_interval(num_right: int, num_samples: int, *, confidence: float = 0.95
     return np.array([interval.low, interval.high])
 
 
+def wilson_interval(num_right: int, num_samples: int, *, confidence: float = 0.95) -> FloatArray:
+    """Wilson's score interval of a share: close to its nominal cover also near 0 and 1.
+
+    Returns:
+        [2] float: lower and upper end, in [0, 1].
+
+    Reference:
+        Wilson, *Probable inference, the law of succession, and statistical inference* (1927).
+
+    Example:
+        >>> wilson_interval(98, 100).round(3).tolist()
+        [0.93, 0.994]
+    """
+    from scipy.stats import binomtest
+
+    in_unit_interval("confidence", confidence)
+    interval = binomtest(num_right, num_samples).proportion_ci(confidence, method="wilson")
+    return np.array([interval.low, interval.high])
+
+
 def mcnemar_p_value(first: ArrayLike, second: ArrayLike) -> float:
     """McNemar's exact two-sided test that two arms are equally often right on the same samples.
 

@@ -13,9 +13,14 @@ import mlx.core as mx
 
 from vlmkit.backend.choices import UNCHOSEN, Choices
 from vlmkit.backend.policy import Backend, choose_backend, choose_dtype
-from vlmkit.errors import VlmkitWarning
+from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.interface import Model
-from vlmkit.loading.checkpoint import Checkpoint, read_arrays, read_checkpoint
+from vlmkit.loading.checkpoint import (
+    Checkpoint,
+    read_arrays,
+    read_checkpoint,
+    weights_fingerprint,
+)
 from vlmkit.loading.claims import check_claims
 from vlmkit.loading.config_checks import with_token_ids
 from vlmkit.loading.install import Weights, flat_parameters, install_weights, rename_weights
@@ -24,7 +29,10 @@ from vlmkit.loading.text import build_text, sanitized
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import Family, find_family
 from vlmkit.models.lm_adapter import LmModel
+from vlmkit.models.shares import own_share
 from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.ranks.group import Ranks, join_ranks
+from vlmkit.ranks.meeting import meet
 from vlmkit.text_part import text_part_note
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
@@ -101,7 +109,9 @@ def load_model_and_report(
     check_claims(checkpoint.config, len(checkpoint.tensors))
     config = with_token_ids(checkpoint.config, folder)
     chosen = plan_backend(checkpoint, dtype=dtype, backend=backend)
-    family = find_family(config)
+    family, ranks = find_family(config), join_ranks()
+    if ranks.size > 1:
+        _check_ranks(checkpoint, family, chosen, ranks)
     install = partial(
         install_weights,
         folder=folder,
@@ -109,7 +119,7 @@ def load_model_and_report(
         dtype=DTYPES[chosen.array_dtype],
         backend=chosen,
         dequantize=dequantize,
-        lazy=lazy,
+        lazy=lazy and ranks.size == 1,
     )
     model: VisionLanguageModel | LmModel
     if family is None:
@@ -125,10 +135,12 @@ def load_model_and_report(
         parsed = family.parse(config)
         model = family.build(parsed, chosen)
         rename = partial(_rename, family, parsed)
-        reshape = partial(_reshape, family, parsed)
+        reshape = partial(_reshape, family, parsed, ranks)
         weights = rename_weights(read_arrays(checkpoint), rename, reshape)
         installed = install(model, weights, rename=rename, is_cast=family.is_cast)
         model.backend = installed.backend
+    # Two forms are two graphs, and nothing says in which order a graph's sums are computed.
+    meet({"form of weights": f"{installed.backend.weights} {installed.backend.products}"})
     report = LoadReport(
         family="mlx_lm" if family is None else family.name,
         dtype=chosen.array_dtype,
@@ -163,9 +175,21 @@ def _rename(family: Family, config: ModelConfig, name: str) -> str | None:
 
 
 def _reshape(
-    family: Family, config: ModelConfig, name: str, path: str, array: mx.array
+    family: Family, config: ModelConfig, ranks: Ranks, name: str, path: str, array: mx.array
 ) -> mx.array:
-    return family.reshape(name, path, array, config)
+    return own_share(path, family.reshape(name, path, array, config), ranks)
+
+
+def _check_ranks(
+    checkpoint: Checkpoint, family: Family | None, chosen: Backend, ranks: Ranks
+) -> None:
+    """Refuse what cannot be divided among ranks, and ranks that do not load the same."""
+    if family is None:
+        raise VlmkitError(
+            f"{ranks.size} ranks: {str(checkpoint.folder)!r} runs through mlx-lm, whose layers are "
+            "not divided; launch one process"
+        )
+    meet({"checkpoint": weights_fingerprint(checkpoint), "dtype": chosen.array_dtype})
 
 
 def _stored_dtype(checkpoint: Checkpoint) -> str | None:

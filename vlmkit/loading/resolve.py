@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlmkit.errors import VlmkitError, nearest
-from vlmkit.files import check_folder
+from vlmkit.files import check_folder, find_file
 
 EMBEDDED_MODEL = "shapes"
 ALLOW_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
@@ -79,13 +79,13 @@ def find_small_file(
         'config.json'
     """
     is_hub_id = path_or_id != EMBEDDED_MODEL and _HUB_ID.fullmatch(path_or_id) is not None
-    if not is_hub_id or Path(path_or_id).exists():
+    if not is_hub_id or os.path.exists(path_or_id):
         path = resolve_checkpoint(path_or_id, revision) / name
     elif fetch:
         path = _download(path_or_id, revision, [name]) / name
     else:
         return _cached(path_or_id, name, revision)
-    return path if path.is_file() else None
+    return path if find_file(path) else None
 
 
 def _cached(hub_id: str, name: str, revision: str | None) -> Path | None:
@@ -93,7 +93,10 @@ def _cached(hub_id: str, name: str, revision: str | None) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    found = try_to_load_from_cache(hub_id, name, revision=revision)
+    try:
+        found = try_to_load_from_cache(hub_id, name, revision=revision)
+    except ValueError:  # no name that the hub has
+        return None
     return Path(found) if isinstance(found, str) else None
 
 

@@ -29,7 +29,9 @@ from vlmkit.interface import (
 )
 from vlmkit.models.delta_net import GatedDeltaNet, Padding, find_padding
 from vlmkit.models.rope import Rotation, mrope_rotation, rotate
+from vlmkit.models.shares import own_config, rows_of_vocabulary
 from vlmkit.models.text_config import LINEAR, TextConfig
+from vlmkit.ranks.group import ALONE, Ranks
 
 
 class Step(NamedTuple):
@@ -42,10 +44,11 @@ class Step(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Causal self-attention through a KV cache."""
+    """Causal self-attention through a KV cache; of several ranks each has some of the heads."""
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, ranks: Ranks) -> None:
         super().__init__()
+        self.total = ranks.sum
         hidden, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
         self.num_heads, self.head_dim = config.num_attention_heads, dim
         self.num_kv_heads = config.num_key_value_heads
@@ -86,7 +89,7 @@ class Attention(nn.Module):
         out = out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
         if self.output_gate:
             out = out * mx.sigmoid(gate).reshape(out.shape)
-        return self.o_proj(out), state
+        return self.total(self.o_proj(out)), state
 
 
 def _per_head(norm: nn.RMSNorm, x: mx.array) -> mx.array:
@@ -95,11 +98,11 @@ def _per_head(norm: nn.RMSNorm, x: mx.array) -> mx.array:
 
 
 class GatedMLP(nn.Module):
-    """``down(silu(gate(x)) * up(x))``."""
+    """``down(silu(gate(x)) * up(x))``; of several ranks each has some of the inner columns."""
 
-    def __init__(self, config: TextConfig, forms: Forms) -> None:
+    def __init__(self, config: TextConfig, forms: Forms, ranks: Ranks) -> None:
         super().__init__()
-        self.swiglu = forms.swiglu
+        self.swiglu, self.total = forms.swiglu, ranks.sum
         hidden, inner = config.hidden_size, config.intermediate_size
         self.gate_proj = nn.Linear(hidden, inner, bias=False)
         self.up_proj = nn.Linear(hidden, inner, bias=False)
@@ -107,23 +110,22 @@ class GatedMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[..., hidden]`` to ``[..., hidden]``."""
-        out: mx.array = self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
-        return out
+        return self.total(self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x))))
 
 
 class Layer(nn.Module):
     """One decoder layer: attention or a gated delta net, then the MLP."""
 
-    def __init__(self, config: TextConfig, layer_type: str, forms: Forms) -> None:
+    def __init__(self, config: TextConfig, layer_type: str, forms: Forms, ranks: Ranks) -> None:
         super().__init__()
         self.is_linear = layer_type == LINEAR
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if self.is_linear:
             self.linear_attn = GatedDeltaNet(config, forms)
         else:
-            self.self_attn = Attention(config)
+            self.self_attn = Attention(config, ranks)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = GatedMLP(config, forms)
+        self.mlp = GatedMLP(config, forms, ranks)
 
     @property
     def spec(self) -> LayerSpec:
@@ -144,16 +146,27 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers, final norm and head."""
+    """Embedding, layers, final norm and head.
 
-    def __init__(self, config: TextConfig, forms: Forms) -> None:
+    Args:
+        config: of the whole decoder.
+        forms: how parts of it are computed.
+        ranks: among which its heads, inner columns and vocabulary are divided. Delta nets and
+            norms are whole on each.
+
+    Raises:
+        VlmkitError: it does not divide among so many.
+    """
+
+    def __init__(self, config: TextConfig, forms: Forms, ranks: Ranks = ALONE) -> None:
         super().__init__()
-        self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = [Layer(config, layer_type, forms) for layer_type in config.layer_types]
+        self.config, self.ranks = config, ranks
+        own, rows = own_config(config, ranks), rows_of_vocabulary(config.vocab_size, ranks)
+        self.embed_tokens = nn.Embedding(len(rows), config.hidden_size)
+        self.layers = [Layer(own, layer_type, forms, ranks) for layer_type in config.layer_types]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = nn.Linear(config.hidden_size, len(rows), bias=False)
 
     @property
     def layer_specs(self) -> tuple[LayerSpec, ...]:
@@ -193,11 +206,23 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
-        if self.config.tie_word_embeddings:
-            tied: mx.array = self.embed_tokens.as_linear(hidden)
-            return tied
-        separate: mx.array = self.lm_head(hidden)
-        return separate
+        tied = self.config.tie_word_embeddings
+        own: mx.array = self.embed_tokens.as_linear(hidden) if tied else self.lm_head(hidden)
+        if self.ranks.size == 1:
+            return own
+        return self.ranks.gather(own)[..., : self.config.vocab_size]
+
+    def embed(self, token_ids: mx.array) -> mx.array:
+        """Embed int32 ``[B, L]`` token ids to ``[B, L, hidden]``."""
+        ranks = self.ranks
+        if ranks.size == 1:
+            whole: mx.array = self.embed_tokens(token_ids)
+            return whole
+        rows = rows_of_vocabulary(self.config.vocab_size, ranks)
+        places = token_ids - rows.start
+        is_own = (places >= 0) & (places < len(rows))
+        found = self.embed_tokens(mx.where(is_own, places, 0))
+        return ranks.sum(mx.where(is_own[..., None], found, mx.zeros_like(found)))
 
 
 def plan_kinds(cache: Cache, span: Span) -> dict[int, Pytree]:

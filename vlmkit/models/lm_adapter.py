@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -83,7 +83,8 @@ class LmModel(nn.Module):
 
     def __init__(self, lm: nn.Module, config: Mapping[str, Any], backend: Backend = PLAIN) -> None:
         super().__init__()
-        self.backend = backend
+        # The architectures read whole rows of keys and values.
+        self.backend = replace(backend, forms=backend.forms._replace(prefixed=None))
         self.lm = lm
         self.config = _parse(config)
         self._probed = probe(lm, config, _run_body)

@@ -91,7 +91,7 @@ def read_back(view: Any, spec: RecurrentSpec) -> tuple[mx.array, ...]:
 def select(cache: Cache, rows: Sequence[int]) -> Cache:
     """Return a cache of these rows, in this order."""
     pairs = zip(cache.kinds, cache.layers, strict=True)
-    layers = tuple(kind.select(layer, rows) for kind, layer in pairs)
+    layers = tuple(kind.select(layer, rows, cache.lengths) for kind, layer in pairs)
     return Cache(cache.kinds, layers, tuple(cache.lengths[row] for row in rows))
 
 
@@ -99,7 +99,8 @@ def join(caches: Sequence[Cache]) -> Cache:
     """Return one cache with the rows of parts of another."""
     kinds = caches[0].kinds
     states = zip(*(cache.layers for cache in caches), strict=True)
-    layers = tuple(kind.join(parts) for kind, parts in zip(kinds, states, strict=True))
+    seen = [cache.lengths for cache in caches]
+    layers = tuple(kind.join(parts, seen) for kind, parts in zip(kinds, states, strict=True))
     return Cache(kinds, layers, tuple(n for cache in caches for n in cache.lengths))
 
 

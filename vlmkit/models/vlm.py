@@ -19,6 +19,7 @@ from vlmkit.models.decoder import Decoder
 from vlmkit.models.mrope_positions import mrope_positions
 from vlmkit.models.tokens import check_token_ids
 from vlmkit.models.vision import VisionEncoder
+from vlmkit.ranks.group import join_ranks
 
 
 class VisionLanguageModel(nn.Module):
@@ -36,7 +37,8 @@ class VisionLanguageModel(nn.Module):
         self.config = config
         self.backend = backend
         self.vision = VisionEncoder(config.vision_config, backend.forms)
-        self.language = Decoder(config.text_config, backend.forms)
+        self.ranks = join_ranks()
+        self.language = Decoder(config.text_config, backend.forms, self.ranks)
 
     @property
     def layer_specs(self) -> tuple[LayerSpec, ...]:
@@ -61,6 +63,9 @@ class VisionLanguageModel(nn.Module):
             self._check_media(medium)
         patches = mx.array(np.concatenate([medium.data for medium in media])).astype(self.dtype)
         tokens = self.vision(patches, [ImageGrid(*medium.shape) for medium in media])
+        if self.ranks.size > 1:
+            tokens = self.ranks.of_first(tokens)  # the same bytes, whatever each machine computes
+            mx.eval(tokens)  # by itself: sums of one graph must come in one order on all ranks
         ends = np.cumsum([self._num_tokens(medium) for medium in media])
         parts = mx.split(tokens, ends[:-1].tolist()) if len(media) > 1 else [tokens]
         return tuple(Features(part) for part in parts)
@@ -107,7 +112,7 @@ class VisionLanguageModel(nn.Module):
 
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
         """Embed int32 ``[B, L]`` token ids to ``[B, L, hidden]``."""
-        hidden: mx.array = self.language.embed_tokens(token_ids)
+        hidden: mx.array = self.language.embed(token_ids)
         return hidden.astype(self.dtype)  # mxfp4 tables unpack to bfloat16
 
     def forward(

@@ -105,6 +105,25 @@ def describe_source(source: object) -> str:
     return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
 
 
+def check_source(source: object) -> None:
+    """Refuse what is of no type that an image can be read from.
+
+    Raises:
+        VlmkitError: says what came and what to give.
+    """
+    if isinstance(source, list | tuple):
+        raise VlmkitError(
+            f"a list of {len(source)} images stands where one image should; lists of images are not"
+            " nested"
+        )
+    known = (str, os.PathLike, bytes, bytearray, memoryview, io.BytesIO, Image.Image)
+    if not isinstance(source, known):
+        raise VlmkitError(
+            f"an image of type {type(source).__name__} cannot be read; give a path, a URL, a data:"
+            " URI, bytes, or a PIL image (PIL.Image.fromarray makes one of an array)"
+        )
+
+
 def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(bytes(source))
@@ -112,19 +131,11 @@ def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
         return io.BytesIO(source.getvalue())
     if isinstance(source, os.PathLike):
         return _file(Path(source), name)
-    if isinstance(source, list | tuple):
-        raise VlmkitError(
-            f"a list of {len(source)} images stands where one image should; lists of images are not"
-            " nested"
-        )
-    if not isinstance(source, str):
-        raise VlmkitError(
-            f"an image of type {type(source).__name__} cannot be read; give a path, a URL, a data:"
-            " URI, bytes, or a PIL image (PIL.Image.fromarray makes one of an array)"
-        )
+    check_source(source)
+    assert isinstance(source, str)
     scheme = _scheme(source)
     if scheme == "data":
-        return io.BytesIO(_data_uri(source, name))
+        return io.BytesIO(decode_data_uri(source, name))
     if scheme == "vlmkit":
         return _file(packaged_image(source), name)
     if scheme in ("http", "https"):
@@ -164,7 +175,20 @@ def _file(path: Path, name: str) -> BinaryIO:
         raise VlmkitError(f"{name}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _data_uri(source: str, name: str) -> bytes:
+def decode_data_uri(source: str, name: str) -> bytes:
+    """Return what stands in a ``data:`` URI.
+
+    Args:
+        source: the URI.
+        name: stands before messages.
+
+    Raises:
+        VlmkitError: it has no data, or they are no base64.
+
+    Example:
+        >>> decode_data_uri("data:;base64,aGk=", "image")
+        b'hi'
+    """
     head, comma, body = source.partition(",")
     if not comma:
         raise VlmkitError(f"{name}: a data: URI needs a comma before its data")

@@ -13,7 +13,13 @@ from vlmkit.errors import VlmkitError, within
 from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
-from vlmkit.preprocess.images import ImageSource, describe_source, load_image, resize_image
+from vlmkit.preprocess.images import (
+    ImageSource,
+    check_source,
+    describe_source,
+    load_image,
+    resize_image,
+)
 from vlmkit.preprocess.length import check_text_length
 from vlmkit.processors import Processor
 
@@ -55,14 +61,8 @@ def prepare(
         [('image', (64, 1176), (1, 8, 8), (0, 16))]
     """
     images = as_sources(images)
-    if as_sources(audio):
-        raise VlmkitError(
-            f"audio: the {processor.model_type} family takes no audio; leave it out",
-            path=("audio",),
-        )
+    check_media(processor, images, as_sources(audio))
     token_ids = _token_ids(processor, prompt, context_length)
-    if images and processor.image_processor is None:
-        raise VlmkitError(processor.no_images(), path=("images",))
     _check_placeholders(processor, token_ids, len(images))
     _check_length(len(token_ids), len(images), (), context_length)
     processed: list[tuple[NDArray[np.float32], ImageGrid]] = []
@@ -83,6 +83,26 @@ def prepare(
         for (patches, grid), span in zip(processed, spans, strict=True)
     ]
     return Inputs.of(np.array(expanded, np.int32), media)
+
+
+def check_media(
+    processor: Processor, images: Sequence[object], audio: Sequence[object] = ()
+) -> None:
+    """Refuse media that the model takes none of, and what is no image whatever it holds.
+
+    Raises:
+        VlmkitError: says which.
+    """
+    if audio:
+        raise VlmkitError(
+            f"audio: the {processor.model_type} family takes no audio; leave it out",
+            path=("audio",),
+        )
+    if images and processor.image_processor is None:
+        raise VlmkitError(processor.no_images(), path=("images",))
+    for index, source in enumerate(images):
+        with within("images", index):
+            check_source(source)
 
 
 def _token_ids(processor: Processor, prompt: object, context_length: int | None) -> list[int]:

@@ -12,12 +12,15 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from vlmkit.cache import CacheConfig, build_cache
-from vlmkit.errors import VlmkitError
+from vlmkit.cache import CacheConfig, new_cache
+from vlmkit.cache.compose import KVState
+from vlmkit.errors import VlmkitError, brief
 from vlmkit.files import find_file, whole_file
 from vlmkit.inputs import Inputs, Media
 from vlmkit.interface import Cache, DecodeState, Hidden, Model
+from vlmkit.loading.safetensors import read_header
 from vlmkit.prompts.prefill import Started
+from vlmkit.token_ids import MAX_ID, check_ids
 
 FORMAT = "vlmkit prompts 1"
 _SAMPLES = 1024  # numbers of each weight that its fingerprint is made of
@@ -64,7 +67,6 @@ def save_prompts(
         for kind, values in (("cache", [leaf for _, leaf in leaves]), ("hidden", hidden)):
             arrays |= {f"{number}.{kind}.{place}": value for place, value in enumerate(values)}
         arrays[f"{number}.token_ids"] = mx.array(prompt.inputs.token_ids)
-        arrays[f"{number}.content_ids"] = mx.array(prompt.inputs.content_ids)
         entries.append(
             {
                 "length": prompt.state.cache.lengths[0],
@@ -101,6 +103,7 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
     if not find_file(path):
         raise VlmkitError(f"{path}: no such file; give one that save_prompts wrote")
     try:
+        read_header(path)  # MLX believes what it says
         loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
         arrays, metadata = loaded
         if metadata.get("format") != FORMAT:
@@ -117,9 +120,8 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
                 f"{path}: its prompts were computed with other weights than this model's; load "
                 "that checkpoint, or compute them again"
             )
-        attention = model.backend.forms.attention
-        empty = build_cache(config, model.layer_specs, 1, model.dtype, attention=attention)
-        return [_read(arrays, number, entry, empty) for number, entry in enumerate(entries)]
+        empty = new_cache(config, model, 1)
+        return [_read(arrays, number, entry, empty, model) for number, entry in enumerate(entries)]
     except (
         OSError,
         RuntimeError,
@@ -136,24 +138,82 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
         raise VlmkitError(f"{path}: cannot be read as prompts ({why}); save them again") from error
 
 
-def _read(arrays: dict[str, mx.array], number: int, entry: dict[str, Any], empty: Cache) -> Started:
-    """One prompt; its layers have the structure of the empty cache."""
+def _read(
+    arrays: dict[str, mx.array], number: int, entry: dict[str, Any], empty: Cache, model: Model
+) -> Started:
+    """One prompt; its layers have the structure of the empty cache, and its numbers agree."""
     num_leaves = len(tree_flatten(empty.layers))
     leaves = iter([arrays[f"{number}.cache.{place}"] for place in range(num_leaves)])
     layers = tree_map(lambda _: next(leaves), empty.layers)
-    cache = Cache(empty.kinds, layers, (int(entry["length"]),))
-    hidden = [arrays[f"{number}.hidden.{place}"] for place in range(entry["num_hidden"])]
+    length, position = _count(entry["length"]), _count(entry["next_position"])
+    for layer, expected in zip(layers, empty.layers, strict=True):
+        _check_layer(layer, expected, length)
+    hidden = [arrays[f"{number}.hidden.{place}"] for place in range(_count(entry["num_hidden"]))]
+    taps = tuple(map(_count, entry["taps"]))
+    if hidden and len(hidden) != 1 + len(taps):
+        raise ValueError("the layers of its last token are not those it names")
+    for state in hidden:
+        _check_array(state, hidden[0])
+        if state.ndim != 2 or state.shape[0] != 1 or state.dtype != model.dtype:
+            raise ValueError(f"a last token of shape {state.shape} and {state.dtype}")
+    token_ids = np.array(arrays[f"{number}.token_ids"])
+    if token_ids.ndim != 1 or token_ids.dtype != np.int32:
+        raise ValueError("its tokens are no row of ids")
+    check_ids("tokens", token_ids.tolist(), model.config.vocab_size)
+    if length != len(token_ids) if hidden else length > len(token_ids):
+        raise ValueError(f"{length} of {len(token_ids)} tokens were computed")
     nothing = np.zeros((0, 0), np.float32)
     media = tuple(
-        Media(kind, nothing, tuple(shape), (span[0], span[1]), bytes.fromhex(digest))
+        Media(kind, nothing, tuple(shape), _span(span, len(token_ids)), bytes.fromhex(digest))
         for kind, shape, span, digest in entry["media"]
     )
-    inputs = Inputs(
-        np.array(arrays[f"{number}.token_ids"]), np.array(arrays[f"{number}.content_ids"]), media
-    )
     return Started(
-        inputs,
-        DecodeState(cache, (int(entry["next_position"]),)),
+        Inputs.of(token_ids, media),
+        DecodeState(Cache(empty.kinds, layers, (length,)), (position,)),
         Hidden(hidden[0], tuple(hidden[1:])) if hidden else None,
-        tuple(entry["taps"]),
+        taps,
     )
+
+
+def _check_layer(layer: Any, empty: Any, length: int) -> None:
+    """Refuse a layer that cannot be of this cache: written to, it would reach outside its arrays.
+
+    An axis that is empty in an empty cache is that of the tokens, of one size in a whole layer.
+    """
+    flat: Any = zip(tree_flatten(layer), tree_flatten(empty), strict=True)
+    pairs: list[tuple[mx.array, mx.array]] = [(found, wanted) for (_, found), (_, wanted) in flat]
+    sizes = set()
+    for found, expected in pairs:
+        _check_array(found, expected)
+        sizes |= {size for size, none in zip(found.shape, expected.shape, strict=True) if not none}
+    if not isinstance(layer, KVState):
+        return  # blocks of tokens, and those that fill none yet, have sizes of their own
+    if len(sizes) > 1:
+        raise ValueError(f"a layer with places for {' and '.join(map(str, sorted(sizes)))} tokens")
+    if layer.ends.tolist() != [length]:
+        raise ValueError(f"a layer that ends at {layer.ends.tolist()}, not {length}")
+
+
+def _check_array(found: mx.array, expected: mx.array) -> None:
+    is_like = found.ndim == expected.ndim and all(
+        size == wanted or wanted == 0
+        for size, wanted in zip(found.shape, expected.shape, strict=False)
+    )
+    if not is_like or found.dtype != expected.dtype:
+        raise ValueError(
+            f"an array of {found.shape} and {found.dtype} stands where {expected.shape} and "
+            f"{expected.dtype} should"
+        )
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_ID:
+        raise ValueError(f"{brief(value)} is no count")
+    return value
+
+
+def _span(span: Any, num_tokens: int) -> tuple[int, int]:
+    start, end = map(_count, span)
+    if not start <= end <= num_tokens:
+        raise ValueError(f"a medium at {start} to {end} of {num_tokens} tokens")
+    return start, end

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from vlmkit.errors import VlmkitError
 from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.preprocess import check_media
 from vlmkit.processors import Processor
 from vlmkit.resolve.request import Request, content_key, load_images, prepare_inputs
 from vlmkit.resolve.search_plan import check_search_plan, plan_search
@@ -25,6 +26,7 @@ class Work(NamedTuple):
     images: tuple[Image, ...]
     resolved: Resolved
     content: Hashable  # equal for requests that are one prompt
+    failure: VlmkitError | None = None  # of a batch: why the row cannot be prepared
 
 
 def check_requests(
@@ -44,10 +46,11 @@ def check_requests(
         processor: its processor.
         rows: what to generate from, and how.
         trace: the logits after each stage will be asked for.
-        is_batch: errors name their row.
+        is_batch: errors name their row, and an image that cannot be read is its row's failure.
 
     Raises:
-        VlmkitError: an image that cannot be read, or a pipeline that cannot run on this model.
+        VlmkitError: media that the model does not take or that are no media at all, a pipeline that
+            cannot run on this model, or an image that cannot be read.
     """
     resolved: dict[str, Resolved] = {}
     seen: Counter[Hashable] = Counter()
@@ -57,7 +60,14 @@ def check_requests(
         with named_row(place) if is_batch else nullcontext():
             if key not in resolved:
                 resolved[key] = resolve(model, processor, pipeline, trace=trace)
+            check_media(processor, request.images, request.audio)
+        try:
             images = load_images(request, pipeline)
+        except VlmkitError as error:
+            if not is_batch:
+                raise
+            work.append(Work(request, (), resolved[key], place, of_row(place, error)))
+            continue
         request = request._replace(images=images)
         content = content_key(request, images, pipeline)
         same = (content, resolved[key].key, request.sample)
@@ -70,40 +80,45 @@ def check_requests(
 def check_searches(
     model: Model,
     processor: Processor,
-    rows: Sequence[tuple[Request, PipelineConfig]],
+    work: Sequence[Work],
     *,
     batch_size: int,
 ) -> None:
-    """Find searches that cannot fit into memory.
+    """Find searches that cannot fit into memory; a row that cannot be prepared needs none.
 
     Args:
         model: the model's functions.
         processor: its processor.
-        rows: what to generate from, and how.
+        work: from :func:`check_requests`.
         batch_size: requests in flight at most.
 
     Raises:
         VlmkitError: names the row.
     """
-    longest: dict[str, int] = {}  # by pipeline: its row with the longest prompt
-    for place, (request, pipeline) in enumerate(rows):
-        if pipeline.search is not None:
-            key = pipeline.model_dump_json()
-            if len(request.prompt) >= len(rows[longest.setdefault(key, place)][0].prompt):
-                longest[key] = place
-    num_searches = sum(pipeline.search is not None for _, pipeline in rows)
-    for place in longest.values():
-        request, pipeline = rows[place]
-        with named_row(place):
-            inputs = prepare_inputs(model, processor, request, pipeline)
-            plan = plan_search(
-                model,
-                inputs,
-                pipeline,
-                num_logits=processor.num_embeddings,
-                num_requests=min(batch_size, num_searches),
-            )
-            check_search_plan(plan, pipeline)
+    searches: dict[str, list[int]] = {}  # places by pipeline
+    for place, one in enumerate(work):
+        if one.failure is None and one.resolved.pipeline.search is not None:
+            searches.setdefault(one.resolved.pipeline.model_dump_json(), []).append(place)
+    num_searches = sum(map(len, searches.values()))
+    for places in searches.values():
+        # The longest prompt needs most; of those that cannot be prepared nothing is asked.
+        by_length = sorted(places, key=lambda place: (len(work[place].request.prompt), place))
+        for place in reversed(by_length):
+            pipeline = work[place].resolved.pipeline
+            try:
+                inputs = prepare_inputs(model, processor, work[place].request, pipeline)
+            except VlmkitError:  # the row ends with it when its turn comes
+                continue
+            with named_row(place):
+                plan = plan_search(
+                    model,
+                    inputs,
+                    pipeline,
+                    num_logits=processor.num_embeddings,
+                    num_requests=min(batch_size, num_searches),
+                )
+                check_search_plan(plan, pipeline)
+            break
 
 
 @contextmanager
@@ -119,4 +134,10 @@ def named_row(place: int) -> Iterator[None]:
     try:
         yield
     except VlmkitError as error:
-        raise VlmkitError(f"row {place}: {error}", path=error.path) from error
+        raise of_row(place, error) from error
+
+
+def of_row(place: int, error: Exception) -> VlmkitError:
+    """Return an error that begins with the row that it is about."""
+    path = error.path if isinstance(error, VlmkitError) else ()
+    return VlmkitError(f"row {place}: {str(error) or type(error).__name__}", path=path)

@@ -28,7 +28,12 @@ def effective_config(
     """What runs: the pipeline with all defaults, the cache per layer, backends, dtype."""
     return {
         "pipeline": pipeline.model_dump(mode="json"),
-        "cache": describe_cache(pipeline.cache, model.layer_specs, model.dtype),
+        "cache": describe_cache(
+            pipeline.cache,
+            model.layer_specs,
+            model.dtype,
+            sharing=model.backend.forms.prefixed is not None,
+        ),
         "model_type": model.config.model_type,
         "dtype": str(model.dtype).removeprefix("mlx.core."),
         "packed_modules": _num_packed(model),

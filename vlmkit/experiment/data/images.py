@@ -14,6 +14,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.shown import plain
 from vlmkit.files import find_file, find_folder, open_file, read_file
 from vlmkit.files.images import MAX_IMAGE_BYTES, readable_formats
+from vlmkit.preprocess.images import decode_data_uri, describe_source
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -43,9 +44,12 @@ def check_image(source: str | bytes, where: str) -> None:
         VlmkitError: begins with ``where``.
     """
     if isinstance(source, str):
-        if is_url(source):
+        if source[:5].lower() == "data:":
+            source = decode_data_uri(source, f"{where}: {describe_source(source)}")
+        elif is_url(source):
             return
-        _check_file(Path(source), where)
+        else:
+            _check_file(Path(source), where)
     name = "the image" if isinstance(source, bytes) else f"image {plain(source)}"
     try:
         with warnings.catch_warnings():

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import Field
 
 from vlmkit.errors import VlmkitError
-from vlmkit.experiment.data.base import Rows
+from vlmkit.experiment.data.base import Rows, check_count
 from vlmkit.experiment.data.columns import ColumnsConfig, Row, check_columns, row_id, to_sample
 from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
 
@@ -47,6 +47,7 @@ def jsonl(config: JsonlConfig, base: Path) -> Rows:
                 ids.append(row_id(config, row))
                 starts.append(start)
                 numbers.append(number)
+                check_count(len(ids), row.where)
             start += len(line)
 
     def read(index: int) -> Any:

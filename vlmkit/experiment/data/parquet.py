@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from vlmkit.errors import VlmkitError, nearest
-from vlmkit.experiment.data.base import Rows
+from vlmkit.experiment.data.base import Rows, check_count
 from vlmkit.experiment.data.columns import (
     ColumnsConfig,
     Row,
@@ -28,7 +28,10 @@ from vlmkit.files import find_folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEPT_GROUPS = 4  # row groups in memory
+KEPT_GROUPS = 2  # row groups in memory
+MAX_GROUP_BYTES = 2**30
+"""Of a row group in memory, by what the file says; those of the hub have some 100 MB."""
+_WIDTH = 8  # bytes: of a number, and of a place in a dictionary
 MISSING = "needs pyarrow; install it with: pip install 'vlmkit[data]'"
 
 
@@ -98,9 +101,12 @@ def _ids(
     if key not in names and config.id_key is None:
         return [str(index + 1) for index in range(count)]
     return [
-        row_id(config, Row({key: value}, 0, f"{group.path}: row {group.first_in_file + number}"))
+        row_id(
+            config,
+            Row({key: value.as_py()}, 0, f"{group.path}: row {group.first_in_file + number}"),
+        )
         for group in groups
-        for number, value in enumerate(_read(group, (key,)).column(key).to_pylist(), 1)
+        for number, value in enumerate(_read(group, (key,)).column(key), 1)
     ]
 
 
@@ -120,7 +126,8 @@ def _groups(paths: Sequence[Path]) -> tuple[list[_Group], int]:
     for path in paths:
         with _open(path) as file:
             metadata = file.metadata
-            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            sizes = [_check_group(path, metadata, i) for i in range(metadata.num_row_groups)]
+        check_count(first + sum(sizes), str(path))
         first_in_file = 0
         for number, size in enumerate(sizes):
             if size:
@@ -144,9 +151,12 @@ def _columns(config: ParquetConfig, path: Path) -> tuple[str, ...]:
 
 def _read(group: _Group, columns: Sequence[str]) -> pa.Table:
     with _open(group.path) as file:
+        packed = _dictionaries(file.metadata, group.number)
+    with _open(group.path, packed) as file:
+        names = dict.fromkeys(file.schema_arrow.names)
         for name in columns:
-            if name not in file.schema_arrow.names:
-                known = listed(file.schema_arrow.names)
+            if name not in names:
+                known = listed(names)
                 raise VlmkitError(f"{group.path}: no column {name!r} (it has: {known})")
         try:
             return file.read_row_group(group.number, columns=list(columns))
@@ -154,13 +164,40 @@ def _read(group: _Group, columns: Sequence[str]) -> pa.Table:
             raise VlmkitError(f"{group.path}: can't be read ({_one_line(error)})") from error
 
 
-def _open(path: Path) -> Any:
+def _check_group(path: Path, metadata: Any, number: int) -> int:
+    """The number of rows of a group, which fits in memory."""
+    group = metadata.row_group(number)
+    num_bytes = 0
+    for place in range(group.num_columns):
+        column, kind = group.column(place), metadata.schema.column(place)
+        width = kind.length if kind.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTH
+        num_bytes += max(column.num_values * max(width, _WIDTH), column.total_uncompressed_size)
+    if num_bytes > MAX_GROUP_BYTES:
+        raise VlmkitError(
+            f"{path}: row group {number} takes {num_bytes / 2**30:,.1f} GiB, and at most "
+            f"{MAX_GROUP_BYTES / 2**30:g} are read at once; write it in smaller row groups"
+        )
+    return int(group.num_rows)
+
+
+def _dictionaries(metadata: Any, number: int) -> list[str]:
+    """The columns of texts that are written once each: they stay so, however often they stand."""
+    group = metadata.row_group(number)
+    columns = map(group.column, range(group.num_columns))
+    return [
+        column.path_in_schema
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page
+    ]
+
+
+def _open(path: Path, packed: Sequence[str] = ()) -> Any:
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise VlmkitError(f"dataset: kind parquet {MISSING}") from error
     try:
-        return ParquetFile(path)
+        return ParquetFile(path, read_dictionary=list(packed))
     except (OSError, ValueError) as error:
         raise VlmkitError(f"{path}: not a Parquet file ({_one_line(error)})") from error
 

@@ -15,6 +15,7 @@ import binascii
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,16 +25,15 @@ from pydantic import Field
 
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.choices import choices_of, text_list
-from vlmkit.experiment.data.base import DataConfig, Rows
-from vlmkit.experiment.data.columns import Row, check_columns, fill
-from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
+from vlmkit.experiment.data.base import DataConfig, Rows, check_count
+from vlmkit.experiment.data.columns import Row, check_columns, check_texts, fill
+from vlmkit.experiment.data.files import MAX_LINE_BYTES, data_lines, open_data, resolve_file
 from vlmkit.experiment.data.images import locate_image
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shown import listed
 
 LONGEST_REFERENCE = 64  # characters; a longer image cell is an image
 END = "\x04"  # stands after the last line, so that a quote that never ends is seen
-LONGEST_CELL = (1 << 31) - 1  # characters
 REQUIRED = ("index", "question")
 _TAKEN = ("index", "question", "answer", "image", "image_path")
 
@@ -99,7 +99,7 @@ def _scan(path: Path) -> _Table:
         reader = csv.reader(place.lines(), delimiter="\t")
         _next(reader, path, 1)  # the header
         while True:
-            start, line = place.offset, place.line + 1
+            start, line = place.begin_row(), place.line + 1
             cells = _next(reader, path, line)
             if cells == [END]:
                 break
@@ -120,6 +120,7 @@ def _scan(path: Path) -> _Table:
             table.ids.append(row["index"])
             table.starts.append(start)
             table.lines.append(line)
+            check_count(len(table.ids), f"{path}:{line}")
     _resolve_references(table, references)
     return table
 
@@ -142,20 +143,30 @@ class _Place:
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._lines = data_lines(file, path)
+        self._path = path
+        self._row_start = 0
         self.offset = 0
         self.line = 0
+
+    def begin_row(self) -> int:
+        """Where the next row starts, which is not to be longer than a line may be."""
+        self._row_start = self.offset
+        return self.offset
 
     def lines(self) -> Iterator[str]:
         for line in self._lines:
             self.offset += len(line)
             self.line += 1
+            if self.offset - self._row_start > MAX_LINE_BYTES:
+                limit = f"{MAX_LINE_BYTES / 2**20:g} MiB"
+                raise VlmkitError(f"{self._path}:{self.line}: ends a row of more than {limit}")
             yield line.decode("utf-8-sig" if self.line == 1 else "utf-8")
         yield END
 
 
 @contextmanager
 def _large_cells() -> Iterator[None]:
-    before = csv.field_size_limit(LONGEST_CELL)
+    before = csv.field_size_limit(MAX_LINE_BYTES)
     try:
         yield
     finally:
@@ -180,7 +191,7 @@ def _columns(path: Path) -> tuple[str, ...]:
             near = nearest(name, names)
             raise VlmkitError(f"{path}:1: no column {name!r}{near} (it has: {listed(names)})")
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise VlmkitError(f"{path}:1: two columns are called {twice!r}")
     return names
 
@@ -199,6 +210,7 @@ def _cells(table: _Table, index: int) -> dict[str, str]:
 
 def _sample(config: TsvConfig, cells: Mapping[str, str], where: str) -> Sample:
     row = Row({name: cell for name, cell in cells.items() if cell}, 0, where)
+    check_texts(row.values, ("image",), where)
     if "question" not in row.values:
         raise VlmkitError(f"{where}: question: is empty")
     question, answer = cells["question"], cells.get("answer", "")
