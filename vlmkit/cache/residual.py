@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -93,61 +93,7 @@ def residual_kind(
     inner = cache_kind(name, layout, storage, check=check)
     full = cache_kind(name, windowed_layout(_most_recent(window)), Storage(plain, plain))
 
-<<<<<<< HEAD
-    def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> ResidualState:
-        return ResidualState(inner.init(batch, spec, dtype), full.init(batch, spec, dtype))
-
-    def append(
-        state: ResidualState, keys: mx.array, values: mx.array, plan: ResidualPlan
-    ) -> ResidualState:
-        return ResidualState(
-            inner.append(state.stored, keys, values, plan.stored),
-            full.append(state.recent, keys, values, plan.recent),
-        )
-
-    def fetch(
-        state: ResidualState, plan: ResidualPlan, dtype: mx.Dtype
-    ) -> tuple[mx.array, mx.array, mx.array | None]:
-        stored, recent = plan.stored.num_used, plan.recent.num_used
-        parts: list[Any] = [inner.fetch(state.stored, plan.stored, dtype)] if stored else []
-        parts += [full.fetch(state.recent, plan.recent, dtype)] if recent else []
-        keys, values = (mx.concatenate([part[i] for part in parts], axis=2) for i in (0, 1))
-        return keys, values, plan.mask
-
-    def attend(
-        state: ResidualState, queries: mx.array, plan: ResidualPlan, scale: float
-    ) -> mx.array:
-        keys, values, mask = fetch(state, plan, queries.dtype)
-        return attention(queries, keys, values, mask, scale)
-||||||| 87b19ed
-    def init(batch: int, spec: KVSpec, dtype: mx.Dtype) -> ResidualState:
-        return ResidualState(inner.init(batch, spec, dtype), full.init(batch, spec, dtype))
-
-    def append(
-        state: ResidualState, keys: mx.array, values: mx.array, plan: ResidualPlan
-    ) -> ResidualState:
-        return ResidualState(
-            inner.append(state.stored, keys, values, plan.stored),
-            full.append(state.recent, keys, values, plan.recent),
-        )
-
-    def fetch(
-        state: ResidualState, plan: ResidualPlan, dtype: mx.Dtype
-    ) -> tuple[mx.array, mx.array, mx.array | None]:
-        stored, recent = plan.stored.num_used, plan.recent.num_used
-        parts = [inner.fetch(state.stored, plan.stored, dtype)] if stored else []
-        parts += [full.fetch(state.recent, plan.recent, dtype)] if recent else []
-        keys, values = (mx.concatenate([part[i] for part in parts], axis=2) for i in (0, 1))
-        return keys, values, plan.mask
-
-    def attend(
-        state: ResidualState, queries: mx.array, plan: ResidualPlan, scale: float
-    ) -> mx.array:
-        keys, values, mask = fetch(state, plan, queries.dtype)
-        return attention(queries, keys, values, mask, scale)
-=======
     parts = _Parts(window, inner, full)
->>>>>>> wt-kvpolicy
 
     def reading(other: Attention) -> CacheKind:
         return residual_kind(
@@ -165,27 +111,6 @@ def residual_kind(
         settings=settings,
         init=partial(_init, parts),
         plan=partial(_plan, window),
-<<<<<<< HEAD
-        append=append,
-        attend=attend,
-        fetch=fetch,
-        select=lambda state, rows, seen: both(
-            lambda kind, side: kind.select(state[side], rows, seen)
-        ),
-        join=lambda states, seen: both(
-            lambda kind, side: kind.join([state[side] for state in states], seen)
-        ),
-        trim=partial(_trim, window, inner),
-        num_bytes=lambda state: inner.num_bytes(state.stored) + full.num_bytes(state.recent),
-||||||| 87b19ed
-        append=append,
-        attend=attend,
-        fetch=fetch,
-        select=lambda state, rows: both(lambda kind, side: kind.select(state[side], rows)),
-        join=lambda states: both(lambda kind, side: kind.join([s[side] for s in states])),
-        trim=partial(_trim, window, inner),
-        num_bytes=lambda state: inner.num_bytes(state.stored) + full.num_bytes(state.recent),
-=======
         append=partial(_append, parts),
         attend=partial(_attend, parts, attention),
         fetch=partial(_fetch, parts),
@@ -193,7 +118,6 @@ def residual_kind(
         join=partial(_join, parts),
         trim=partial(_trim, parts),
         num_bytes=partial(_num_bytes, parts),
->>>>>>> wt-kvpolicy
         hold=_holder(window, inner, full),
         windowed=windowed,
         reading=reading,
@@ -244,16 +168,20 @@ def _attend(
     return attention(queries, keys, values, mask, scale)
 
 
-def _select(parts: _Parts, state: ResidualState, rows: Sequence[int]) -> ResidualState:
+def _select(
+    parts: _Parts, state: ResidualState, rows: Sequence[int], seen: Sequence[int]
+) -> ResidualState:
     return ResidualState(
-        parts.inner.select(state.stored, rows), parts.full.select(state.recent, rows)
+        parts.inner.select(state.stored, rows, seen), parts.full.select(state.recent, rows, seen)
     )
 
 
-def _join(parts: _Parts, states: Sequence[ResidualState]) -> ResidualState:
+def _join(
+    parts: _Parts, states: Sequence[ResidualState], seen: Sequence[Sequence[int]]
+) -> ResidualState:
     return ResidualState(
-        parts.inner.join([state.stored for state in states]),
-        parts.full.join([state.recent for state in states]),
+        parts.inner.join([state.stored for state in states], seen),
+        parts.full.join([state.recent for state in states], seen),
     )
 
 
