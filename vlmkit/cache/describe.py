@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from vlmkit.cache.build import CacheConfig, kinds_of
 from vlmkit.cache.layout import round_up
+from vlmkit.cache.per_layer import PerLayerConfig
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.interface import CacheKind, Held, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
@@ -46,7 +47,8 @@ def describe_cache(
         allocated in steps of 256 slots.
         Where the model has them, also ``sliding_windows`` (by size, the layers that hold no more
         than that; a config that holds less narrows them) and ``recurrent_layers``, which the config
-        does not change, with their ``bytes_per_row``.
+        does not change, with their ``bytes_per_row``. Where the config tells layers apart, also
+        ``layers``: of each kind, which they are, and the bits and bytes of a token in one of them.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -79,6 +81,8 @@ def describe_cache(
         "value_bits_per_element": 8 * value_bytes / max(num_values, 1),
         "bytes_per_token": round(key_bytes + value_bytes),
     }
+    if isinstance(config, PerLayerConfig):
+        facts["layers"] = _unlike_layers(kinds, layer_specs, dtype)
     if windows:
         facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
     states = {i: spec for i, spec in enumerate(layer_specs) if isinstance(spec, RecurrentSpec)}
@@ -89,6 +93,28 @@ def describe_cache(
             kept.num_bytes(kept.init(1, spec, dtype)) for spec in states.values()
         )
     return facts
+
+
+def _unlike_layers(
+    kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
+) -> list[dict[str, Any]]:
+    groups: dict[tuple[int, KVSpec], tuple[CacheKind, list[int]]] = {}
+    for index, kind, spec in _attention(kinds, layer_specs):
+        groups.setdefault((id(kind), spec), (kind, []))[1].append(index)
+    found = []
+    for (_, spec), (kind, layers) in groups.items():
+        held = kind.hold(spec, dtype, _LONG)
+        per_token = [x / max(held.num_tokens, 1) for x in (held.key_bytes, held.value_bytes)]
+        found.append(
+            {
+                "layers": layers,
+                "kind": kind.name,
+                "key_bits_per_element": 8 * per_token[0] / (spec.num_kv_heads * spec.key_dim),
+                "value_bits_per_element": 8 * per_token[1] / (spec.num_kv_heads * spec.value_dim),
+                "bytes_per_token": round(sum(per_token)),
+            }
+        )
+    return found
 
 
 def count_held(
