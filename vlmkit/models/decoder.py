@@ -110,7 +110,9 @@ class GatedMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[..., hidden]`` to ``[..., hidden]``."""
-        return self.total(self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x))))
+        own = self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
+        out: mx.array = self.total(own)
+        return out
 
 
 class Layer(nn.Module):
