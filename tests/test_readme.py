@@ -12,6 +12,7 @@ import vlmkit
 from vlmkit.cli.main import main
 from vlmkit.config.run import load_run
 from vlmkit.config.schema import run_schema
+from vlmkit.experiment.kv_eval.planning import load_kv_eval
 
 ROOT = Path(vlmkit.__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -68,7 +69,7 @@ def test_the_stage_of_ones_own_is_the_file_it_names() -> None:
 
 
 def test_the_yaml_example_loads(tmp_path: Path) -> None:
-    example, tokens, _ = blocks("yaml")
+    example, tokens, cache, *_ = blocks("yaml")
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "shapes_thinking.yaml").write_text("template: {enable_thinking: true}\n")
@@ -77,15 +78,31 @@ def test_the_yaml_example_loads(tmp_path: Path) -> None:
     assert (config.seed, config.cache.kind, len(config.sampling)) == (3, "affine", 2)
     (runs / "tokens.yaml").write_text("prompt: How many?\n" + tokens)
     assert load_run(runs / "tokens.yaml").config.sampling[0].kind == "dry"
+    (runs / "cache.yaml").write_text(cache)
+    assert load_run(runs / "cache.yaml").config.cache.kind == "per_layer"
 
 
 def test_the_experiment_of_the_readme_can_be_planned(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(checkout)
-    (checkout / "study.yaml").write_text(blocks("yaml")[2])
+    (checkout / "study.yaml").write_text(blocks("yaml")[3])
     assert main(["plan", "study.yaml"]) == 0
     assert "warm, enable_thinking=false" in capsys.readouterr().out
+
+
+def test_the_policies_of_the_readme_can_be_evaluated(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout)
+    (checkout / "policies.yaml").write_text(blocks("yaml")[4])
+    found = load_kv_eval("policies.yaml")
+    assert [arm.name for arm in found.arms] == [
+        "dense",
+        "affine 8",
+        "affine 4",
+        "window 40",
+    ]
 
 
 def test_every_make_target_named_exists() -> None:
