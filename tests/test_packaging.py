@@ -95,7 +95,7 @@ def test_the_installed_package_is_not_the_checkout(programs: Path, tmp_path: Pat
         ("schema", '"title": "vlmkit run"'),
         (
             "configs",
-            "vlmkit:sampling/presets/transformers.yaml  The order and tie rules of Hugging",
+            "The order and tie rules of Hugging",
         ),
         ("describe run.yaml", "transformers.yaml:14"),
         ("generate vlmkit:runs/shapes_thinking.yaml", "</think>3"),

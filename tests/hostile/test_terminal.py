@@ -127,6 +127,7 @@ def test_values_of_others(words: list[str], capsys: pytest.CaptureFixture[str]) 
 def test_commands_print_by_the_door_alone() -> None:
     doors = {"terminal.py", "main.py"}
     own = {"generate.py": {"print", "write"}, "tracing.py": {"write"}}  # checked above
+    own["speaking.py"] = {"print"}  # errors, which are one printable line
     for path in CLI.glob("*.py"):
         if path.name in doors:
             continue

@@ -171,7 +171,10 @@ def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int, path: Key
     try:
         kind.hold(spec, dtype, 1)
     except VlmkitError as error:
-        said = f"{_said(path)}{str(error).removeprefix('cache')}"
+        message = str(error)
+        said = (
+            _said(path) + message.removeprefix("cache") if message.startswith("cache") else message
+        )
         where = (*path, *(error.path or ("cache",))[1:])
         raise VlmkitError(f"{said} (layer {index})", path=where) from error
 

@@ -14,7 +14,6 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.shown import plain
 from vlmkit.files import find_file, find_folder, open_file, read_file
 from vlmkit.files.images import MAX_IMAGE_BYTES, readable_formats
-from vlmkit.preprocess.images import decode_data_uri, describe_source
 
 _URL = re.compile(r"(https?://|data:)", re.IGNORECASE)
 
@@ -45,6 +44,8 @@ def check_image(source: str | bytes, where: str) -> None:
     """
     if isinstance(source, str):
         if source[:5].lower() == "data:":
+            from vlmkit.preprocess.images import decode_data_uri, describe_source
+
             source = decode_data_uri(source, f"{where}: {describe_source(source)}")
         elif is_url(source):
             return
