@@ -176,7 +176,7 @@ def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int, path: Key
             _said(path) + message.removeprefix("cache") if message.startswith("cache") else message
         )
         where = (*path, *(error.path or ("cache",))[1:])
-        raise VlmkitError(f"{said} (layer {index})", path=where) from error
+        raise VlmkitError(f"{message} (layer {index})", path=where) from error
 
 
 def _said(path: KeyPath) -> str:
