@@ -172,9 +172,8 @@ def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int, path: Key
         kind.hold(spec, dtype, 1)
     except VlmkitError as error:
         message = str(error)
-        said = (
-            _said(path) + message.removeprefix("cache") if message.startswith("cache") else message
-        )
+        if message.startswith("cache"):
+            message = _said(path) + message.removeprefix("cache")
         where = (*path, *(error.path or ("cache",))[1:])
         raise VlmkitError(f"{message} (layer {index})", path=where) from error
 
