@@ -20,9 +20,7 @@ from vlmkit.cache.quantized import QuantizedConfig
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig
 from vlmkit.cache.shared import sharing
-from vlmkit.errors import KeyPath, VlmkitError
-from vlmkit.external import External
-from vlmkit.interface import (
+from vlmkit.contracts.interface import (
     Cache,
     CacheKind,
     KVSpec,
@@ -31,6 +29,8 @@ from vlmkit.interface import (
     Model,
     RecurrentSpec,
 )
+from vlmkit.declare.external import External
+from vlmkit.errors import KeyPath, VlmkitError
 
 CacheConfig = Annotated[
     DenseConfig
@@ -172,9 +172,8 @@ def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int, path: Key
         kind.hold(spec, dtype, 1)
     except VlmkitError as error:
         message = str(error)
-        said = (
-            _said(path) + message.removeprefix("cache") if message.startswith("cache") else message
-        )
+        if message.startswith("cache"):
+            message = _said(path) + message.removeprefix("cache")
         where = (*path, *(error.path or ("cache",))[1:])
         raise VlmkitError(f"{message} (layer {index})", path=where) from error
 
