@@ -20,9 +20,9 @@ def external(config: External) -> CacheKind:
 
     The factory gets ``config.config`` as keyword arguments and returns a
     ``vlmkit.contracts.interface.CacheKind``; :func:`vlmkit.cache.cache_kind` composes one from a
-    layout and a storage. Every leaf of its states must be an array ``[B, ...]``, ``attend`` must give what it
-    was asked in the shape and dtype of the queries, and ``hold`` a ``Held``: all are checked, at no
-    wait for the device.
+    layout and a storage. Every leaf of its states must be an array ``[B, ...]``, ``attend`` must
+    give what it was asked in the shape and dtype of the queries, and ``hold`` a ``Held``: all are
+    checked, at no wait for the device.
 
     Raises:
         VlmkitError: the factory can't be found, fails, or returns something else; while running,
