@@ -18,10 +18,10 @@ import pytest
 from benchmarks.random_checkpoint import write_checkpoint
 from vlmkit import load, stream_generate
 from vlmkit.cache import DenseConfig, build_cache
-from vlmkit.decode import decode_step
-from vlmkit.embed import embed_prompts
-from vlmkit.inputs import Inputs
-from vlmkit.prefill import prefill
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.passes.decode import decode_step
+from vlmkit.passes.embed import embed_prompts
+from vlmkit.passes.prefill import prefill
 
 NUM_TOKENS = 24
 PROMPT = list(range(10, 74))

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from tests.sampling.contract import CONTRACT
-from vlmkit.counter_rng import uniforms
+from vlmkit.numeric.counter_rng import uniforms
 from vlmkit.sampling import (
     MinP,
     RepetitionPenalty,

@@ -22,7 +22,7 @@ from vlmkit.backend.attention import fused_attention
 from vlmkit.backend.choices import Choices
 from vlmkit.backend.policy import choose_backend
 from vlmkit.cache import DenseConfig, build_cache, cache_num_bytes, select_rows
-from vlmkit.interface import Cache, CacheKind, KVSpec, Span
+from vlmkit.contracts.interface import Cache, CacheKind, KVSpec, Span
 from vlmkit.models.decoder import plan_kinds
 
 SPEC, NUM_HEADS, NUM_LAYERS = KVSpec(2, 64, 64), 14, 24

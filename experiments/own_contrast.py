@@ -5,8 +5,8 @@ After Gera et al., "The benefits of bad advice", ACL 2023, arXiv:2305.01628.
 
 import mlx.core as mx
 
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import only, without_gaps
-from vlmkit.stages import Contrast
 
 
 def away_from_layer(layer: int, weight: float) -> Contrast:

@@ -5,7 +5,7 @@ To name it is to run it, so a YAML file that does needs ``--trust-code``. Top-a 
 
 import mlx.core as mx
 
-from vlmkit.stages import SamplerStage
+from vlmkit.contracts.stages import SamplerStage
 
 
 def top_a(a: float) -> SamplerStage:

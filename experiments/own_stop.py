@@ -2,7 +2,7 @@
 
 import re
 
-from vlmkit.stages import Decision, Finish, StoppingCriterion
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion
 
 
 def word_limit(num_words: int) -> StoppingCriterion:

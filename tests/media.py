@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.inputs import Inputs, Media
+from vlmkit.contracts.inputs import Inputs, Media
 
 
 def patches_of(inputs: Inputs) -> NDArray[np.float32]:

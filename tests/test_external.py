@@ -24,9 +24,9 @@ from vlmkit.api import stream_pipeline
 from vlmkit.cli.main import main
 from vlmkit.config.formatting import format_run
 from vlmkit.config.run import RunConfig, load_run
+from vlmkit.declare.external import External
 from vlmkit.engine import Request, collect
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.results import GenerationResult
 from vlmkit.sampling import build_stage

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from vlmkit.config.run import load_run
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast import External, StreamMarkers, build_contrast, other_inputs
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
 from vlmkit.search import (
     Extended,
     Hypothesis,
@@ -23,7 +24,6 @@ from vlmkit.search import (
     SearchStep,
     build_search,
 )
-from vlmkit.stages import Contrast
 
 HERE = "tests.test_external_methods"
 MODULE = "tests.external_package.vlmkit_example_stages"
@@ -81,10 +81,10 @@ BAD_CONTRASTS: dict[str, tuple[dict[str, Any], str]] = {
     "half": ({"result": "half"}, "combine gave float16 [2, 5], not float32 [2, 5]"),
     "narrow": ({"result": "narrow"}, "combine gave float32 [2, 4], not float32 [2, 5]"),
     "list": ({"result": "list"}, "combine gave a list, not float32 [2, 5]"),
-    "no prompt": ({"other": "ids"}, "other_prompt gave a ndarray, not vlmkit.inputs.Inputs"),
+    "no prompt": ({"other": "ids"}, "other_prompt gave a ndarray, not vlmkit.contracts.inputs."),
     "an empty prompt": (
         {"other": "empty"},
-        "other_prompt gave no tokens, not vlmkit.inputs.Inputs",
+        "other_prompt gave no tokens, not vlmkit.contracts.inputs.Inputs",
     ),
 }
 

@@ -9,10 +9,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from vlmkit.contracts.stages import Decision, SamplerStage, StoppingCriterion, TokenEvent
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External
 from vlmkit.sampling import build_stage
-from vlmkit.stages import Decision, SamplerStage, StoppingCriterion, TokenEvent
 from vlmkit.stopping import build_stopping
 
 HERE = "tests.test_external_mistakes"
@@ -121,13 +121,13 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str, type[Exception] | None]] = {
     "no stage": (
         f"{HERE}:no_stage",
         {},
-        "returned a dict, not a vlmkit.stages.SamplerStage",
+        "returned a dict, not a vlmkit.contracts.stages.SamplerStage",
         None,
     ),
     "the other kind": (
         LINES,
         {"num_lines": 1},
-        "returned a StoppingCriterion, not a vlmkit.stages.SamplerStage",
+        "returned a StoppingCriterion, not a vlmkit.contracts.stages.SamplerStage",
         None,
     ),
 }

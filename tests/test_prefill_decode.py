@@ -24,12 +24,12 @@ from vlmkit.cache import (
     join_rows,
     select_rows,
 )
-from vlmkit.decode import decode_step
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.contracts.interface import Cache, DecodeState, Features, Forwarded, KVSpec, Span
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Embeddings, Inputs, Media, Piece
-from vlmkit.interface import Cache, DecodeState, Features, Forwarded, KVSpec, Span
-from vlmkit.prefill import PrefillConfig, prefill
+from vlmkit.passes.decode import decode_step
+from vlmkit.passes.embed import embed_prompts
+from vlmkit.passes.prefill import PrefillConfig, prefill
 
 VOCABULARY, WIDTH, NUM_LAYERS = 50, 64, 2
 

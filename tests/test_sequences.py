@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmkit.sequences import advance, token_sequence
+from vlmkit.tokens.sequences import advance, token_sequence
 
 
 @given(

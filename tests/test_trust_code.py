@@ -10,14 +10,14 @@ import pytest
 
 from vlmkit.cli.main import main
 from vlmkit.config.run import load_run
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External
 from vlmkit.pipeline import PipelineConfig, check_clock
 
 MODULE = "vlmkit_touching_stage"
 SOURCE = """\
 from pathlib import Path
-from vlmkit.stages import Decision, SamplerStage, StoppingCriterion
+from vlmkit.contracts.stages import Decision, SamplerStage, StoppingCriterion
 
 HERE = Path(__file__).parent
 (HERE / "imported").touch()

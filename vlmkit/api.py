@@ -11,6 +11,7 @@ import mlx.core as mx
 from vlmkit.backend.config import BackendConfig, as_choices
 from vlmkit.config.params import pipeline_from_params
 from vlmkit.config.recommended import check_sampling_choice, checkpoint_sampling
+from vlmkit.contracts.interface import Model
 from vlmkit.engine import (
     Amateur,
     Request,
@@ -22,7 +23,6 @@ from vlmkit.engine import (
     to_result,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_sources, check_prompt

@@ -10,6 +10,7 @@ from typing import Any, List, NamedTuple, Union
 import mlx.core as mx
 
 from vlmkit.api import check_request, read_params, read_prompt_cache
+from vlmkit.contracts.interface import Model
 from vlmkit.engine import (
     Request,
     RunOptions,
@@ -19,7 +20,6 @@ from vlmkit.engine import (
     run_requests,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_sources, check_prompt
 from vlmkit.preprocess.arguments import BYTES_LIKE

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import DecodeState, Hidden, Model
 from vlmkit.engine import (
     Request,
     RunOptions,
@@ -18,8 +20,6 @@ from vlmkit.engine import (
     to_result,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
-from vlmkit.interface import DecodeState, Hidden, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache, Started, disk

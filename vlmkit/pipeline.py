@@ -7,10 +7,10 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from vlmkit.cache import CacheConfig, DenseConfig
-from vlmkit.configbase import Int, StageConfig
 from vlmkit.contrast import ContrastConfig
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.prefill import PrefillConfig
+from vlmkit.passes.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
 from vlmkit.sampling import Greedy, SamplerConfig
 from vlmkit.search import SearchConfig

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from vlmkit.declare.packaged import packaged_image
 from vlmkit.errors import VlmkitError
-from vlmkit.packaged import packaged_image
 
 pytest.importorskip("inspect_ai", reason="needs inspect_ai: pip install 'vlmkit[inspect]'")
 

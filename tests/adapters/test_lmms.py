@@ -126,7 +126,7 @@ def request(doc_id: int, place: int = 0, **settings: Any) -> Any:
 def image() -> Any:
     from PIL import Image
 
-    from vlmkit.packaged import packaged_image
+    from vlmkit.declare.packaged import packaged_image
 
     return Image.open(packaged_image("vlmkit:shapes/samples/count_all.png")).convert("RGB")
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.reply import ROOT
 from vlmkit import batch_generate, generate, load
-from vlmkit.interface import Model
+from vlmkit.contracts.interface import Model
 from vlmkit.processors import Processor
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.results import GenerationResult

@@ -23,7 +23,7 @@ from vlmkit.cache.codec.build import build_codec
 from vlmkit.cache.codec.kivi import kivi_codec
 from vlmkit.cache.codec.kvarn import kvarn
 from vlmkit.cache.storage import Codec
-from vlmkit.interface import CacheKind, KVSpec, Pytree, Span
+from vlmkit.contracts.interface import CacheKind, KVSpec, Pytree, Span
 
 SHAPE = KVSpec(2, 32, 32)
 NUM_HEADS = 6

@@ -13,7 +13,7 @@ from vlmkit.backend.attention import matmul_attention
 from vlmkit.backend.prefixed_attention import prefixed_attention
 from vlmkit.cache import build_kind
 from vlmkit.cache.shared import sharing
-from vlmkit.interface import CacheKind, Pytree
+from vlmkit.contracts.interface import CacheKind, Pytree
 
 
 class Rows(NamedTuple):

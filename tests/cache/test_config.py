@@ -20,8 +20,8 @@ from vlmkit.cache import (
     join_rows,
     select_rows,
 )
+from vlmkit.contracts.interface import Cache, KVSpec, Span
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Cache, KVSpec, Span
 
 # Kinds of which every token takes one slot; the others count their bytes in tests of their own.
 IN_SLOTS = [name for name in CONFIGS if not name.startswith(("kvarn", "kivi", "recent", "start"))]

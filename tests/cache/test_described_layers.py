@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from vlmkit.cache import DenseConfig, PerLayerConfig, describe_cache
-from vlmkit.interface import KVSpec, LayerSpec, RecurrentSpec, StateArray
+from vlmkit.contracts.interface import KVSpec, LayerSpec, RecurrentSpec, StateArray
 
 FULL, SLIDING = KVSpec(2, 32, 32), KVSpec(2, 32, 32, window=5)
 STATE = RecurrentSpec((StateArray("conv", (3, 8)),))

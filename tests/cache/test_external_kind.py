@@ -9,8 +9,8 @@ import pytest
 
 from tests.cache.kinds import SHAPE
 from vlmkit.cache import DenseConfig, External, build_cache, dense, describe_cache
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, Span
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, Held, KVSpec, Span
 
 HERE = "tests.cache.test_external_kind"
 WINDOW = KVSpec(2, 32, 32, window=5)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tests.cache.kinds import CONFIGS, SCALE, SHAPE, expected, feed, kind_of, random_tokens
 from tests.effort import scaled
-from vlmkit.interface import Pytree, Span
+from vlmkit.contracts.interface import Pytree, Span
 
 every_kind = pytest.mark.parametrize("name", CONFIGS)
 # Rows before and after their start lie in rings of different sizes, which joining brings together.

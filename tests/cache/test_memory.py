@@ -7,7 +7,7 @@ import pytest
 
 from tests.cache.kinds import CONFIGS, SHAPE, feed, kind_of, limits_of, random_tokens
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache
-from vlmkit.interface import KVSpec, Pytree, Span
+from vlmkit.contracts.interface import KVSpec, Pytree, Span
 
 BIG = KVSpec(4, 128, 128)
 NUM_SLOTS = 2048

@@ -9,8 +9,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from vlmkit.cache import CacheConfig, build_cache, describe_cache
+from vlmkit.contracts.interface import KVSpec, RecurrentSpec, StateArray
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import KVSpec, RecurrentSpec, StateArray
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(CacheConfig)
 FULL = KVSpec(2, 64, 64)

@@ -9,8 +9,8 @@ from tests.cache.kinds import CONFIGS, SHAPE, feed, kind_of, random_tokens
 from tests.cache.test_trim import filled
 from vlmkit.cache import QuantizedConfig, build_cache, trim_rows
 from vlmkit.cache.layout import round_up
+from vlmkit.contracts.interface import KVSpec
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import KVSpec
 
 RECENT = [name for name in CONFIGS if name.startswith(("recent", "start"))]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.effort import scaled
 from vlmkit.cache import DenseConfig, build_cache, join_rows, select_rows
 from vlmkit.cache.recurrent import State, recurrent
+from vlmkit.contracts.interface import KVSpec, RecurrentSpec, StateArray
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import KVSpec, RecurrentSpec, StateArray
 
 SPEC = RecurrentSpec((StateArray("conv", (3, 5)), StateArray("state", (2, 4), mx.float32)))
 KIND = recurrent()

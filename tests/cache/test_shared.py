@@ -13,7 +13,7 @@ from vlmkit.cache import build_kind, describe_cache
 from vlmkit.cache.compose import KVState
 from vlmkit.cache.prefixes import SharedState
 from vlmkit.cache.shared import MIN_SAVED
-from vlmkit.interface import RecurrentSpec, Span, StateArray
+from vlmkit.contracts.interface import RecurrentSpec, Span, StateArray
 
 KIND = eager("dense")
 kinds = pytest.mark.parametrize("name", ["dense", "affine_3"])

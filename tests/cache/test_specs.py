@@ -14,8 +14,8 @@ from tests.cache.kinds import CONFIGS, expected_of, feed, random_tokens
 from tests.cache.test_laws import assert_close, lengths, seeds, widths_for
 from tests.effort import scaled
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, describe_cache
+from vlmkit.contracts.interface import CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
 
 SPECS = {
     "wide_keys": KVSpec(2, 64, 32),

@@ -22,8 +22,15 @@ from tests.cache.kinds import (
 from tests.cache.test_laws import assert_close, lengths, seeds, widths_for
 from tests.effort import scaled
 from vlmkit.cache import DenseConfig, build_cache, trim_rows
+from vlmkit.contracts.interface import (
+    Cache,
+    CacheKind,
+    KVSpec,
+    LayerSpec,
+    RecurrentSpec,
+    StateArray,
+)
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Cache, CacheKind, KVSpec, LayerSpec, RecurrentSpec, StateArray
 
 # Kinds that hold tokens in two forms say in tests of their own what they can go back to.
 ONE_FORM = [name for name in CONFIGS if not name.startswith(("kvarn", "kivi", "recent", "start"))]

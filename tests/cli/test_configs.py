@@ -8,8 +8,8 @@ import pytest
 
 from tests.cli.reply import ROOT, Command
 from vlmkit.config.run import load_run
+from vlmkit.declare.packaged import config_names
 from vlmkit.errors import VlmkitError
-from vlmkit.packaged import config_names
 from vlmkit.preprocess import load_image
 
 NUCLEUS = "vlmkit:sampling/nucleus.yaml"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.cli.reply import Command
 from vlmkit import batch_generate, generate, load, stream_generate
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, count_held
-from vlmkit.interface import KVSpec
+from vlmkit.contracts.interface import KVSpec
 
 
 def warning(num: int, length: int) -> str:

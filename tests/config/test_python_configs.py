@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vlmkit.config.run import RunConfig, load_run
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import Greedy, TopP

@@ -19,8 +19,8 @@ from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors.lookup import token_lookup
 from vlmkit.sampling import SamplerConfig, SuppressTokens, build_stage
 from vlmkit.stopping import StoppingConfig, ThinkingBudgetConfig, build_stopping
-from vlmkit.token_ids import Holds
-from vlmkit.token_lookup import TokenLookup, known_tokens, resolve_tokens
+from vlmkit.tokens.ids import Holds
+from vlmkit.tokens.lookup import TokenLookup, known_tokens, resolve_tokens
 
 OUTSIDE, LAST = 640, 639  # of the embedded model's vocabulary
 TWO = "How many"  # two tokens of it

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tests.sampling.contract import VOCAB_SIZE
 from tests.sampling.strategies import SHAPES, logits
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast import (
     CfgConfig,
     ContrastConfig,
@@ -25,7 +26,6 @@ from vlmkit.contrast import (
     VcdConfig,
     build_contrast,
 )
-from vlmkit.stages import Contrast
 
 NUM_LAYERS = 12
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.effort import scaled
 from tests.media import patches_of
+from vlmkit.contracts.inputs import Inputs
 from vlmkit.contrast import (
     CfgConfig,
     ContrastiveDecodingConfig,
@@ -25,7 +26,6 @@ from vlmkit.contrast import (
     other_inputs,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.processors import load_processor
 

@@ -20,11 +20,11 @@ from tests.engine.contrasted import (
 from vlmkit import load
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Span
 from vlmkit.contrast import StreamMarkers, build_contrast, other_inputs
-from vlmkit.embed import embed_prompts
 from vlmkit.engine import Request, prepare_inputs
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Span
+from vlmkit.passes.embed import embed_prompts
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
 

@@ -13,15 +13,15 @@ import pytest
 from vlmkit import VlmkitError, load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Decision, HostReducer, SamplerStage, StoppingCriterion
 from vlmkit.detokenize import DetokenizerState
 from vlmkit.detokenize.row import TextDecoder
 from vlmkit.engine import Request, check_requests, collect
 from vlmkit.engine.rows import RowSpec, Taken, observe_token, start_row
-from vlmkit.inputs import Inputs
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import build_chain
 from vlmkit.sampling.sections import Section, set_hosts
-from vlmkit.stages import Decision, HostReducer, SamplerStage, StoppingCriterion
 
 Loaded = tuple[Any, Any]
 STRAY = DetokenizerState((1,), 0, "a", "b")  # text changed that is out

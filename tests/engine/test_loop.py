@@ -13,11 +13,11 @@ from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.backend.policy import PLAIN
 from vlmkit.cache import DenseConfig, build_cache, cache_num_bytes
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.contracts.interface import Cache, Features, Forwarded, KVSpec, Span
 from vlmkit.engine import Request, collect
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Embeddings, Inputs, Media, Piece
-from vlmkit.interface import Cache, Features, Forwarded, KVSpec, Span
+from vlmkit.passes.embed import embed_prompts
 from vlmkit.pipeline import PipelineConfig
 
 

@@ -13,12 +13,12 @@ from vlmkit import apply_chat_template, load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import DenseConfig, build_cache, trim_rows
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.interface import KVSpec, RecurrentSpec
 from vlmkit.engine import Request, collect
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import KVSpec, RecurrentSpec
+from vlmkit.passes.embed import embed_prompts
+from vlmkit.passes.prefill import prefill
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.prefill import prefill
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.prompts import PromptCache
 from vlmkit.results import GenerationResult

@@ -12,8 +12,8 @@ from vlmkit import VlmkitError, load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, join_rows
+from vlmkit.contracts.interface import KVSpec
 from vlmkit.engine import Request, collect
-from vlmkit.interface import KVSpec
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.resolve import request

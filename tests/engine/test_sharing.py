@@ -19,12 +19,12 @@ from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import DenseConfig, build_cache
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.inputs import Inputs, num_equal
 from vlmkit.engine import Amateur, Request, collect
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs, num_equal
+from vlmkit.passes.embed import embed_prompts
+from vlmkit.passes.prefill import prefill, prefill_hidden
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.prefill import prefill, prefill_hidden
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.prompts import PrefillOptions, prefill_prompts

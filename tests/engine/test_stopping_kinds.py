@@ -16,7 +16,7 @@ from tests.engine.running import run_steps, ticking
 from vlmkit import VlmkitError, load
 from vlmkit.api import stream_pipeline
 from vlmkit.engine import Request, collect
-from vlmkit.numerics import entropy, log_softmax
+from vlmkit.numeric.probabilities import entropy, log_softmax
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.prompt_utils import apply_chat_template
 

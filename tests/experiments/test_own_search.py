@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from tests.search.toy import Forward, Tokens, run, table
-from vlmkit.external import External
+from vlmkit.declare.external import External
 from vlmkit.search import build_search
 
 PROMPT = (1, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vlmkit.external import External
-from vlmkit.stages import TokenEvent
+from vlmkit.contracts.stages import TokenEvent
+from vlmkit.declare.external import External
 from vlmkit.stopping import external
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from tests.experiment.studies import write_study
 from tests.hostile.limited import Call, Outcome, is_one_line, message_of, run_limited
+from vlmkit.declare.packaged import ASSETS
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.manifest import read_manifest
 from vlmkit.experiment.reading import read_records, read_scores
 from vlmkit.experiment.runner import run_experiment
-from vlmkit.packaged import ASSETS
 
 IMPORTS = (
     *("vlmkit.cli.main", "vlmkit.cli.generate", "vlmkit.cli.tracing", "vlmkit.cli.run"),

@@ -91,7 +91,7 @@ def test_grammars() -> None:
 
 TEXTS = """
 from vlmkit.sampling import SuppressTokens
-from vlmkit.token_lookup import TokenLookup, resolve_tokens
+from vlmkit.tokens.lookup import TokenLookup, resolve_tokens
 names = [f"{n:06}" for n in range(50_000)]
 lookup = TokenLookup(lambda text: [0, 0], str, lambda: [name.encode() for name in names],
     frozenset(), 50_000)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from vlmkit.cli.main import main
+from vlmkit.declare.packaged import ASSETS
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.recordfile import RecordFile
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.report import write_report
 from vlmkit.experiment.store import claim
 from vlmkit.files import append_file, check_target, stream_file, whole_file, write_file
-from vlmkit.packaged import ASSETS
 
 
 def stream(path: Path) -> None:

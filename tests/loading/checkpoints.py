@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.cache import DenseConfig, build_cache
-from vlmkit.embed import embed_prompts
-from vlmkit.inputs import ImageGrid, Inputs, Media
-from vlmkit.interface import Model, Span
+from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
+from vlmkit.contracts.interface import Model, Span
+from vlmkit.passes.embed import embed_prompts
 
 IMAGE_ID = 60
 PATCH, CHANNELS, TIME = 4, 3, 2

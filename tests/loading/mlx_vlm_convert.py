@@ -19,7 +19,7 @@ from PIL import Image
 from tests.loading import qwen3_5
 from tests.loading.checkpoints import make_config, make_inputs, random_weights, write_checkpoint
 from tests.media import grids_of, patches_of
-from vlmkit.inputs import Inputs
+from vlmkit.contracts.inputs import Inputs
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens" / "mlx_vlm_convert"
 RECIPES: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from tests.models.tiny import qwen3_5, stored
 from tests.processors.tiny import change_json, copy_shapes
-from vlmkit.inputs import Inputs, Media
+from vlmkit.contracts.inputs import Inputs, Media
 from vlmkit.models.families.qwen3_5 import QWEN3_5
 
 IDS = {

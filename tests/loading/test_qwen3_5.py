@@ -17,8 +17,8 @@ from tests.loading.mlx_vlm_convert import GOLDENS, convert, mlx_vlm_logits
 from tests.loading.qwen3_5 import as_mlx, make_config, make_inputs, make_weights, write_qwen3_5
 from tests.models.tiny import empty_cache
 from vlmkit import load
+from vlmkit.contracts.inputs import Media
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Media
 from vlmkit.loading import Scheme, load_model, load_model_and_report
 from vlmkit.models.families import find_family
 from vlmkit.processors import load_processor

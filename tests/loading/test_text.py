@@ -13,9 +13,9 @@ import pytest
 from mlx.utils import tree_flatten
 
 from tests.loading.checkpoints import logits_of, relative_error
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import KVSpec
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
-from vlmkit.interface import KVSpec
 from vlmkit.loading import load_model, load_model_and_report
 from vlmkit.models.lm_build import build_lm
 

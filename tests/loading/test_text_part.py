@@ -18,11 +18,11 @@ from tests.loading.test_text import CONFIG
 from tests.loading.three_ways import TEMPLATE, complete, edit, refusal, runs
 from vlmkit import batch_generate, generate, load
 from vlmkit.cli.main import main
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.inputs import Inputs, Media
 from vlmkit.errors import VlmkitError, VlmkitWarning
-from vlmkit.inputs import Inputs, Media
 from vlmkit.loading import load_model
 from vlmkit.models.lm_build import build_lm
+from vlmkit.passes.embed import embed_prompts
 from vlmkit.processors import load_processor
 from vlmkit.prompt_utils import apply_chat_template
 

@@ -12,7 +12,7 @@ import transformers
 
 from tests.media import grids_of, patches_of
 from tests.models.tiny import IMAGE, stored
-from vlmkit.inputs import Inputs
+from vlmkit.contracts.inputs import Inputs
 from vlmkit.models.families import find_family
 
 CLASSES = {

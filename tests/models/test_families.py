@@ -12,8 +12,8 @@ from mlx.utils import tree_flatten
 
 from tests.models.tiny import build, nested, qwen2_5_vl, qwen2_vl
 from vlmkit.backend.policy import PLAIN
+from vlmkit.contracts.interface import KVSpec
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import KVSpec
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import FAMILIES, Family, find_family
 

@@ -23,12 +23,12 @@ from tests.models.text_models import (
 )
 from tests.models.tiny import decode, empty_cache, prefill
 from vlmkit.cache import join_rows, select_rows
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.inputs import Inputs, Media
+from vlmkit.contracts.interface import Cache, KVSpec, RecurrentSpec, Span, StateArray
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs, Media
-from vlmkit.interface import Cache, KVSpec, RecurrentSpec, Span, StateArray
 from vlmkit.models.lm_adapter import _MASKED, LmModel
 from vlmkit.models.lm_build import build_lm
+from vlmkit.passes.embed import embed_prompts
 
 LENGTHS = (5, 17, 1)  # shorter and longer than the window
 NUM_STEPS = 8  # more than the window

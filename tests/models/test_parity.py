@@ -19,7 +19,7 @@ from tests.models.tiny import (
     prompt,
     seed_of,
 )
-from vlmkit.embed import embed_prompts
+from vlmkit.passes.embed import embed_prompts
 
 TOLERANCE = 1e-4  # of the logits' scale
 

@@ -22,7 +22,7 @@ from tests.models.tiny import (
     qwen2_vl,
     qwen3_5,
 )
-from vlmkit.embed import embed_prompts
+from vlmkit.passes.embed import embed_prompts
 
 pytestmark = pytest.mark.torch
 

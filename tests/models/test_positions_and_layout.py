@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.models.tiny import IMAGE, START, VIDEO, build, prompt, qwen2_vl, with_images
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.models.mrope_positions import mrope_positions
 from vlmkit.models.rope import mrope_rotation, rotate, rotation
 from vlmkit.models.vision_layout import vision_layout
+from vlmkit.passes.embed import embed_prompts
 
 grids = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)), max_size=4)
 

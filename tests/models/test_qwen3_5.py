@@ -19,12 +19,12 @@ from tests.models.tiny import (
     prompt,
     qwen3_5,
 )
-from vlmkit.embed import embed_prompts
+from vlmkit.contracts.interface import KVSpec, RecurrentSpec, StateArray
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import KVSpec, RecurrentSpec, StateArray
 from vlmkit.models.families.qwen3_5 import QWEN3_5
 from vlmkit.models.mrope_positions import mrope_positions
 from vlmkit.models.rope import mrope_rotation
+from vlmkit.passes.embed import embed_prompts
 
 GRIDS: list[list[tuple[int, int, int]]] = [[], [(1, 6, 10)], [(1, 4, 4), (1, 10, 6)]]
 ATOL = 1e-4  # of states, which are of order one

@@ -11,8 +11,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from vlmkit.cache import DenseConfig, build_cache
-from vlmkit.inputs import Embeddings, Inputs, Media, Piece
-from vlmkit.interface import Cache, Model, Span
+from vlmkit.contracts.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.contracts.interface import Cache, Model, Span
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import Family, find_family
 from vlmkit.models.vlm import VisionLanguageModel

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.media import patches_of
 from tests.processors.tiny import SHAPES, change_json, copy_shapes, write_text_only
+from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import ImageGrid
 from vlmkit.preprocess import PreprocessConfig, prepare
 from vlmkit.processors import Processor, load_processor
 

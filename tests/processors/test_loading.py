@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.processors.tiny import SHAPES, change_json, copy_shapes, write_text_only
+from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import ImageGrid
 from vlmkit.processors import load_processor
 
 

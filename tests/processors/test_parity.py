@@ -14,9 +14,9 @@ from PIL import Image
 
 from tests.processors.test_qwen2_vl import MODES, noise
 from tests.processors.tiny import SHAPES
+from vlmkit.declare.section import Section
 from vlmkit.processors import load_processor
 from vlmkit.processors.qwen2_vl import process_images, read_qwen2_vl_images
-from vlmkit.section import Section
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "processors.json"
 SIZES = ((28, 28), (40, 90), (112, 112), (300, 17), (333, 444))  # height, width

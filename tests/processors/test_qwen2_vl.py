@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.effort import scaled
 from tests.processors.tiny import SHAPES
+from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.processors import load_processor
 from vlmkit.processors.qwen2_vl import (
@@ -20,7 +21,6 @@ from vlmkit.processors.qwen2_vl import (
     read_qwen2_vl_images,
     smart_resize,
 )
-from vlmkit.section import Section
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "old": {"min_pixels": 3136, "max_pixels": 50_176},

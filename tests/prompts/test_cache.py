@@ -26,9 +26,9 @@ from vlmkit import (
 )
 from vlmkit.api import stream_pipeline
 from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import DecodeState, KVSpec
 from vlmkit.engine import prompt_store
-from vlmkit.inputs import Inputs
-from vlmkit.interface import DecodeState, KVSpec
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.prompts import Started
 

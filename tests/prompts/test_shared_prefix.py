@@ -16,8 +16,8 @@ from vlmkit import PipelineConfig, Request, load
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, cache_num_bytes, new_cache
 from vlmkit.cache.prefixes import SharedState
-from vlmkit.decode import decode_step
-from vlmkit.inputs import Inputs
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.passes.decode import decode_step
 from vlmkit.prompts import PrefillOptions, prefill_prompts
 
 STOP = [{"kind": "max_tokens", "max_tokens": 6}]

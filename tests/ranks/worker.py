@@ -13,11 +13,11 @@ import numpy as np
 from tests.loading import checkpoints, qwen3_5
 from vlmkit.api import generate, load
 from vlmkit.cache import DenseConfig, build_cache
-from vlmkit.decode import decode_step
-from vlmkit.embed import embed_prompts
-from vlmkit.inputs import Inputs
-from vlmkit.interface import DecodeState, KVSpec, Model, Span
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import DecodeState, KVSpec, Model, Span
 from vlmkit.loading import load_model
+from vlmkit.passes.decode import decode_step
+from vlmkit.passes.embed import embed_prompts
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.ranks.group import join_ranks
 

@@ -41,7 +41,7 @@ from vlmkit.sampling import (
     TypicalP,
     Xtc,
 )
-from vlmkit.vocabulary import Vocabulary
+from vlmkit.tokens.vocabulary import Vocabulary
 
 VOCAB_SIZE = 24
 TOKENS = (*(bytes([byte]) for byte in b"0123456789-abcdefghi"), b"ab", b"12", b"</s>")

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from vlmkit.contracts.stages import HostReducer
 from vlmkit.processors import load_processor
 from vlmkit.sampling import Grammar, build_stage
-from vlmkit.stages import HostReducer
-from vlmkit.vocabulary import Vocabulary
+from vlmkit.tokens.vocabulary import Vocabulary
 
 Node = tuple  # ("none",) ("empty",) ("bytes", frozenset) ("cat", a, b) ("or", a, b) ("star", a)
 NONE: Node = ("none",)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain, build_stage
 from tests.sampling.strategies import histories, logits
+from vlmkit.contracts.stages import SamplerStage
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import (
     FrequencyPenalty,
@@ -30,7 +31,6 @@ from vlmkit.sampling import (
     chain,
     join_states,
 )
-from vlmkit.stages import SamplerStage
 
 ALL = [config for row in CONTRACT.values() for config in row.configs]
 configs_lists = st.lists(st.sampled_from(ALL), max_size=5)

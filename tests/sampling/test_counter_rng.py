@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from vlmkit.counter_rng import uniform, uniforms
 from vlmkit.errors import VlmkitError
+from vlmkit.numeric.counter_rng import uniform, uniforms
 
 N = 100_000
 
@@ -78,6 +78,7 @@ def test_counters_out_of_range(name, bad):
 
 def test_mlx_is_not_imported():
     code = (
-        "import sys, vlmkit.counter_rng; sys.exit('mlx' in sys.modules or 'numpy' in sys.modules)"
+        "import sys, vlmkit.numeric.counter_rng\n"
+        "sys.exit('mlx' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

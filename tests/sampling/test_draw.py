@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.effort import scaled
 from tests.sampling.strategies import logits
-from vlmkit.counter_rng import uniform
+from vlmkit.numeric.counter_rng import uniform
 from vlmkit.sampling import Greedy, MinP, SamplerConfig, Temperature, TopK, TopP, build_chain
 from vlmkit.sampling.draw import draw_greedy, draw_inverse_cdf
 

@@ -29,7 +29,7 @@ from tests.sampling.languages import (
 )
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Grammar, build_chain, build_stage
-from vlmkit.vocabulary import Vocabulary
+from vlmkit.tokens.vocabulary import Vocabulary
 
 BOTH = pytest.mark.parametrize("vocabulary", [BYTES, SHAPES], ids=["bytes", "shapes"])
 MAX_STEPS = 40

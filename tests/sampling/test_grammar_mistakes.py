@@ -21,7 +21,7 @@ from tests.sampling.languages import (
 from vlmkit.config.run import load_run
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Grammar, ThinkingBlock, build_chain, check_grammar
-from vlmkit.vocabulary import Vocabulary
+from vlmkit.tokens.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize(

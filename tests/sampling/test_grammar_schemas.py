@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.effort import scaled
 from tests.sampling.languages import BYTES, EOS, TOKENS, host_of
+from vlmkit.contracts.stages import HostReducer
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Grammar, check_grammar, grammar_doubts
-from vlmkit.stages import HostReducer
 
 AGE = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 ONLY_BY_PATTERN = {

@@ -18,9 +18,9 @@ from tests.sampling.languages import (
     host_of,
     spell,
 )
+from vlmkit.contracts.stages import HostReducer
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import ThinkingBlock
-from vlmkit.stages import HostReducer
 
 
 def test_the_answer_begins_after_the_thinking_block():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tests.effort import scaled
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain
 from tests.sampling.test_draw import chi_square
-from vlmkit.counter_rng import uniforms
+from vlmkit.numeric.counter_rng import uniforms
 from vlmkit.sampling import MirostatV2, RepetitionPenalty, Temperature, TopK, TopP, Xtc
 
 NUM_DRAWS = 100_000

@@ -12,7 +12,7 @@ from tests.effort import scaled
 from tests.sampling.contract import VOCAB_SIZE
 from tests.sampling.strategies import histories, logits
 from tests.sampling.test_laws import log_softmax, run
-from vlmkit.numerics import mass_above
+from vlmkit.numeric.probabilities import mass_above
 from vlmkit.sampling import (
     FrequencyPenalty,
     LogitBias,

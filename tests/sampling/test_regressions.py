@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.sampling.contract import CONTRACT, VOCAB_SIZE, build_chain, build_stage
-from vlmkit.counter_rng import uniform, uniforms
 from vlmkit.errors import VlmkitError
+from vlmkit.numeric.counter_rng import uniform, uniforms
 from vlmkit.sampling import (
     Greedy,
     RepetitionPenalty,

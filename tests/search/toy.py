@@ -10,11 +10,11 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from tests.models.tiny import empty_cache, tensor
-from vlmkit.embed import embed_prompts
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Model, Span
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Model, Span
 from vlmkit.models.lm_adapter import LmModel
 from vlmkit.models.lm_build import build_lm
+from vlmkit.passes.embed import embed_prompts
 from vlmkit.search import Extended, Search, SearchStart, SearchStep
 
 VOCABULARY = 40

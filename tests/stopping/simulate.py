@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from vlmkit.stages import Finish, StoppingCriterion, TokenEvent
+from vlmkit.contracts.stages import Finish, StoppingCriterion, TokenEvent
 
 
 class Run(NamedTuple):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stopping.simulate import Run, simulate
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping import (
     EosConfig,
     MaxTokensConfig,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from tests.stopping.simulate import measured, simulate
+from vlmkit.contracts.stages import TokenEvent
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import TokenEvent
 from vlmkit.stopping import (
     AllOfConfig,
     AnyOfConfig,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.stopping.simulate import measured, simulate
 from vlmkit.config.run import load_run
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping import (
     AllOfConfig,
     AnyOfConfig,

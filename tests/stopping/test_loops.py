@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.effort import scaled
 from tests.stopping.simulate import simulate
-from vlmkit.stages import Finish
+from vlmkit.contracts.stages import Finish
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.max_tokens import MaxTokensConfig, max_tokens
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loop

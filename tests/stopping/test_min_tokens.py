@@ -12,9 +12,9 @@ from tests.stopping.simulate import simulate
 from vlmkit import load
 from vlmkit.api import stream_pipeline
 from vlmkit.cli.main import main
+from vlmkit.contracts.stages import Finish, StoppingCriterion
 from vlmkit.engine import Request
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.stages import Finish, StoppingCriterion
 from vlmkit.stopping import EosConfig, StopSequencesConfig, StopTokenIdsConfig, held_ids
 from vlmkit.stopping.eos import EosMarkers, eos
 from vlmkit.stopping.stop_sequences import stop_sequences

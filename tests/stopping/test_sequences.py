@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from tests.effort import scaled
 from vlmkit.errors import VlmkitError
-from vlmkit.sequences import advance, token_sequence
 from vlmkit.stopping import (
     AllOfConfig,
     AnyOfConfig,
@@ -18,6 +17,7 @@ from vlmkit.stopping import (
     ThinkingBudgetConfig,
     token_limit,
 )
+from vlmkit.tokens.sequences import advance, token_sequence
 
 BIT = st.integers(0, 1)
 

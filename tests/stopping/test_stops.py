@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.stopping.simulate import Run, simulate
+from vlmkit.contracts.stages import Finish
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Finish
 from vlmkit.stopping import (
     EosConfig,
     MaxTokensConfig,

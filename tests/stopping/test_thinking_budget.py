@@ -21,7 +21,7 @@ from tests.stopping.thinking import (
     criterion,
     think,
 )
-from vlmkit.stages import StoppingCriterion
+from vlmkit.contracts.stages import StoppingCriterion
 
 
 @pytest.mark.parametrize(("num_start", "num_end"), MARKER_LENGTHS)

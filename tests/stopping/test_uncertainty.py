@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.effort import scaled
 from tests.stopping.simulate import Run, simulate
+from vlmkit.contracts.stages import Finish
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Finish
 from vlmkit.stopping import (
     ConfidenceStop,
     EntropyStop,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.stopping.simulate import Run, simulate
-from vlmkit.stages import StoppingCriterion
+from vlmkit.contracts.stages import StoppingCriterion
 from vlmkit.stopping import ThinkingBudgetConfig
 from vlmkit.stopping.eos import EosMarkers
 from vlmkit.stopping.thinking_budget import thinking_budget

@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.contracts.stages import StepTrace
 from vlmkit.sampling import SamplerConfig, build_chain
-from vlmkit.stages import StepTrace
 from vlmkit.tracing import Trace, TraceEnd, TraceHeader, TraceStep
 from vlmkit.tracing.measure import measure_step
 

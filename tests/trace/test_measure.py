@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.sampling.contract import VOCAB_SIZE, cases
 from tests.sampling.strategies import logits
 from tests.trace.chains import decode, measure, run_chain
+from vlmkit.contracts.stages import StepTrace
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling import Temperature, TopK, TopP
-from vlmkit.stages import StepTrace
 from vlmkit.tracing import TraceStep
 
 CHAINS = st.lists(st.sampled_from(cases()), max_size=4)

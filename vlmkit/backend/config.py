@@ -15,7 +15,7 @@ from vlmkit.backend.choices import (
     Products,
     Weights,
 )
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
 
 

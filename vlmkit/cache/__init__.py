@@ -17,7 +17,7 @@ from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
 from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
 from vlmkit.cache.storage import Codec, Frame, Storage, plain
-from vlmkit.external import External
+from vlmkit.declare.external import External
 
 __all__ = [
     "AffineConfig",

@@ -11,9 +11,9 @@ from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.rotating import check_keep, rotating_layout
 from vlmkit.cache.storage import Storage
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.interface import CacheKind, KVSpec
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, KVSpec
 
 
 class AffineConfig(StageConfig):
@@ -51,7 +51,7 @@ def affine(config: AffineConfig) -> CacheKind:
 
     Example:
         >>> import mlx.core as mx
-        >>> from vlmkit.interface import KVSpec, Span
+        >>> from vlmkit.contracts.interface import KVSpec, Span
         >>> kind = affine(AffineConfig(bits=4, group_size=32))
         >>> state = kind.init(1, KVSpec(1, key_dim=32, value_dim=32), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(1,), width=1))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.cache.layout import GROWTH, row_ends, token_numbers
-from vlmkit.interface import Span
+from vlmkit.contracts.interface import Span
 
 
 class BlockPlan(NamedTuple):

@@ -11,8 +11,8 @@ import mlx.core as mx
 from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.block_plan import BlockPlan, plan_blocks
 from vlmkit.cache.storage import Codec, Storage, Stored
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, Span
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, Held, KVSpec, Span
 
 
 class BlockState(NamedTuple):

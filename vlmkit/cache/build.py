@@ -20,9 +20,7 @@ from vlmkit.cache.quantized import QuantizedConfig
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.cache.rotating import RotatingConfig
 from vlmkit.cache.shared import sharing
-from vlmkit.errors import KeyPath, VlmkitError
-from vlmkit.external import External
-from vlmkit.interface import (
+from vlmkit.contracts.interface import (
     Cache,
     CacheKind,
     KVSpec,
@@ -31,6 +29,8 @@ from vlmkit.interface import (
     Model,
     RecurrentSpec,
 )
+from vlmkit.declare.external import External
+from vlmkit.errors import KeyPath, VlmkitError
 
 CacheConfig = Annotated[
     DenseConfig

@@ -11,7 +11,7 @@ import mlx.core as mx
 from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.cache.layout import Layout, Plan, dense_layout
 from vlmkit.cache.storage import Codec, Storage, Stored
-from vlmkit.interface import CacheKind, Held, KVSpec, Span
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, Span
 
 
 class KVState(NamedTuple):

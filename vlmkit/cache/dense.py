@@ -9,8 +9,8 @@ from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.rotating import windowed
 from vlmkit.cache.storage import Storage, plain
-from vlmkit.configbase import StageConfig
-from vlmkit.interface import CacheKind
+from vlmkit.contracts.interface import CacheKind
+from vlmkit.declare.configbase import StageConfig
 
 
 class DenseConfig(StageConfig):
@@ -24,7 +24,7 @@ def dense(config: DenseConfig) -> CacheKind:
 
     Example:
         >>> import mlx.core as mx
-        >>> from vlmkit.interface import KVSpec, Span
+        >>> from vlmkit.contracts.interface import KVSpec, Span
         >>> kind = dense(DenseConfig())
         >>> state = kind.init(1, KVSpec(1, key_dim=4, value_dim=4), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(3,), width=3))

@@ -11,7 +11,7 @@ from vlmkit.cache.build import CacheConfig, kinds_of
 from vlmkit.cache.layout import round_up
 from vlmkit.cache.per_layer import PerLayerConfig
 from vlmkit.cache.recurrent import recurrent
-from vlmkit.interface import CacheKind, Held, KVSpec, LayerKind, LayerSpec, RecurrentSpec
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, LayerKind, LayerSpec, RecurrentSpec
 
 _LONG = 4096  # tokens of the row that bits and bytes per token are said of
 

@@ -8,9 +8,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, Pytree
+from vlmkit.declare.external import External, make_external
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External, make_external
-from vlmkit.interface import CacheKind, Held, KVSpec, Pytree
 
 GROUP = "vlmkit.cache"
 
@@ -19,10 +19,10 @@ def external(config: External) -> CacheKind:
     """Make the kind of cache that an installed package or a module of yours offers.
 
     The factory gets ``config.config`` as keyword arguments and returns a
-    ``vlmkit.interface.CacheKind``; :func:`vlmkit.cache.cache_kind` composes one from a layout and a
-    storage. Every leaf of its states must be an array ``[B, ...]``, ``attend`` must give what it
-    was asked in the shape and dtype of the queries, and ``hold`` a ``Held``: all are checked, at no
-    wait for the device.
+    ``vlmkit.contracts.interface.CacheKind``; :func:`vlmkit.cache.cache_kind` composes one from a
+    layout and a storage. Every leaf of its states must be an array ``[B, ...]``, ``attend`` must
+    give what it was asked in the shape and dtype of the queries, and ``hold`` a ``Held``: all are
+    checked, at no wait for the device.
 
     Raises:
         VlmkitError: the factory can't be found, fails, or returns something else; while running,

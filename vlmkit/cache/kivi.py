@@ -13,9 +13,9 @@ from vlmkit.cache.codec.affine import Bits, GroupSize, check_affine_dim
 from vlmkit.cache.codec.kivi import kivi_codec
 from vlmkit.cache.rotating import windowed
 from vlmkit.cache.storage import Storage
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, Held, KVSpec
 
 
 class KiviConfig(StageConfig):

@@ -11,8 +11,8 @@ from vlmkit.cache.blocks import block_kind
 from vlmkit.cache.codec.kvarn import kvarn
 from vlmkit.cache.rotating import windowed
 from vlmkit.cache.storage import Storage
-from vlmkit.configbase import Int, StageConfig
-from vlmkit.interface import CacheKind
+from vlmkit.contracts.interface import CacheKind
+from vlmkit.declare.configbase import Int, StageConfig
 
 
 class KVarNConfig(StageConfig):
@@ -36,7 +36,7 @@ def kvarn_cache(config: KVarNConfig) -> CacheKind:
 
     Example:
         >>> import mlx.core as mx
-        >>> from vlmkit.interface import KVSpec
+        >>> from vlmkit.contracts.interface import KVSpec
         >>> kind = kvarn_cache(KVarNConfig())
         >>> held = kind.hold(KVSpec(1, key_dim=128, value_dim=128), mx.float16, 1000)
         >>> held.num_quantized, held.key_bytes, held.value_bytes

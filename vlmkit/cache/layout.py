@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.interface import Span
+from vlmkit.contracts.interface import Span
 
 GROWTH = 256
 """Buffers grow in steps of this many slots."""

@@ -13,8 +13,8 @@ from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating
-from vlmkit.external import External
-from vlmkit.interface import CacheKind
+from vlmkit.contracts.interface import CacheKind
+from vlmkit.declare.external import External
 
 OneKindConfig = Annotated[
     DenseConfig

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field
 
 from vlmkit.cache.dense import DenseConfig
 from vlmkit.cache.one_kind import OneKindConfig
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.interface import KVSpec, LayerSpec
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import KeyPath, VlmkitError
-from vlmkit.interface import KVSpec, LayerSpec
 
 _FORMS = "a number, a range as in 0-3, 'first 2', 'last 2', 'sliding' or 'all'"
 

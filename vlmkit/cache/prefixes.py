@@ -11,7 +11,7 @@ import mlx.core as mx
 from vlmkit.cache.compose import KVState, num_slots
 from vlmkit.cache.layout import GROWTH, round_up
 from vlmkit.cache.storage import Stored
-from vlmkit.interface import CacheKind
+from vlmkit.contracts.interface import CacheKind
 
 
 class Prefix(NamedTuple):

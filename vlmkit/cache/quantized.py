@@ -14,9 +14,9 @@ from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.residual import Window, residual_kind
 from vlmkit.cache.rotating import check_keep, rotating_layout
 from vlmkit.cache.storage import Storage
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.interface import CacheKind, KVSpec
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, KVSpec
 
 
 class QuantizedConfig(StageConfig):

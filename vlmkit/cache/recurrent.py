@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from vlmkit.contracts.interface import RecurrentSpec, StateKind
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import RecurrentSpec, StateKind
 
 State = tuple[mx.array, ...]
-"""One array ``[B, *]`` per entry of the layer's :class:`~vlmkit.interface.RecurrentSpec`."""
+"""One array ``[B, *]`` per entry of :class:`~vlmkit.contracts.interface.RecurrentSpec`."""
 
 
 def recurrent() -> StateKind:
@@ -20,7 +20,7 @@ def recurrent() -> StateKind:
     still valid.
 
     Example:
-        >>> from vlmkit.interface import StateArray
+        >>> from vlmkit.contracts.interface import StateArray
         >>> spec = RecurrentSpec((StateArray("conv", (3, 8)),))
         >>> [x.shape for x in recurrent().init(2, spec, mx.float32)]
         [(2, 3, 8)]

@@ -13,8 +13,8 @@ from vlmkit.cache.compose import KVState, cache_kind, num_slots
 from vlmkit.cache.layout import Plan, dense_layout, token_numbers
 from vlmkit.cache.rotating import held_tokens, rotating_layout, windowed_layout
 from vlmkit.cache.storage import Storage, Stored, plain
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, Span
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, Held, KVSpec, Span
 
 
 class ResidualState(NamedTuple):

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.layout import Layout, Plan, linear_plan, round_up, row_ends, token_numbers
 from vlmkit.cache.storage import Storage, plain
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.interface import CacheKind, Span
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import CacheKind, Span
 
 
 class RotatingConfig(StageConfig):
@@ -46,7 +46,7 @@ def rotating(config: RotatingConfig) -> CacheKind:
     the first query of a chunk needs tokens that the last one has already dropped.
 
     Example:
-        >>> from vlmkit.interface import KVSpec
+        >>> from vlmkit.contracts.interface import KVSpec
         >>> kind = rotating(RotatingConfig(max_size=4, keep=1))
         >>> state = kind.init(1, KVSpec(1, key_dim=4, value_dim=4), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(6,), width=6))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlmkit.contracts.interface import Cache, LayerKind
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Cache, LayerKind
 
 
 def select_rows(cache: Cache, rows: Sequence[int]) -> Cache:
@@ -58,7 +58,7 @@ def trim_rows(cache: Cache, lengths: Sequence[int]) -> Cache:
     Example:
         >>> import mlx.core as mx
         >>> from vlmkit.cache import DenseConfig, build_cache
-        >>> from vlmkit.interface import KVSpec
+        >>> from vlmkit.contracts.interface import KVSpec
         >>> empty = build_cache(DenseConfig(), [KVSpec(1, 4, 4)], 1, mx.float32)
         >>> trim_rows(empty._replace(lengths=(7,)), (5,)).lengths
         (5,)

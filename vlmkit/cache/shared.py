@@ -26,7 +26,7 @@ from vlmkit.cache.prefixes import (
     trim_shared,
     unshared,
 )
-from vlmkit.interface import CacheKind, Pytree, Span
+from vlmkit.contracts.interface import CacheKind, Pytree, Span
 
 MIN_SAVED = 256
 """Tokens that sharing has to save: below it, two short products take longer than one."""
@@ -68,7 +68,7 @@ def sharing(
         >>> from vlmkit.backend.attention import matmul_attention
         >>> from vlmkit.backend.prefixed_attention import prefixed_attention
         >>> from vlmkit.cache.dense import DenseConfig, dense
-        >>> from vlmkit.interface import KVSpec
+        >>> from vlmkit.contracts.interface import KVSpec
         >>> kind = sharing(dense(DenseConfig()), matmul_attention, prefixed_attention)
         >>> state = kind.init(1, KVSpec(1, key_dim=4, value_dim=4), mx.float32)
         >>> plan = kind.plan(state, Span(starts=(0,), lengths=(500,), width=500))

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 from vlmkit.cli.terminal import say
+from vlmkit.declare.packaged import config_names, configs_folder, packaged_config
 from vlmkit.errors import VlmkitError
 from vlmkit.files import make_folder, write_file
-from vlmkit.packaged import config_names, configs_folder, packaged_config
 
 
 def run_configs(args: argparse.Namespace) -> None:

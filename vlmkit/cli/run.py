@@ -11,8 +11,8 @@ from vlmkit.errors import VlmkitError
 
 if TYPE_CHECKING:
     from vlmkit.config.run import ResolvedRun, RunConfig
+    from vlmkit.contracts.interface import Model
     from vlmkit.engine import Request
-    from vlmkit.interface import Model
     from vlmkit.pipeline import PipelineConfig
     from vlmkit.processors import Processor
     from vlmkit.results import GenerationResult

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple, get_args
 
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError, nearest
-from vlmkit.external import External
 from vlmkit.pipeline import PipelineConfig
 
 # What a section's kinds do, in the order of the list; kinds that do the same are related.

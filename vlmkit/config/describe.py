@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmkit.checkpoints.text_part import has_senses, text_part_note
 from vlmkit.config.locate import located
 from vlmkit.config.recommended import FILE, describe_recommendation
 from vlmkit.config.run import ResolvedRun
@@ -18,8 +19,7 @@ from vlmkit.loading import resolve_checkpoint
 from vlmkit.loading.resolve import EMBEDDED_MODEL
 from vlmkit.processors import load_processor
 from vlmkit.processors.lookup import token_lookup
-from vlmkit.text_part import has_senses, text_part_note
-from vlmkit.token_lookup import has_text, resolve_tokens, token_fields
+from vlmkit.tokens.lookup import has_text, resolve_tokens, token_fields
 
 STAGES = (
     ("model", ("model", "revision", "dtype", "backend")),

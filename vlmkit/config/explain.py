@@ -15,9 +15,9 @@ import yaml
 from vlmkit.config.catalogue import Installed, Kind, all_kinds, group_of
 from vlmkit.config.docstrings import read_docstring
 from vlmkit.config.parameters import Parameter, config_parameters, factory_parameters
+from vlmkit.declare.external import External
+from vlmkit.declare.packaged import PREFIX, config_names, packaged_config
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External
-from vlmkit.packaged import PREFIX, config_names, packaged_config
 
 _SAMPLES = {"int": 1, "float": 1.0, "str": "text", "bool": True}
 # What stands beside a criterion in an example: without it a row might never end.

@@ -11,7 +11,7 @@ from typing import Any
 
 from vlmkit.config.params import GenerationParams, pipeline_from_params
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, merge, merge_all, replace_at, to_node
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.names.places import RUN_FIELDS, STAGE_FIELDS
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from vlmkit.config.docstrings import plain, read_docstring
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.mistakes.jsonschema import Schema, json_schema
 
 _WORDS = {

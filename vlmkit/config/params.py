@@ -15,13 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from vlmkit.cache import AffineConfig, CacheConfig, DenseConfig, RotatingConfig
-from vlmkit.configbase import StageConfig, parse_config
+from vlmkit.declare.configbase import StageConfig, parse_config
 from vlmkit.errors import VlmkitError, brief, dotted, nearest
 from vlmkit.mistakes.explain import explain
 from vlmkit.mistakes.jsonschema import json_schema, kind_sections
 from vlmkit.names.words import PIPELINE, keyword_words, off_param_words
+from vlmkit.passes.prefill import PrefillConfig
 from vlmkit.pipeline import DEFAULT_MAX_TOKENS, PipelineConfig
-from vlmkit.prefill import PrefillConfig
 from vlmkit.preprocess import PreprocessConfig
 from vlmkit.sampling import (
     FrequencyPenalty,
@@ -42,7 +42,7 @@ from vlmkit.stopping import (
     StopSequencesConfig,
     ThinkingBudgetConfig,
 )
-from vlmkit.token_ids import StopText, StopTexts, TokenKey, check_count
+from vlmkit.tokens.ids import StopText, StopTexts, TokenKey, check_count
 
 DEFAULT_KEEP = RotatingConfig.model_fields["keep"].default
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vlmkit.config.run import ResolvedRun
 from vlmkit.contrast import ContrastiveDecodingConfig
+from vlmkit.declare.packaged import PREFIX, packaged_image
 from vlmkit.errors import VlmkitError
 from vlmkit.loading.resolve import find_small_file
-from vlmkit.packaged import PREFIX, packaged_image
 
 MAX_FILES = 10_000
 """Of a checkpoint's folder that are looked at, folders in it included: large ones have hundreds."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.checkpoint_json import MAX_FILE_BYTES
+from vlmkit.checkpoints.checkpoint_json import MAX_FILE_BYTES
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, to_node
 from vlmkit.config.validate import validate
 from vlmkit.errors import VlmkitError, brief

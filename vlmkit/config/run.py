@@ -18,9 +18,9 @@ from vlmkit.config.recommended import expand_checkpoint
 from vlmkit.config.tree import DEFAULT, Node, find, merge_all, replace_at, to_node
 from vlmkit.config.validate import validate
 from vlmkit.config.yaml_tree import LoadedYaml, load_files, parse_overrides
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
+from vlmkit.declare.packaged import PREFIX
 from vlmkit.errors import VlmkitError
-from vlmkit.packaged import PREFIX
 from vlmkit.pipeline import PipelineConfig, check_clock
 
 

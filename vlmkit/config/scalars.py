@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from vlmkit.checkpoint_json import is_utf8
+from vlmkit.checkpoints.checkpoint_json import is_utf8
 from vlmkit.config.budget import MAX_NUMBER_CHARACTERS
 from vlmkit.errors import VlmkitError
 from vlmkit.printable import shorten

@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vlmkit.config.tree import Node, Origin, find, format_path, to_plain
-from vlmkit.configbase import parse_config
+from vlmkit.declare.configbase import parse_config
 from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.mistakes.explain import explain, one_line
 

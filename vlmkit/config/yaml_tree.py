@@ -17,9 +17,9 @@ from typing import NamedTuple
 from vlmkit.config.budget import MAX_CONFIG_BYTES, Budget, check_depth
 from vlmkit.config.document import parse_yaml
 from vlmkit.config.tree import KeyPath, Node, Origin, merge_all, to_plain
+from vlmkit.declare.packaged import PREFIX, configs_folder, packaged_config
 from vlmkit.errors import VlmkitError
 from vlmkit.files import read_file
-from vlmkit.packaged import PREFIX, configs_folder, packaged_config
 from vlmkit.printable import one_line, shorten
 
 INCLUDE = "include"

@@ -9,7 +9,7 @@ from vlmkit.contrast.icd import IcdConfig, icd
 from vlmkit.contrast.m3id import M3idConfig, m3id
 from vlmkit.contrast.streams import StreamMarkers
 from vlmkit.contrast.vcd import VcdConfig, image_share, noise_patches, vcd
-from vlmkit.external import External
+from vlmkit.declare.external import External
 
 __all__ = [
     "CfgConfig",

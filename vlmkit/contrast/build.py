@@ -6,6 +6,8 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.cfg import CfgConfig, cfg, cfg_inputs
 from vlmkit.contrast.contrastive_decoding import ContrastiveDecodingConfig, contrastive_decoding
 from vlmkit.contrast.dola import DolaConfig, dola
@@ -14,9 +16,7 @@ from vlmkit.contrast.icd import IcdConfig, icd, icd_inputs
 from vlmkit.contrast.m3id import M3idConfig, m3id
 from vlmkit.contrast.streams import StreamMarkers, without_images
 from vlmkit.contrast.vcd import VcdConfig, vcd, vcd_inputs
-from vlmkit.external import External
-from vlmkit.inputs import Inputs
-from vlmkit.stages import Contrast
+from vlmkit.declare.external import External
 
 ContrastConfig = Annotated[
     CfgConfig

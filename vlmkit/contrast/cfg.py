@@ -7,12 +7,12 @@ from typing import Literal, Self
 import mlx.core as mx
 from pydantic import Field, model_validator
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import keep_support, logprobs, only
 from vlmkit.contrast.streams import StreamMarkers, has_images, without_images
+from vlmkit.declare.configbase import Float, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
-from vlmkit.stages import Contrast
 
 
 class CfgConfig(StageConfig):

@@ -7,9 +7,9 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import keep_plausible, logprobs, only
-from vlmkit.stages import Contrast
+from vlmkit.declare.configbase import Float, StageConfig
 
 
 class ContrastiveDecodingConfig(StageConfig):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from vlmkit.numerics import keep_where, log_softmax
+from vlmkit.numeric.probabilities import keep_where, log_softmax
 
 LOWEST = -1e4  # nats below the most likely token: no probability, yet finite in a difference
 

@@ -7,11 +7,11 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field, field_validator
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import LOWEST, keep_plausible, logprobs
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.numerics import total_mass
-from vlmkit.stages import Contrast
+from vlmkit.numeric.probabilities import total_mass
 
 _TINY = 1e-37  # below it a float32 probability counts as 0, and adds nothing to a divergence
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.streams import StreamMarkers, without_images
+from vlmkit.declare.external import External, make_external
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External, make_external
-from vlmkit.inputs import Inputs
-from vlmkit.stages import Contrast
 
 GROUP = "vlmkit.contrast"
 
@@ -78,7 +78,9 @@ def external_inputs(config: External, inputs: Inputs, markers: StreamMarkers) ->
     other = contrast.other_prompt(inputs)
     if not isinstance(other, Inputs) or not len(other.token_ids):
         got = "no tokens" if isinstance(other, Inputs) else f"a {type(other).__name__}"
-        raise VlmkitError(f"{where}: other_prompt gave {got}, not vlmkit.inputs.Inputs with some")
+        raise VlmkitError(
+            f"{where}: other_prompt gave {got}, not vlmkit.contracts.inputs.Inputs with some"
+        )
     return (other,)
 
 

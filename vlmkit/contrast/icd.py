@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import away_from
 from vlmkit.contrast.streams import StreamMarkers, end_of_images
+from vlmkit.declare.configbase import Float, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
-from vlmkit.stages import Contrast
 
 DISTURBANCE = (
     "You are a confused objects detector to provide a fuzzy overview or impression of the image."

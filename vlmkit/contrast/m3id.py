@@ -8,9 +8,9 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import keep_plausible, logprobs, only
-from vlmkit.stages import Contrast
+from vlmkit.declare.configbase import Float, StageConfig
 
 _LONGEST = 20.0  # e²⁰: the image's share of the difference is all that float32 still holds
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.contracts.inputs import Inputs
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
 
 
 class StreamMarkers(NamedTuple):

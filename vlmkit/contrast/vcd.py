@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.contracts.inputs import Inputs, Media
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import away_from
 from vlmkit.contrast.streams import StreamMarkers
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs, Media
-from vlmkit.stages import Contrast
 
 NUM_NOISE_STEPS = 1000
 

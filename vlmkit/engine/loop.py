@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.contracts.inputs import num_equal
+from vlmkit.contracts.interface import Hidden
 from vlmkit.engine.rows import (
     RowSpec,
     RowState,
@@ -30,8 +32,6 @@ from vlmkit.engine.step import Batch, Flight, choose, fail_rows, join_batches, l
 from vlmkit.engine.streams import Streams, read_logits
 from vlmkit.engine.timing import Work, prompt_timings, work_of
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import num_equal
-from vlmkit.interface import Hidden
 from vlmkit.prompts import (
     Prefilled,
     PrefillOptions,

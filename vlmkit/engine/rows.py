@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
 from vlmkit.detokenize.row import (
     TextDecoder,
     TextState,
@@ -17,12 +20,9 @@ from vlmkit.detokenize.row import (
     release_text,
 )
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Pytree
 from vlmkit.ranks.group import join_ranks
 from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search
-from vlmkit.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
 
 
 class RowSpec(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Model
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.rows import RowSpec, Step, refuse_row
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 
+from vlmkit.contracts.stages import Decision
 from vlmkit.engine.rows import RowState, Step, Taken, Trail, nothing_to_draw, observe_token
 from vlmkit.engine.streams import RowLogits
-from vlmkit.numerics import log_softmax
+from vlmkit.numeric.probabilities import log_softmax
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
-from vlmkit.stages import Decision
 
 
 class Searching(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 
+from vlmkit.contracts.stages import Decision, StepTrace
 from vlmkit.engine.rows import (
     RowState,
     Step,
@@ -32,7 +33,7 @@ from vlmkit.engine.streams import (
     select_streams,
     step_streams,
 )
-from vlmkit.numerics import log_softmax
+from vlmkit.numeric.probabilities import log_softmax
 from vlmkit.resolve.method import Method
 from vlmkit.sampling.sections import (
     Failures,
@@ -46,7 +47,6 @@ from vlmkit.sampling.sections import (
     slices,
     update_sections,
 )
-from vlmkit.stages import Decision, StepTrace
 
 _DOUBTS = frozenset({"entropy", "confidence"})
 

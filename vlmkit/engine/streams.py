@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.decode import decode_hidden
-from vlmkit.interface import DecodeState, Hidden, Model
-from vlmkit.numerics import entropy, log_softmax
+from vlmkit.contracts.interface import DecodeState, Hidden, Model
+from vlmkit.numeric.probabilities import entropy, log_softmax
+from vlmkit.passes.decode import decode_hidden
 from vlmkit.prompts import select_state
 from vlmkit.prompts.prefill import join_states
 from vlmkit.resolve.method import Method

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vlmkit.cache import CacheConfig, row_held_bytes
+from vlmkit.contracts.interface import Model
 from vlmkit.experiment.loaded import Loaded
-from vlmkit.interface import Model
 
 
 def cache_sizes(loaded: Loaded) -> dict[int, Callable[[int], int]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.experiment.data import DatasetConfig
 from vlmkit.experiment.scoring import ScorerConfig
 

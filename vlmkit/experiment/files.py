@@ -12,10 +12,10 @@ from vlmkit.config.run import RunConfig
 from vlmkit.config.tree import Node, Origin, find, merge, to_node
 from vlmkit.config.validate import error_at, validate
 from vlmkit.config.yaml_tree import load_yaml, parse_overrides
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.experiment.arms import Arm, Axis, build_arms, count_arms, read_axes, read_base
 from vlmkit.experiment.config import ExperimentConfig, experiment_keys
-from vlmkit.external import External
 
 
 class Experiment(NamedTuple):

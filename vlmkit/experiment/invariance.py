@@ -18,10 +18,10 @@ from PIL import ImageOps
 from PIL.Image import Image
 
 from vlmkit.backend.device import describe_device
+from vlmkit.contracts.interface import Model
 from vlmkit.engine import Request, RunOptions, check_requests, prepare_inputs, run_requests
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.divergence import first_difference
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image
 from vlmkit.processors import Processor

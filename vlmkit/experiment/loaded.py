@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vlmkit.api import load
 from vlmkit.backend.memory import available_bytes
 from vlmkit.config.locate import located
+from vlmkit.contracts.interface import Model
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine import Amateur, Method, Resolved, build_method, find_amateur
 from vlmkit.errors import VlmkitError
@@ -15,7 +16,6 @@ from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.estimate import row_bytes, rows_in_flight
 from vlmkit.experiment.groups import Group
 from vlmkit.experiment.prompting import resolve_arm
-from vlmkit.interface import Model
 from vlmkit.loading import read_config, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor

@@ -10,13 +10,13 @@ from PIL.Image import Image
 from vlmkit.config.conversation import conversation
 from vlmkit.config.formatting import format_messages
 from vlmkit.config.locate import located
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Model
 from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import QUESTION, Arm
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring import opens_thinking
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.config import metrics_of
 from vlmkit.experiment.data import DatasetConfig, Samples, data_hash, load_samples
@@ -19,7 +20,6 @@ from vlmkit.experiment.runinfo import RunInfo
 from vlmkit.experiment.scores import scored_again
 from vlmkit.experiment.scoring import Scorer, ScorerConfig, make_scorer
 from vlmkit.experiment.store import RECORDS, claim, replace_records
-from vlmkit.external import External
 
 Config = TypeVar("Config")
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from vlmkit.engine import Step
 from vlmkit.experiment.records import Record
-from vlmkit.numerics import log_softmax
+from vlmkit.numeric.probabilities import log_softmax
 
 _LOWEST = -1e30  # JSON has no infinity
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.checkpoint_json import read_json, reason
+from vlmkit.checkpoints.checkpoint_json import read_json, reason
+from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
 from vlmkit.loading.safetensors import MAX_TENSORS, TensorInfo, read_header, too_many_tensors
-from vlmkit.section import shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vlmkit.declare.section import Section, is_integer
 from vlmkit.errors import VlmkitError
-from vlmkit.section import Section, is_integer
 
 MAX_LAYERS = 1000
 """Of each kind: the deepest model in use has 126; a thousand are built in half a second."""

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmkit.section import Section, names_tokens
+from vlmkit.declare.section import Section, names_tokens
 
 
 def with_token_ids(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

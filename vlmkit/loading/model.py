@@ -13,8 +13,9 @@ import mlx.core as mx
 
 from vlmkit.backend.choices import UNCHOSEN, Choices
 from vlmkit.backend.policy import Backend, choose_backend, choose_dtype
+from vlmkit.checkpoints.text_part import text_part_note
+from vlmkit.contracts.interface import Model
 from vlmkit.errors import VlmkitError, VlmkitWarning
-from vlmkit.interface import Model
 from vlmkit.loading.checkpoint import (
     Checkpoint,
     read_arrays,
@@ -33,7 +34,6 @@ from vlmkit.models.shares import own_share
 from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.ranks.group import Ranks, join_ranks
 from vlmkit.ranks.meeting import meet
-from vlmkit.text_part import text_part_note
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError, nearest
-from vlmkit.section import shown
 
 AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 AFFINE_GROUP_SIZES = (32, 64, 128)

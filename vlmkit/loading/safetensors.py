@@ -14,9 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.checkpoint_json import check_fetched
+from vlmkit.checkpoints.checkpoint_json import check_fetched
+from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
-from vlmkit.section import shown
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 MAX_TENSORS = 250_000

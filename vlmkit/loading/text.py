@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import reason
+from vlmkit.checkpoints.checkpoint_json import reason
+from vlmkit.declare.section import Section, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.lm_build import build_lm
-from vlmkit.section import Section, shown
 
 
 class TextArchitecture(NamedTuple):

@@ -25,7 +25,7 @@ def explain(model: type[BaseModel], error: ValidationError) -> list[Mistake]:
     """Translate pydantic's errors; a missing key comes last, since a misspelt one explains it.
 
     >>> from pydantic import TypeAdapter
-    >>> from vlmkit.configbase import StageConfig
+    >>> from vlmkit.declare.configbase import StageConfig
     >>> class Stage(StageConfig):
     ...     scale: float
     >>> try:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from vlmkit.declare.section import MAX_SIZE, Section
 from vlmkit.models.text_config import TextConfig, TextTraits, parse_text
-from vlmkit.section import MAX_SIZE, Section
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
 

@@ -16,8 +16,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.backend.forms import Forms
-from vlmkit.inputs import Piece
-from vlmkit.interface import (
+from vlmkit.contracts.inputs import Piece
+from vlmkit.contracts.interface import (
     Cache,
     CacheKind,
     Forwarded,
@@ -178,7 +178,7 @@ class Decoder(nn.Module):
     def __call__(
         self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
     ) -> Forwarded:
-        """Run all layers; see ``forward`` of :class:`vlmkit.interface.Model`."""
+        """Run all layers; see ``forward`` of :class:`vlmkit.contracts.interface.Model`."""
         config, hidden = self.config, piece.hidden
         angles = mrope_rotation(
             piece.positions,

@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.backend.forms import Forms
-from vlmkit.interface import Pytree, RecurrentSpec, Span, StateArray
+from vlmkit.contracts.interface import Pytree, RecurrentSpec, Span, StateArray
 from vlmkit.models.gated_delta import gated_delta
 from vlmkit.models.text_config import DeltaNetConfig, TextConfig
 

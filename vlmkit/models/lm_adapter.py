@@ -22,9 +22,9 @@ import mlx.nn as nn
 import numpy as np
 
 from vlmkit.backend.policy import PLAIN, Backend
-from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Embeddings, Inputs, Media, Piece
-from vlmkit.interface import (
+from vlmkit.checkpoints.text_part import has_senses, text_part_note
+from vlmkit.contracts.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.contracts.interface import (
     Cache,
     CacheKind,
     Features,
@@ -35,11 +35,11 @@ from vlmkit.interface import (
     RecurrentSpec,
     Span,
 )
+from vlmkit.declare.section import Section
+from vlmkit.errors import VlmkitError
 from vlmkit.models.decoder import plan_kinds
 from vlmkit.models.lm_caches import KVView, join, probe, read_back, recurrent_view, select
 from vlmkit.models.tokens import check_token_ids
-from vlmkit.section import Section
-from vlmkit.text_part import has_senses, text_part_note
 
 _BODIES = ("model", "transformer", "backbone")
 """What mlx-lm's architectures call the part before the head."""
@@ -66,7 +66,7 @@ class LmConfig:
 
 
 class LmModel(nn.Module):
-    """An mlx-lm model as functions of its inputs; satisfies :class:`vlmkit.interface.Model`.
+    """An mlx-lm model as functions; satisfies :class:`vlmkit.contracts.interface.Model`.
 
     What it calls hidden before the decoder are the token ids, ``[B, L, 1]``: embedding them is
     the architecture's own affair.

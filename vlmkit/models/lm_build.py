@@ -19,10 +19,10 @@ from typing import Any
 
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import reason
+from vlmkit.checkpoints.checkpoint_json import reason
+from vlmkit.declare.section import MAX_SIZE, Section, is_integer, is_number, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families import unsupported
-from vlmkit.section import MAX_SIZE, Section, is_integer, is_number, shown
 
 _SIZES = re.compile(
     r"(hidden|intermediate|vocab)_size|num_(hidden_)?layers|num_\w*heads|head_dim|n_(layer|head)s?"

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from vlmkit.checkpoint_json import reason
-from vlmkit.errors import VlmkitError
-from vlmkit.interface import (
+from vlmkit.checkpoints.checkpoint_json import reason
+from vlmkit.contracts.interface import (
     Cache,
     CacheKind,
     KVSpec,
@@ -24,6 +23,7 @@ from vlmkit.interface import (
     Span,
     StateArray,
 )
+from vlmkit.errors import VlmkitError
 from vlmkit.models.lm_build import find_culprit
 
 Call = Callable[[nn.Module, mx.array, Sequence[Any]], mx.array]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.inputs import Media
+from vlmkit.contracts.inputs import Media
 
 
 def mrope_positions(

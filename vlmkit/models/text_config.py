@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vlmkit.section import MAX_SIZE, Section, shown
+from vlmkit.declare.section import MAX_SIZE, Section, shown
 
 ATTENTION, LINEAR = "full_attention", "linear_attention"
 """The kinds of decoder layers, as ``layer_types`` of config.json calls them."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vlmkit.contracts.inputs import Inputs
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs
 
 
 def check_token_ids(inputs: Inputs, vocab_size: int) -> None:

@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.backend.forms import Forms
-from vlmkit.inputs import ImageGrid
+from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.models.config import VisionConfig
 from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, resample_grid, vision_layout

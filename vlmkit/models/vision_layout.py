@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.inputs import ImageGrid
+from vlmkit.contracts.inputs import ImageGrid
 
 Segments = tuple[tuple[int, int], ...]
 """Runs of (number of segments, patches per segment): a batch of equal attention problems each."""

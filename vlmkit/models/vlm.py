@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmkit.backend.policy import PLAIN, Backend
+from vlmkit.contracts.inputs import Embeddings, ImageGrid, Inputs, Media, Piece
+from vlmkit.contracts.interface import Cache, Features, Forwarded, LayerSpec, Span
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Embeddings, ImageGrid, Inputs, Media, Piece
-from vlmkit.interface import Cache, Features, Forwarded, LayerSpec, Span
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.decoder import Decoder
 from vlmkit.models.mrope_positions import mrope_positions
@@ -25,7 +25,7 @@ from vlmkit.ranks.group import join_ranks
 class VisionLanguageModel(nn.Module):
     """A vision-language model: visual tokens take the places of placeholders in the prompt.
 
-    It satisfies :class:`vlmkit.interface.Model` and holds weights only.
+    It satisfies :class:`vlmkit.contracts.interface.Model` and holds weights only.
 
     Args:
         config: of the checkpoint.
@@ -118,7 +118,7 @@ class VisionLanguageModel(nn.Module):
     def forward(
         self, piece: Piece, cache: Cache, span: Span, taps: Sequence[int] = ()
     ) -> Forwarded:
-        """Run the decoder; see :class:`vlmkit.interface.Model`."""
+        """Run the decoder; see :class:`vlmkit.contracts.interface.Model`."""
         return self.language(piece, cache, span, taps)
 
     def logits(self, hidden: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""The preprocess stage: request → :class:`vlmkit.inputs.Inputs`."""
+"""The preprocess stage: request → :class:`vlmkit.contracts.inputs.Inputs`."""
 
 from vlmkit.preprocess.arguments import as_sources as as_sources
 from vlmkit.preprocess.arguments import check_prompt as check_prompt

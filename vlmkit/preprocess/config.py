@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.declare.configbase import Float, Int, StageConfig
 
 PILLOW_MAX_PIXELS = 178_956_970  # Pillow itself refuses images beyond this
 Side = Annotated[Int, Field(gt=0, le=65_500)]

@@ -14,10 +14,10 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image, UnidentifiedImageError
 
+from vlmkit.declare.packaged import packaged_image
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.files import check_size, open_file
 from vlmkit.files.images import MAX_IMAGE_BYTES, quick_formats, readable_formats
-from vlmkit.packaged import packaged_image
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
 from vlmkit.printable import mask_address
 from vlmkit.processors.rgb import to_rgb

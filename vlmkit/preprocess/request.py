@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
 from vlmkit.errors import VlmkitError, within
-from vlmkit.inputs import ImageGrid, Inputs, Media
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.images import (

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmkit.checkpoint_json import is_utf8
+from vlmkit.checkpoints.checkpoint_json import is_utf8
+from vlmkit.declare.section import Section, shown
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.checkpoint_files import SPECIAL_TOKENS, added_tokens
-from vlmkit.section import Section, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.checkpoint_json import is_utf8, read_json, read_text
+from vlmkit.checkpoints.checkpoint_json import is_utf8, read_json, read_text
+from vlmkit.declare.section import Section, shown
 from vlmkit.errors import VlmkitError
-from vlmkit.section import Section, shown
 
 SPECIAL_TOKENS = (
     "bos_token",

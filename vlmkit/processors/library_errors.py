@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vlmkit.checkpoint_json import reason
+from vlmkit.checkpoints.checkpoint_json import reason
 from vlmkit.errors import VlmkitError
 
 _PANIC = "PanicException"  # of Rust; pyo3 makes it a BaseException

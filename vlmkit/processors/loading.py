@@ -10,7 +10,9 @@ from typing import Literal
 
 from PIL import Image
 
-from vlmkit.checkpoint_json import check_fetched
+from vlmkit.checkpoints.checkpoint_json import check_fetched
+from vlmkit.checkpoints.text_part import has_senses
+from vlmkit.declare.section import Section, shown
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors.checkpoint_files import (
     CheckpointFiles,
@@ -31,9 +33,7 @@ from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.processors.tokenizer_file import read_tokenizer
 from vlmkit.processors.tokenizer_limits import MAX_IDS
-from vlmkit.section import Section, shown
 from vlmkit.templates.helper import prepare
-from vlmkit.text_part import has_senses
 
 Backend = Literal["auto", "native", "transformers"]
 BACKENDS = ("auto", "native", "transformers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from vlmkit.processors.processor import Processor
-from vlmkit.token_lookup import TokenLookup
+from vlmkit.tokens.lookup import TokenLookup
 
 
 def token_lookup(processor: Processor, num_ids: int | None = None) -> TokenLookup:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vlmkit.checkpoints.text_part import text_part_note
+from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import ImageGrid
 from vlmkit.processors.calling import call_processor
 from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.continuing import render_begun
@@ -21,8 +22,7 @@ from vlmkit.processors.encoding import Encoding
 from vlmkit.processors.literal import mark_literal
 from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
-from vlmkit.text_part import text_part_note
-from vlmkit.vocabulary import Vocabulary
+from vlmkit.tokens.vocabulary import Vocabulary
 
 THINKING = ("<think>", "</think>")
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vlmkit.contracts.inputs import ImageGrid
+from vlmkit.declare.section import Section, is_integer, is_number, shown
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import ImageGrid
 from vlmkit.processors.rgb import to_rgb
-from vlmkit.section import Section, is_integer, is_number, shown
 
 MAX_ASPECT_RATIO = 200
 MAX_NUMBERS = 2**28

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmkit.checkpoint_json import is_utf8
+from vlmkit.checkpoints.checkpoint_json import is_utf8
+from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.encoding import Encoding, encode_texts
 from vlmkit.processors.library_errors import library_errors
@@ -15,7 +16,6 @@ from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
 from vlmkit.processors.script_names import convert_ids, convert_tokens, encode_chat
 from vlmkit.processors.token_bytes import token_bytes
 from vlmkit.processors.tokenizer_limits import MAX_IDS, PARTS, check_normalized, check_parts
-from vlmkit.section import shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend

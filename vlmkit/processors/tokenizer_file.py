@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vlmkit.checkpoint_json import read_bytes, reason
+from vlmkit.checkpoints.checkpoint_json import read_bytes, reason
+from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.added_tokens import add_declared_tokens
 from vlmkit.processors.library_errors import library_errors
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
 from vlmkit.processors.tokenizer_limits import PARTS, check_parts, check_vocab
-from vlmkit.section import Section
 
 
 def read_tokenizer(path: Path, tokenizer_config: Section) -> Tokenizer:

@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from vlmkit.checkpoint_json import reason
+from vlmkit.checkpoints.checkpoint_json import reason
+from vlmkit.contracts.inputs import ImageGrid
+from vlmkit.declare.section import Section, names_tokens
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import ImageGrid
 from vlmkit.processors.processor import Patches
 from vlmkit.processors.qwen2_vl import Qwen2VLImages
 from vlmkit.processors.rgb import to_rgb
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
-from vlmkit.section import Section, names_tokens
 
 
 def read_with_transformers(

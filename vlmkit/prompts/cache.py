@@ -9,9 +9,9 @@ from functools import wraps
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from vlmkit.cache import cache_num_bytes, trim_rows
+from vlmkit.contracts.inputs import Inputs, num_equal, whole_media
+from vlmkit.contracts.interface import DecodeState, Features
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Inputs, num_equal, whole_media
-from vlmkit.interface import DecodeState, Features
 from vlmkit.prompts.prefill import Started
 
 DEFAULT_BYTES = 1 << 30

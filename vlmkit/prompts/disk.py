@@ -14,13 +14,13 @@ from mlx.utils import tree_flatten, tree_map
 
 from vlmkit.cache import CacheConfig, new_cache
 from vlmkit.cache.compose import KVState
+from vlmkit.contracts.inputs import Inputs, Media
+from vlmkit.contracts.interface import Cache, DecodeState, Hidden, Model
 from vlmkit.errors import VlmkitError, brief
 from vlmkit.files import find_file, whole_file
-from vlmkit.inputs import Inputs, Media
-from vlmkit.interface import Cache, DecodeState, Hidden, Model
 from vlmkit.loading.safetensors import read_header
 from vlmkit.prompts.prefill import Started
-from vlmkit.token_ids import MAX_ID, check_ids
+from vlmkit.tokens.ids import MAX_ID, check_ids
 
 FORMAT = "vlmkit prompts 1"
 _SAMPLES = 1024  # numbers of each weight that its fingerprint is made of

@@ -1,6 +1,6 @@
 """Prefill many prompts: what they begin with alike, or what is known already, runs once.
 
-Equal input is recognised by content ids alone (:meth:`vlmkit.inputs.Inputs.of`).
+Equal input is recognised by content ids alone (:meth:`vlmkit.contracts.inputs.Inputs.of`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import NamedTuple, Protocol
 import mlx.core as mx
 
 from vlmkit.cache import join_rows, select_rows
-from vlmkit.embed import encode_media
-from vlmkit.inputs import Inputs, num_equal, whole_media
-from vlmkit.interface import Cache, DecodeState, Features, Hidden, Model
-from vlmkit.prefill import prefill_hidden
+from vlmkit.contracts.inputs import Inputs, num_equal, whole_media
+from vlmkit.contracts.interface import Cache, DecodeState, Features, Hidden, Model
+from vlmkit.passes.embed import encode_media
+from vlmkit.passes.prefill import prefill_hidden
 
 MIN_SHARED = 8
 """A common beginning of fewer tokens is not worth a forward pass of its own."""

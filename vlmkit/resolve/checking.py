@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from PIL.Image import Image
 
+from vlmkit.contracts.interface import Model
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import check_media
 from vlmkit.processors import Processor

@@ -12,7 +12,7 @@ import mlx.nn as nn
 
 from vlmkit.backend.device import describe_device
 from vlmkit.cache import count_held, describe_cache
-from vlmkit.interface import LayerKind, LayerSpec, Model
+from vlmkit.contracts.interface import LayerKind, LayerSpec, Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.sampling import Grammar, grammar_doubts

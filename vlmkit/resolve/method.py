@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Model
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast import (
     CfgConfig,
     ContrastConfig,
@@ -14,14 +17,11 @@ from vlmkit.contrast import (
     other_inputs,
 )
 from vlmkit.errors import VlmkitError, within
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Model
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor, load_processor
 from vlmkit.resolve.request import Request, prepare_inputs
-from vlmkit.stages import Contrast
 
 _AMATEUR = ("contrast", "amateur")
 

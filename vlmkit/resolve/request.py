@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Model
 from vlmkit.errors import within
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, load_image, prepare
 from vlmkit.processors import Processor

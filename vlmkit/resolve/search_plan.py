@@ -9,9 +9,9 @@ import mlx.core as mx
 
 from vlmkit.backend.memory import available_bytes
 from vlmkit.cache import build_cache, row_num_bytes
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Model
 from vlmkit.errors import VlmkitError, VlmkitWarning, within
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.resolve.request import context_left
 from vlmkit.search import build_search

@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from vlmkit.cache import build_cache
+from vlmkit.contracts.interface import Model
+from vlmkit.contracts.stages import StoppingCriterion
 from vlmkit.detokenize.row import TextDecoder
 from vlmkit.errors import VlmkitError, within
-from vlmkit.interface import Model
 from vlmkit.pipeline import PipelineConfig, check_clock
 from vlmkit.processors import Processor
 from vlmkit.processors.lookup import token_lookup
@@ -21,7 +22,6 @@ from vlmkit.sampling import (
 )
 from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search, build_search
-from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping import (
     EosConfig,
     build_stopping,
@@ -29,8 +29,8 @@ from vlmkit.stopping import (
     held_ids,
     token_limit,
 )
-from vlmkit.token_ids import ids_of
-from vlmkit.token_lookup import TokenLookup, known_tokens, resolve_tokens
+from vlmkit.tokens.ids import ids_of
+from vlmkit.tokens.lookup import TokenLookup, known_tokens, resolve_tokens
 
 
 class Resolved(NamedTuple):

@@ -7,7 +7,7 @@ from functools import partial
 import mlx.core as mx
 
 from vlmkit.cache import new_cache
-from vlmkit.interface import Model
+from vlmkit.contracts.interface import Model
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PrefillOptions, PromptCache, PromptStore, Started, prefill_prompts

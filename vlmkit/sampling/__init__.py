@@ -7,8 +7,9 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError, within
-from vlmkit.external import External
 from vlmkit.sampling.chain import SamplerChain, chain, numbered_hosts, placed_stage
 from vlmkit.sampling.draw import NO_TOKEN
 from vlmkit.sampling.dry import Dry, dry
@@ -53,8 +54,7 @@ from vlmkit.sampling.top_n_sigma import TopNSigma, top_n_sigma
 from vlmkit.sampling.top_p import TopP, top_p
 from vlmkit.sampling.typical_p import TypicalP, typical_p
 from vlmkit.sampling.xtc import Xtc, xtc
-from vlmkit.stages import SamplerStage
-from vlmkit.vocabulary import Vocabulary
+from vlmkit.tokens.vocabulary import Vocabulary
 
 SamplerConfig = Annotated[
     Greedy

@@ -10,11 +10,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import HostReducer, SamplerStage
 from vlmkit.errors import VlmkitError, placed
-from vlmkit.interface import Pytree
 from vlmkit.sampling.draw import NO_TOKEN, draw_greedy, draw_inverse_cdf, is_finite
 from vlmkit.sampling.numerics import scatter
-from vlmkit.stages import HostReducer, SamplerStage
 
 
 class SamplerChain(NamedTuple):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.sampling.history import (
     append_counts,
     append_window,
@@ -18,8 +19,7 @@ from vlmkit.sampling.history import (
     init_window,
     window_counts,
 )
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import TokenIds, check_ids, ids_of
+from vlmkit.tokens.ids import TokenIds, check_ids, ids_of
 
 
 class CountingConfig(StageConfig):

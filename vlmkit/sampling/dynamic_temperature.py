@@ -7,10 +7,10 @@ from typing import Literal, Self
 import mlx.core as mx
 from pydantic import Field, model_validator
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.numerics import entropy, log_softmax
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import entropy, log_softmax
 from vlmkit.sampling.stateless import by_value
-from vlmkit.stages import SamplerStage
 
 
 class DynamicTemperature(StageConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 
 Config = TypeVar("Config", bound=StageConfig)
 

@@ -10,10 +10,10 @@ import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.external import External, make_external
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External, make_external
-from vlmkit.interface import Pytree
-from vlmkit.stages import SamplerStage
 
 GROUP = "vlmkit.sampling"
 

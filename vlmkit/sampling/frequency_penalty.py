@@ -8,10 +8,10 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float
 from vlmkit.sampling.counts import CountingConfig, counting_stage
 from vlmkit.sampling.per_row import Number
-from vlmkit.stages import SamplerStage
 
 
 class FrequencyPenalty(CountingConfig):

@@ -9,8 +9,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.contracts.stages import HostReducer, SamplerStage
 from vlmkit.errors import VlmkitError
-from vlmkit.numerics import keep_where
+from vlmkit.numeric.probabilities import keep_where
 from vlmkit.sampling.grammar_config import (
     Grammar,
     ThinkingBlock,
@@ -19,9 +20,8 @@ from vlmkit.sampling.grammar_config import (
     to_lark,
 )
 from vlmkit.sampling.stateless import keep_state
-from vlmkit.sequences import TokenSequence, advance, token_sequence
-from vlmkit.stages import HostReducer, SamplerStage
-from vlmkit.vocabulary import Vocabulary, first_message
+from vlmkit.tokens.sequences import TokenSequence, advance, token_sequence
+from vlmkit.tokens.vocabulary import Vocabulary, first_message
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher

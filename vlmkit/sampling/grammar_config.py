@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.sampling.grammar_schema import ReadSchema, read_schema
 from vlmkit.sampling.schema_size import MAX_CHARS, check_size
-from vlmkit.vocabulary import byte_matcher, first_message, is_dead_end, require_llguidance
+from vlmkit.tokens.vocabulary import byte_matcher, first_message, is_dead_end, require_llguidance
 
 
 class ThinkingBlock(StageConfig):

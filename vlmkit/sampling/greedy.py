@@ -6,11 +6,11 @@ from typing import Literal
 
 import mlx.core as mx
 
-from vlmkit.configbase import StageConfig
-from vlmkit.interface import Pytree
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.sampling.numerics import scatter
 from vlmkit.sampling.stateless import keep_state, no_state
-from vlmkit.stages import SamplerStage
 
 
 class Greedy(StageConfig):

@@ -17,7 +17,7 @@ import numpy as np
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
-from vlmkit.interface import Pytree
+from vlmkit.contracts.interface import Pytree
 
 _EMPTY = -1
 ENDLESS = 2**30  # tokens: a length that nothing reaches, and that int32 holds

@@ -7,11 +7,11 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import StageConfig
-from vlmkit.interface import Pytree
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.sampling.stateless import keep_state, no_state_of_ids
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import TokenBiases, ids_of
+from vlmkit.tokens.ids import TokenBiases, ids_of
 
 
 class LogitBias(StageConfig):

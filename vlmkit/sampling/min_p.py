@@ -9,11 +9,11 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.numerics import keep_where
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import keep_where
 from vlmkit.sampling.per_row import Number
 from vlmkit.sampling.stateless import by_value
-from vlmkit.stages import SamplerStage
 
 
 class MinP(StageConfig):

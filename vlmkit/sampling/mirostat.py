@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.numerics import keep_where, log_softmax
-from vlmkit.stages import SamplerStage
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import keep_where, log_softmax
 
 _BITS = 1.0 / math.log(2.0)
 

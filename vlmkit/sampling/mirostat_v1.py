@@ -8,11 +8,11 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, Int, StageConfig
-from vlmkit.numerics import keep_where
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, Int, StageConfig
+from vlmkit.numeric.probabilities import keep_where
 from vlmkit.sampling.mirostat import MirostatState, steer
 from vlmkit.sampling.numerics import keep_ranks
-from vlmkit.stages import SamplerStage
 
 _NATS = math.log(2.0)
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.sampling.history import ENDLESS
 from vlmkit.sampling.suffix_match import (
     SuffixMatchState,
@@ -18,8 +19,7 @@ from vlmkit.sampling.suffix_match import (
     followers,
     init_suffix_match,
 )
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import TokenIds, check_ids, ids_of
+from vlmkit.tokens.ids import TokenIds, check_ids, ids_of
 
 
 class NoRepeatNgram(StageConfig):

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.interface import Pytree
-from vlmkit.stages import SamplerStage
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
 
 Number = float | mx.array
 """A parameter: one for all rows, or float32 ``[B, 1]``."""

@@ -7,9 +7,9 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
 from vlmkit.sampling.stateless import by_value
-from vlmkit.stages import SamplerStage
 
 
 class Quadratic(StageConfig):

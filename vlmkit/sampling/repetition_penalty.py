@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.sampling.history import (
     append_counts,
     append_window,
@@ -19,8 +20,7 @@ from vlmkit.sampling.history import (
     window_ids,
 )
 from vlmkit.sampling.per_row import Number
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import TokenIds, check_ids, ids_of
+from vlmkit.tokens.ids import TokenIds, check_ids, ids_of
 
 
 class RepetitionPenalty(StageConfig):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
+from vlmkit.contracts.stages import SamplerStage
 from vlmkit.sampling.frequency_penalty import FrequencyPenalty, frequency_penalty_of
 from vlmkit.sampling.min_p import MinP, bound, min_p_of
 from vlmkit.sampling.per_row import Number, per_row
@@ -12,7 +13,6 @@ from vlmkit.sampling.presence_penalty import PresencePenalty, presence_penalty_o
 from vlmkit.sampling.repetition_penalty import RepetitionPenalty, repetition_penalty_of
 from vlmkit.sampling.temperature import Temperature, divisor, temperature_of
 from vlmkit.sampling.top_p import TopP, top_p_of
-from vlmkit.stages import SamplerStage
 
 
 class Split(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmkit.sampling.schema_parts import Schema
-from vlmkit.vocabulary import byte_matcher, is_dead_end
+from vlmkit.tokens.vocabulary import byte_matcher, is_dead_end
 
 OPTIONS = "x-guidance"  # the key of llguidance's own options, at the top of a schema
 ESCAPES = 'nrbtf"\\'  # without \uXXXX each string has one spelling, and so has each key

@@ -11,9 +11,9 @@ import numpy as np
 from mlx.utils import tree_map
 from numpy.typing import NDArray
 
-from vlmkit.counter_rng import uniforms
+from vlmkit.contracts.interface import Pytree
 from vlmkit.errors import VlmkitError
-from vlmkit.interface import Pytree
+from vlmkit.numeric.counter_rng import uniforms
 from vlmkit.sampling import SamplerChain, build_chain, join_states
 
 

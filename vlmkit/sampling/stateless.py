@@ -8,9 +8,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.interface import Pytree
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import check_ids
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.tokens.ids import check_ids
 
 
 def by_value(name: str, function: Callable[[mx.array], mx.array]) -> SamplerStage:

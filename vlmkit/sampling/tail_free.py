@@ -7,11 +7,11 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.numerics import keep_where, log_softmax, mass_above, total_mass
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import keep_where, log_softmax, mass_above, total_mass
 from vlmkit.sampling.numerics import keep_ranks
 from vlmkit.sampling.stateless import by_value
-from vlmkit.stages import SamplerStage
 
 
 class TailFree(StageConfig):

@@ -8,10 +8,10 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
 from vlmkit.sampling.per_row import Number
 from vlmkit.sampling.stateless import by_value
-from vlmkit.stages import SamplerStage
 
 _TINY = 1e-30  # float32 would flush a smaller divisor to zero
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
-from vlmkit.interface import Pytree
-from vlmkit.numerics import keep_where
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Int, StageConfig
+from vlmkit.numeric.probabilities import keep_where
 from vlmkit.sampling.history import ENDLESS
 from vlmkit.sampling.stateless import keep_state, no_state_of_ids
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import TokenIds, check_ids, ids_of
+from vlmkit.tokens.ids import TokenIds, check_ids, ids_of
 
 
 class SuppressTokens(StageConfig):

@@ -7,12 +7,12 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
-from vlmkit.interface import Pytree
-from vlmkit.numerics import keep_where
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Int, StageConfig
+from vlmkit.numeric.probabilities import keep_where
 from vlmkit.sampling.numerics import largest, poison, scatter
 from vlmkit.sampling.stateless import keep_state, no_state
-from vlmkit.stages import SamplerStage
 
 _SHORT = 8  # a shortlist pays when it is at most an eighth of the vocabulary
 

@@ -9,13 +9,13 @@ import mlx.core as mx
 from pydantic import Field
 
 from vlmkit.backend.device import reads_back_cheaply
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.interface import Pytree
-from vlmkit.numerics import keep_where, mass_above, total_mass
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import keep_where, mass_above, total_mass
 from vlmkit.sampling.numerics import keep_ranks, keep_ties, largest, scatter
 from vlmkit.sampling.per_row import Number
 from vlmkit.sampling.stateless import keep_state, no_state
-from vlmkit.stages import SamplerStage
 
 _CANDIDATES = (1024, 16384)  # how many to select and sort first; few distributions need more
 _SHORT = 8  # a shortlist pays when it is at most an eighth of the vocabulary

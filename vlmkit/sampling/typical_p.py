@@ -7,11 +7,11 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.numerics import entropy, keep_where, log_softmax, mass_above
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import entropy, keep_where, log_softmax, mass_above
 from vlmkit.sampling.numerics import keep_ranks, keep_ties
 from vlmkit.sampling.stateless import by_value
-from vlmkit.stages import SamplerStage
 
 
 class TypicalP(StageConfig):

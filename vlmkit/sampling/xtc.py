@@ -7,12 +7,12 @@ from typing import Literal
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
-from vlmkit.interface import Pytree
-from vlmkit.numerics import keep_where, log_softmax
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import SamplerStage
+from vlmkit.declare.configbase import Float, StageConfig
+from vlmkit.numeric.probabilities import keep_where, log_softmax
 from vlmkit.sampling.stateless import keep_state, no_state_of_ids
-from vlmkit.stages import SamplerStage
-from vlmkit.token_ids import TokenIds, ids_of
+from vlmkit.tokens.ids import TokenIds, ids_of
 
 
 class Xtc(StageConfig):

@@ -6,7 +6,7 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from vlmkit.external import External
+from vlmkit.declare.external import External
 from vlmkit.search.beam import BeamSearch, beam_search
 from vlmkit.search.contrastive import ContrastiveSearch, contrastive_search
 from vlmkit.search.diverse_beam import DiverseBeamSearch, diverse_beam_search

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.search.groups import EarlyStopping, Rules, group_search
 from vlmkit.search.protocol import Search
 

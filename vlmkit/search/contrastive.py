@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, cast
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.search.candidates import Beam, best_candidates
 from vlmkit.search.protocol import (

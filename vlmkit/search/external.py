@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmkit.declare.external import External, make_external
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External, make_external
 from vlmkit.search.protocol import Extend, Outcome, Search, SearchStep
 
 GROUP = "vlmkit.search"

@@ -1,6 +1,6 @@
 """Stopping criteria: reducers over a row's tokens that end it, or force what comes next."""
 
-from vlmkit.external import External
+from vlmkit.declare.external import External
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.build import build_stopping, stop_markers

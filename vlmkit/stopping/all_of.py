@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlmkit.interface import Pytree
-from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import Decision, StoppingCriterion, TokenEvent
 from vlmkit.stopping.any_of import combine_decisions, step_all
 
 

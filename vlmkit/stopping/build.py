@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vlmkit.contracts.stages import StoppingCriterion
+from vlmkit.declare.external import External
 from vlmkit.errors import KeyPath, VlmkitError, placed, within
-from vlmkit.external import External
-from vlmkit.stages import StoppingCriterion
 from vlmkit.stopping.all_of import all_of
 from vlmkit.stopping.any_of import any_of
 from vlmkit.stopping.config import AllOfConfig, AnyOfConfig, StoppingConfig, each_config
@@ -26,7 +26,7 @@ from vlmkit.stopping.uncertainty import (
     entropy_stop,
     uncertainty_markers,
 )
-from vlmkit.token_ids import ids_of
+from vlmkit.tokens.ids import ids_of
 
 
 def build_stopping(

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
+from vlmkit.declare.external import External
 from vlmkit.errors import KeyPath, within
-from vlmkit.external import External
 from vlmkit.stopping.eos import EosConfig
 from vlmkit.stopping.external import external
 from vlmkit.stopping.max_tokens import MaxTokensConfig

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping.text_stops import find_stop, held_from, text_stops
-from vlmkit.token_ids import StopTexts, TokenIds, ids_of
+from vlmkit.tokens.ids import StopTexts, TokenIds, ids_of
 
 
 class EosConfig(StageConfig):

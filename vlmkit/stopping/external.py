@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.stages import Decision, StoppingCriterion, TokenEvent
+from vlmkit.declare.external import External, make_external
 from vlmkit.errors import VlmkitError
-from vlmkit.external import External, make_external
-from vlmkit.interface import Pytree
-from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
 
 GROUP = "vlmkit.stopping"
 _READABLE = frozenset({"entropy", "confidence", "elapsed_s"})

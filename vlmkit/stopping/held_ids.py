@@ -8,7 +8,7 @@ from vlmkit.errors import within
 from vlmkit.stopping.config import StoppingConfig, each_config
 from vlmkit.stopping.eos import EosConfig, eos_markers
 from vlmkit.stopping.stop_token_ids import StopTokenIdsConfig
-from vlmkit.token_ids import ids_of
+from vlmkit.tokens.ids import ids_of
 
 
 def held_ids(

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.declare.configbase import Int, StageConfig
 
 
 class MaxTokensConfig(StageConfig):

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.stopping.text_stops import find_stop, held_from, text_stops
-from vlmkit.token_ids import StopTexts
+from vlmkit.tokens.ids import StopTexts
 
 
 class StopSequencesConfig(StageConfig):

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
-from vlmkit.sequences import advance, token_sequence
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
-from vlmkit.token_ids import TokenSequences, ids_of
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.declare.configbase import Int, StageConfig
+from vlmkit.tokens.ids import TokenSequences, ids_of
+from vlmkit.tokens.sequences import advance, token_sequence
 
 
 class StopTokenIdsConfig(StageConfig):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vlmkit.sequences import TokenSequence, advance, token_sequence
-from vlmkit.stages import Decision, StoppingCriterion, TokenEvent
+from vlmkit.contracts.stages import Decision, StoppingCriterion, TokenEvent
 from vlmkit.stopping.eos import NO_EOS, EosMarkers
 from vlmkit.stopping.text_stops import TextStops, find_stop, held_from, text_stops
 from vlmkit.stopping.thinking_config import ThinkingBudgetConfig, ThinkingMarkers
+from vlmkit.tokens.sequences import TokenSequence, advance, token_sequence
 
 
 class ThinkingBudgetState(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.token_ids import StopText
+from vlmkit.tokens.ids import StopText
 
 QWEN3_TRANSITION = (
     "Considering the limited time by the user, I have to give the solution based on the thinking "

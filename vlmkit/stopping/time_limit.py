@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmkit.configbase import Float, StageConfig
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.declare.configbase import Float, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 class TimeLimitConfig(StageConfig):

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
 
-from vlmkit.configbase import Float, Int, StageConfig
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.declare.configbase import Float, Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
 from vlmkit.stopping.thinking_budget import ThinkingBudgetState, close_block, thinking_budget
 from vlmkit.stopping.thinking_config import (
     ThinkingBudgetConfig,

@@ -15,7 +15,7 @@ from vlmkit.tracing.records import Candidate, Removed, StageRecord, TraceStep, T
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from vlmkit.stages import StepTrace
+    from vlmkit.contracts.stages import StepTrace
 
 _NUM_REMOVED = 5  # listed per stage; all are counted
 

@@ -20,8 +20,6 @@ from vlmkit.cache import (
 )
 from vlmkit.cache.compose import num_slots
 from vlmkit.config.tree import DEFAULT, to_node
-from vlmkit.decode import decode_step
-from vlmkit.embed import encode_media
 from vlmkit.experiment.kv_eval.applied import applied
 from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
 from vlmkit.experiment.kv_eval.planning import load_kv_eval
@@ -30,7 +28,9 @@ from vlmkit.experiment.kv_eval.streams import NewCache, Variant
 from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.plan import make_plan
 from vlmkit.experiment.prompting import prepare_sample
-from vlmkit.prefill import prefill
+from vlmkit.passes.decode import decode_step
+from vlmkit.passes.embed import encode_media
+from vlmkit.passes.prefill import prefill
 
 LENGTHS = (9, 1, 5, 3)
 DENSE = DenseConfig()

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.stages import SamplerStage
+from vlmkit.contracts.stages import SamplerStage
 
 
 class FadingPenaltyState(NamedTuple):

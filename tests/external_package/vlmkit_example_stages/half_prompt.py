@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.stages import Contrast
 from vlmkit.contrast.difference import only, without_gaps
-from vlmkit.inputs import Inputs
-from vlmkit.stages import Contrast
 
 
 def half_prompt(*, weight: float) -> Contrast:

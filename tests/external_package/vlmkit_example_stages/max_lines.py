@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlmkit.stages import Decision, Finish, StoppingCriterion, TokenEvent
+from vlmkit.contracts.stages import Decision, Finish, StoppingCriterion, TokenEvent
 
 
 def max_lines(*, num_lines: int, newline: str = "\n") -> StoppingCriterion:

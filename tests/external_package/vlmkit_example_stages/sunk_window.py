@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from vlmkit.cache import Codec, Storage, cache_kind, rotating_layout, windowed_layout
-from vlmkit.interface import CacheKind
+from vlmkit.contracts.interface import CacheKind
 
 
 def sunk_window(*, first: int = 4, last: int) -> CacheKind:

@@ -8,7 +8,7 @@ import mlx.core as mx
 from pydantic import AfterValidator, Field
 
 from vlmkit.cache.storage import Codec, Stored
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 
 BITS = (2, 3, 4, 5, 6, 8)

@@ -20,7 +20,7 @@ from vlmkit.cache.codec.per_token_head import (
 )
 from vlmkit.cache.codec.turboquant import TurboQuantConfig, check_dim, turboquant
 from vlmkit.cache.storage import Codec, plain
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 
 

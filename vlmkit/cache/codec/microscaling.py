@@ -8,7 +8,7 @@ from typing import Literal
 import mlx.core as mx
 
 from vlmkit.cache.storage import Codec, Stored
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 
 Format = Literal["mxfp4", "mxfp8", "nvfp4"]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from vlmkit.cache.codec.packing import pack, unpack, word_table
 from vlmkit.cache.storage import Codec, Stored
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 
 Number = Literal["int8", "int4", "fp8"]

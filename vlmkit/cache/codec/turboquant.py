@@ -16,7 +16,7 @@ from vlmkit.cache.codec.packing import MAX_BITS
 from vlmkit.cache.codec.rotated import Quantizer, mse_quantizer, prod_quantizer
 from vlmkit.cache.codec.rotation import random_gaussian, random_rotation, signed_hadamard
 from vlmkit.cache.storage import Codec, Frame, Stored
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, overload
 
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.samples import Sample
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from vlmkit.configbase import Int
+from vlmkit.declare.configbase import Int
 from vlmkit.errors import nearest
 from vlmkit.experiment.data.base import DataConfig, Rows
 from vlmkit.experiment.samples import Sample

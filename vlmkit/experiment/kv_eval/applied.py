@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from vlmkit.cache import count_held
-from vlmkit.interface import CacheKind, KVSpec, LayerKind, LayerSpec
+from vlmkit.contracts.interface import CacheKind, KVSpec, LayerKind, LayerSpec
 
 
 class Applied(NamedTuple):

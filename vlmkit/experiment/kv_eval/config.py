@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vlmkit.cache import CacheConfig
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.experiment.config import LimitsConfig, Name, Seed
 from vlmkit.experiment.data import DatasetConfig
 from vlmkit.experiment.scoring import ScorerConfig

@@ -14,7 +14,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.embed import encode_media
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import KVSpec, Model
 from vlmkit.experiment.kv_eval.measures import (
     Compared,
     compare_logits,
@@ -29,8 +30,7 @@ from vlmkit.experiment.kv_eval.streams import (
     start_stream,
     step_stream,
 )
-from vlmkit.inputs import Inputs
-from vlmkit.interface import KVSpec, Model
+from vlmkit.passes.embed import encode_media
 
 _BLOCK = 1 << 24  # logits at a time
 

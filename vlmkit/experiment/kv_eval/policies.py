@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from vlmkit.cache import CacheConfig, build_cache
 from vlmkit.config.validate import error_at
+from vlmkit.contracts.interface import Cache, Model
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.kv_eval.applied import Applied, applied, thresholds
 from vlmkit.experiment.kv_eval.references import Reference
 from vlmkit.experiment.kv_eval.streams import NewCache
-from vlmkit.interface import Cache, Model
 
 
 def new_cache(model: Model, config: CacheConfig) -> NewCache:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vlmkit.contracts.interface import Cache, CacheKind, KVSpec, Model
 from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
 from vlmkit.experiment.kv_eval.sides import UnlikeError, from_two
 from vlmkit.experiment.kv_eval.streams import NewCache, Variant
-from vlmkit.interface import Cache, CacheKind, KVSpec, Model
 
 
 def in_one_layer(baseline: NewCache, policy: NewCache, layer: int) -> NewCache:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.backend.attention import Attention
+from vlmkit.contracts.interface import Cache, CacheKind, Held, KVSpec, LayerKind, Pytree, Span
 from vlmkit.experiment.kv_eval.streams import NewCache
-from vlmkit.interface import Cache, CacheKind, Held, KVSpec, LayerKind, Pytree, Span
 
 
 class UnlikeError(Exception):

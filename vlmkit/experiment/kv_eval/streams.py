@@ -9,10 +9,18 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.decode import decode_hidden
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Cache, CacheKind, DecodeState, Features, LayerKind, Model, Pytree
-from vlmkit.prefill import prefill_hidden
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import (
+    Cache,
+    CacheKind,
+    DecodeState,
+    Features,
+    LayerKind,
+    Model,
+    Pytree,
+)
+from vlmkit.passes.decode import decode_hidden
+from vlmkit.passes.prefill import prefill_hidden
 from vlmkit.prompts import select_state
 
 NewCache = Callable[[int], Cache]

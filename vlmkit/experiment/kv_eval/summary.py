@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.contracts.stages import TokenEvent
 from vlmkit.experiment.comparison import Interval
 from vlmkit.experiment.divergence import first_difference
 from vlmkit.experiment.kv_eval.records import LockstepRecord
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.uncertainty import bootstrap_intervals, wilson_interval
-from vlmkit.stages import TokenEvent
 from vlmkit.stopping.repetition_loop import RepetitionLoopConfig, repetition_loop
 
 FloatArray = NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.choices import choices_of
 from vlmkit.experiment.records import Scored

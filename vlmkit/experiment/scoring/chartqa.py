@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlmkit.configbase import Float
+from vlmkit.declare.configbase import Float
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer, ScoringConfig, mean

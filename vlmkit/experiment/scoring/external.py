@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from vlmkit.declare.external import External, make_external
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Scored
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring.base import Scorer
-from vlmkit.external import External, make_external
 
 GROUP = "vlmkit.scoring"
 HOME = "vlmkit.experiment.scoring"

@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
 from vlmkit.models.families.qwen3_5 import QWEN3_5
-from vlmkit.section import shown
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 

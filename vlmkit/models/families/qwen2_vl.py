@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vlmkit.declare.section import MAX_SIZE, Section
 from vlmkit.models.config import ModelConfig, VisionConfig, parse_config, shared_vision
 from vlmkit.models.families.family import Family, rename_qwen, reshape_qwen
 from vlmkit.models.vlm import VisionLanguageModel
-from vlmkit.section import MAX_SIZE, Section
 
 
 def _vision(section: Section) -> VisionConfig:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vlmkit.declare.section import Section
 from vlmkit.models.config import ModelConfig, TokenIds, VisionConfig, parse_config, shared_vision
 from vlmkit.models.families.family import Family, rename_qwen, reshape_centred
 from vlmkit.models.text_config import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
-from vlmkit.section import Section
 
 _TEXT = TextTraits(
     head_dim=256,

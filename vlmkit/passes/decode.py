@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from vlmkit.inputs import Piece
-from vlmkit.interface import DecodeState, Hidden, Model, Span
+from vlmkit.contracts.inputs import Piece
+from vlmkit.contracts.interface import DecodeState, Hidden, Model, Span
 
 
 def decode_step(

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmkit.inputs import Inputs
-from vlmkit.interface import Pytree
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.contracts.interface import Pytree
 
 
 class HostReducer(NamedTuple):

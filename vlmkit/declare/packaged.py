@@ -13,7 +13,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.files import find_file
 
 PREFIX = "vlmkit:"
-ASSETS = Path(__file__).resolve().parent / "assets"
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 def configs_folder() -> Path:
@@ -23,7 +23,7 @@ def configs_folder() -> Path:
         >>> (configs_folder() / "schema.json").is_file()
         True
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 from pydantic import Field
 
-from vlmkit.configbase import Int, StageConfig
+from vlmkit.contracts.inputs import Embeddings
+from vlmkit.contracts.interface import Cache, DecodeState, Hidden, Model, Span
+from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.inputs import Embeddings
-from vlmkit.interface import Cache, DecodeState, Hidden, Model, Span
 
 
 class PrefillConfig(StageConfig):

@@ -66,7 +66,7 @@ def parse_config(model: type[Config], value: Any) -> Config:
         ValidationError: it does not fit.
 
     Example:
-        >>> from vlmkit.prefill import PrefillConfig
+        >>> from vlmkit.passes.prefill import PrefillConfig
         >>> parse_config(PrefillConfig, {"step_size": 64}).step_size
         64
     """

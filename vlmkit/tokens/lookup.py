@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from vlmkit.configbase import StageConfig
+from vlmkit.declare.configbase import StageConfig
 from vlmkit.errors import VlmkitError, brief, dotted
-from vlmkit.token_ids import EOS, Holds
+from vlmkit.tokens.ids import EOS, Holds
 
 Path = tuple[int | str, ...]
 Config = TypeVar("Config", bound=StageConfig)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vlmkit.inputs import Embeddings, Inputs
-from vlmkit.interface import Features, Model
+from vlmkit.contracts.inputs import Embeddings, Inputs
+from vlmkit.contracts.interface import Features, Model
 
 
 def encode_media(

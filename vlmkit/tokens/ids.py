@@ -1,7 +1,7 @@
 """Tokens as configs write them: an id, the text of one token, or ``eos``.
 
 One rule for every config. What is text becomes ids once a model's tokenizer is there, see
-:mod:`vlmkit.token_lookup`; ids outside the vocabulary are refused there and by every stage.
+:mod:`vlmkit.tokens.lookup`; ids outside the vocabulary are refused there and by every stage.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from vlmkit.configbase import Float
+from vlmkit.declare.configbase import Float
 from vlmkit.errors import VlmkitError, brief
 
 MAX_ID = 2**31 - 1
@@ -130,7 +130,7 @@ def ids_of(kind: str, tokens: Iterable[int | str]) -> tuple[int, ...]:
         if isinstance(token, str):
             raise VlmkitError(
                 f"{kind}: {token!r} is text, and there is no tokenizer here: give the id, or put "
-                "the config through vlmkit.token_lookup.resolve_tokens first"
+                "the config through vlmkit.tokens.lookup.resolve_tokens first"
             )
         ids.append(token)
     return tuple(ids)

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from vlmkit.backend.attention import Attention
 from vlmkit.backend.policy import Backend
-from vlmkit.inputs import Embeddings, Inputs, Media, Piece
+from vlmkit.contracts.inputs import Embeddings, Inputs, Media, Piece
 
 Pytree = Any
 """A nesting of tuples, NamedTuples, lists and dicts with ``mx.array`` leaves."""

@@ -1,0 +1,1 @@
+"""What checkpoint files have in common."""

@@ -1,0 +1,1 @@
+"""What declared stages share: the base of configs, sections, stages from elsewhere."""

@@ -1,0 +1,1 @@
+"""Passes through a model: embed, prefill, decode step."""

@@ -1,0 +1,1 @@
+"""Token ids, sequences of them, and the texts they stand for."""
