@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,11 +62,6 @@ def measure_reading(threads: int | None = None) -> float:
 def best_s(function: Callable[[], object], rounds: int) -> float:
     """The shortest of some runs, in seconds: the one that other processes disturbed least."""
     return min(_times(function, rounds))
-
-
-def median_s(function: Callable[[], object], rounds: int) -> float:
-    """The median of some runs, in seconds."""
-    return statistics.median(_times(function, rounds))
 
 
 def _times(function: Callable[[], object], rounds: int) -> list[float]:

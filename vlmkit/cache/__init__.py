@@ -6,7 +6,14 @@ from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.build import CacheConfig, build_cache, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.describe import RowHeld, count_held, describe_cache, row_held_bytes, row_num_bytes
+from vlmkit.cache.describe import (
+    RowHeld,
+    attention_layers,
+    count_held,
+    describe_cache,
+    row_held_bytes,
+    row_num_bytes,
+)
 from vlmkit.cache.external import external
 from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
@@ -37,6 +44,7 @@ __all__ = [
     "RowHeld",
     "Storage",
     "affine",
+    "attention_layers",
     "build_cache",
     "build_kind",
     "cache_kind",

@@ -64,7 +64,7 @@ def describe_cache(
     key_bytes = value_bytes = 0.0
     num_keys = num_values = num_sharing = 0
     windows: dict[int, list[int]] = {}
-    for index, kind, spec in _attention(kinds, layer_specs):
+    for index, kind, spec in attention_layers(kinds, layer_specs):
         held = kind.hold(spec, dtype, _LONG)
         key_bytes += held.key_bytes / max(held.num_tokens, 1)
         value_bytes += held.value_bytes / max(held.num_tokens, 1)
@@ -99,7 +99,7 @@ def _unlike_layers(
     kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
 ) -> list[dict[str, Any]]:
     groups: dict[tuple[int, KVSpec], tuple[CacheKind, list[int]]] = {}
-    for index, kind, spec in _attention(kinds, layer_specs):
+    for index, kind, spec in attention_layers(kinds, layer_specs):
         groups.setdefault((id(kind), spec), (kind, []))[1].append(index)
     found = []
     for (_, spec), (kind, layers) in groups.items():
@@ -146,7 +146,7 @@ def count_held(
         (8, 8)
     """
     # Most models have one or two different layers, however many they have of each.
-    layers = {(id(kind), spec): kind for _, kind, spec in _attention(kinds, layer_specs)}
+    layers = {(id(kind), spec): kind for _, kind, spec in attention_layers(kinds, layer_specs)}
     found = [
         (kind.hold(spec, dtype, num_tokens), spec.window) for (_, spec), kind in layers.items()
     ]
@@ -170,7 +170,7 @@ def row_num_bytes(
 ) -> int:
     """Return the bytes that the attention layers allocate for a row, which grow in whole steps."""
     total = 0.0
-    for _, kind, spec in _attention(kinds, layer_specs):
+    for _, kind, spec in attention_layers(kinds, layer_specs):
         held = kind.hold(spec, dtype, num_tokens)
         steps = round_up(held.num_tokens) / max(held.num_tokens, 1)
         total += (held.key_bytes + held.value_bytes) * steps
@@ -203,13 +203,15 @@ def row_held_bytes(
     fixed = sum(kept.num_bytes(kept.init(1, spec, dtype)) for spec in states)
 
     def size(num_tokens: int) -> int:
-        held = [k.hold(spec, dtype, num_tokens) for _, k, spec in _attention(kinds, layer_specs)]
+        held = [
+            k.hold(spec, dtype, num_tokens) for _, k, spec in attention_layers(kinds, layer_specs)
+        ]
         return fixed + round(sum(one.key_bytes + one.value_bytes for one in held))
 
     return size
 
 
-def _attention(
+def attention_layers(
     kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec]
 ) -> Iterable[tuple[int, CacheKind, KVSpec]]:
     """The attention layers, with their places."""

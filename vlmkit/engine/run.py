@@ -16,7 +16,7 @@ from vlmkit.engine.rows import RowSpec, Step, refuse_row
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
-from vlmkit.ranks.group import watched
+from vlmkit.ranks.group import join_ranks, watched
 from vlmkit.ranks.meeting import meet
 from vlmkit.resolve.checking import Work, of_row
 from vlmkit.resolve.effective import describe_run, with_held
@@ -259,6 +259,8 @@ def run_specs(
 
 def _meet(work: Sequence[Work], options: RunOptions) -> None:
     """Refuse ranks that do not ask for the same, which would wait for each other for ever."""
+    if join_ranks().size == 1:
+        return
     parts: dict[str, object] = {
         f"config ({name})": [getattr(one.resolved.pipeline, name) for one in work]
         for name in PipelineConfig.model_fields

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import count_held
-from vlmkit.contracts.interface import CacheKind, KVSpec, LayerKind, LayerSpec
+from vlmkit.cache import attention_layers, count_held
+from vlmkit.contracts.interface import LayerKind, LayerSpec
 
 
 class Applied(NamedTuple):
@@ -41,6 +41,7 @@ def applied(
 
     Example:
         >>> from vlmkit.cache import RotatingConfig, build_cache
+        >>> from vlmkit.contracts.interface import KVSpec
         >>> spec = KVSpec(1, 4, 4)
         >>> kinds = build_cache(RotatingConfig(max_size=8), [spec], 0, mx.float32).kinds
         >>> sizes = dict(num_prompt_tokens=10, num_tokens=12)
@@ -49,9 +50,7 @@ def applied(
         ([0], 8, 4)
     """
     layers, num_layers, dropped, held_bytes = [], 0, 0, 0
-    for index, (kind, spec) in enumerate(zip(kinds, layer_specs, strict=True)):
-        if not isinstance(kind, CacheKind) or not isinstance(spec, KVSpec):
-            continue
+    for index, kind, spec in attention_layers(kinds, layer_specs):
         num_layers += 1
         held = kind.hold(spec, dtype, num_tokens)
         seen = num_tokens if spec.window is None else min(num_tokens, spec.window)
