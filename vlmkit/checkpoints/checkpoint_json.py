@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vlmkit.errors import VlmkitError
-from vlmkit.files import open_file, read_file
+from vlmkit.files import open_file, parse_json, read_file
 
 MAX_FILE_BYTES = 64 * 2**20
 """Of a checkpoint's JSON or text: twice the largest tokenizer.json in use."""
@@ -85,12 +84,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object; infinite floats may be written as transformers does.
 
     Raises:
-        VlmkitError: it cannot be read, is a Git LFS pointer, or is no JSON object.
+        VlmkitError: it cannot be read, is a Git LFS pointer, is no JSON object, or has a key twice.
     """
     data = read_bytes(path)
     try:
-        value = json.loads(data, object_hook=_untag_float)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data, change=_untag_float)
+    except ValueError as error:
         raise VlmkitError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise VlmkitError(f"{path}: needs a JSON object, not {type(value).__name__}")

@@ -8,7 +8,6 @@ out, or gives as null, has transformers' default: no sampling, and ``top_k`` 50 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from vlmkit.checkpoints.checkpoint_json import MAX_FILE_BYTES
 from vlmkit.config.tree import DEFAULT, Node, Origin, find, to_node
 from vlmkit.config.validate import validate
 from vlmkit.errors import VlmkitError, brief
-from vlmkit.files import read_file
+from vlmkit.files import parse_json, read_file
 from vlmkit.loading.resolve import find_small_file
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
@@ -200,8 +199,8 @@ def _no_file(where: str) -> VlmkitError:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(read_file(path, MAX_FILE_BYTES))
-    except (ValueError, RecursionError) as error:
+        values = parse_json(read_file(path, MAX_FILE_BYTES))
+    except ValueError as error:
         raise VlmkitError(f"{path}: not valid JSON ({error})") from error
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from vlmkit.errors import VlmkitError
-from vlmkit.files import read_file, write_file
+from vlmkit.files import check_keys, read_file, write_file
 
 FORMAT = 1
 """Version of the run directory; a newer one is refused by name."""
@@ -62,6 +62,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
     try:
+        check_keys(content)
         version = msgspec.json.decode(content).get("format")
         if isinstance(version, int) and version > FORMAT:
             raise VlmkitError(
@@ -69,7 +70,9 @@ def read_manifest(folder: Path) -> Manifest:
                 "update vlmkit, or choose another folder"
             )
         return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+    except VlmkitError:
+        raise
+    except (ValueError, AttributeError, RecursionError) as error:
         raise VlmkitError(
             f"{path}: no manifest of a run ({error}); choose another folder"
         ) from None

@@ -11,7 +11,7 @@ import msgspec
 
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.records import Count, Record, Scored, Seed
-from vlmkit.files import each_line, open_file
+from vlmkit.files import check_keys, each_line, open_file
 
 WORKERS = "workers"
 """The folder beside a run's records in which each worker has a file of its own."""
@@ -20,7 +20,7 @@ MAX_RECORD_BYTES = 32 * 2**20
 """Of one record: ten times what 4,096 tokens with twenty alternatives each take."""
 
 
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BROKEN = (ValueError, RecursionError)
 
 
 class ScoreLine(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -104,6 +104,7 @@ def _read(
         with open_file(path) as file:
             for number, line in enumerate(each_line(file, MAX_RECORD_BYTES), 1):  # noqa: B007
                 if line.endswith(b"\n"):
+                    check_keys(line)
                     yield decode(line)
                 else:
                     yield from _last(line, decoder)

@@ -1,5 +1,7 @@
 """The doors through which files come in and go out: regular files only, within limits."""
 
+from vlmkit.files.jsontext import check_keys as check_keys
+from vlmkit.files.jsontext import parse_json as parse_json
 from vlmkit.files.reading import check_folder as check_folder
 from vlmkit.files.reading import check_size as check_size
 from vlmkit.files.reading import each_line as each_line

@@ -8,15 +8,14 @@ Reference: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmkit.checkpoints.checkpoint_json import check_fetched
+from vlmkit.checkpoints.checkpoint_json import check_fetched, reason
 from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
+from vlmkit.files import parse_json
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 MAX_TENSORS = 250_000
@@ -82,10 +81,9 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     if raw.count(b":") > most or raw.count(b"[") > most or raw.count(b"{") > most:
         raise too_many_tensors(path)
     try:
-        header = json.loads(raw, object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
-        twice = str(error) if isinstance(error, _TwiceError) else "its header is no JSON"
-        raise _broken(path, f"corrupt ({twice})") from error
+        header = parse_json(raw)
+    except ValueError as error:
+        raise _broken(path, f"corrupt (its header is no JSON: {reason(error)})") from error
     if not isinstance(header, dict):
         raise _broken(path, "corrupt (its header is no JSON object)")
     data_bytes = size - 8 - header_bytes
@@ -94,18 +92,6 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         for name, entry in header.items()
         if name != "__metadata__"
     }
-
-
-class _TwiceError(ValueError):
-    """A key that stands twice in an object."""
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise _TwiceError(f"{shown(twice)} stands twice in its header")
-    return found
 
 
 def too_many_tensors(path: Path) -> VlmkitError:

@@ -17,7 +17,7 @@ from vlmkit.cache.compose import KVState
 from vlmkit.contracts.inputs import Inputs, Media
 from vlmkit.contracts.interface import Cache, DecodeState, Hidden, Model
 from vlmkit.errors import VlmkitError, brief
-from vlmkit.files import find_file, whole_file
+from vlmkit.files import find_file, parse_json, whole_file
 from vlmkit.loading.safetensors import read_header
 from vlmkit.prompts.prefill import Started
 from vlmkit.tokens.ids import MAX_ID, check_ids
@@ -108,7 +108,7 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
         arrays, metadata = loaded
         if metadata.get("format") != FORMAT:
             raise VlmkitError(f"{path}: not a file of prompts; give one that save_prompts wrote")
-        entries = json.loads(metadata["prompts"])
+        entries = parse_json(metadata["prompts"])
         own = config.model_dump_json()
         if metadata["cache"] != own:
             raise VlmkitError(

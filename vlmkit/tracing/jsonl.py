@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import msgspec
 
 from vlmkit.errors import VlmkitError
-from vlmkit.files import read_file, stream_file
+from vlmkit.files import check_keys, read_file, stream_file
 from vlmkit.tracing.records import FORMAT, Record, Trace, TraceEnd, TraceHeader, TraceStep
 
 MAX_TRACE_BYTES = 128 * 2**20
@@ -18,7 +18,7 @@ MAX_TRACE_BYTES = 128 * 2**20
 _RECORDS: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BROKEN = (ValueError, RecursionError)
 
 
 class _Mark(msgspec.Struct):
@@ -108,6 +108,7 @@ def _read_header(path: str | os.PathLike[str], line: bytes, *, is_whole: bool) -
 
 def _read_line(path: str | os.PathLike[str], number: int, line: bytes) -> Record:
     try:
+        check_keys(line)
         return _RECORDS.decode(line)
     except _BROKEN as error:
         raise VlmkitError(f"{path}:{number}: not a trace record: {error}") from None

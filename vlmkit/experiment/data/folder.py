@@ -20,6 +20,7 @@ from vlmkit.experiment.data.files import (
     resolve_folder,
 )
 from vlmkit.experiment.samples import Sample
+from vlmkit.files import check_keys
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ico", ".jp2", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm"),
@@ -116,8 +117,9 @@ Located = Mapping[str, tuple[Sequence[str], str]]
 def _read_json(path: Path) -> Located:
     answers = read_data(path, MAX_ANSWERS_BYTES)
     try:
+        check_keys(answers)
         content = msgspec.json.decode(answers, type=dict[str, str | list[str]])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise VlmkitError(f"{path}: must be a JSON object {{name: answer}} ({error})") from error
     return {
         name: ((answer,) if isinstance(answer, str) else answer, str(path))

@@ -13,6 +13,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.experiment.data.base import Rows, check_count
 from vlmkit.experiment.data.columns import ColumnsConfig, Row, check_columns, row_id, to_sample
 from vlmkit.experiment.data.files import data_lines, open_data, resolve_file
+from vlmkit.files import check_keys
 
 MAX_VALUES = 1_000_000
 """Lists and objects of a row, which take thirty times the memory of their text."""
@@ -70,8 +71,9 @@ def _row(line: bytes, path: Path, number: int) -> Row:
     if line.count(b"[") + line.count(b"{") > MAX_VALUES:
         raise VlmkitError(f"{where}: more than {MAX_VALUES:,} lists and objects in one row")
     try:
+        check_keys(line)
         values = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise VlmkitError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(values, dict):
         raise VlmkitError(f'{where}: must be a JSON object, as {{"question": …}}')

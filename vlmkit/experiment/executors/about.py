@@ -14,7 +14,7 @@ from typing import Any
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment import provenance
 from vlmkit.experiment.reading import WORKERS
-from vlmkit.files import read_file, write_file
+from vlmkit.files import parse_json, read_file, write_file
 from vlmkit.printable import mask_secrets
 
 _MAX_BYTES = 2**20  # of what a worker says of itself
@@ -58,7 +58,7 @@ def read_workers(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield what all workers of a run directory said of themselves, with their ``name``."""
     for path in sorted((folder / WORKERS).glob("*.json")):
         try:
-            yield {"name": path.stem, **json.loads(read_file(path, _MAX_BYTES))}
+            yield {"name": path.stem, **parse_json(read_file(path, _MAX_BYTES))}
         except (OSError, ValueError, TypeError):
             continue  # its machine stopped while it was written
 

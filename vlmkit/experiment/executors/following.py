@@ -12,7 +12,7 @@ from vlmkit.experiment.reading import MAX_RECORD_BYTES, ScoreLine, record_files
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.store import RECORDS
 from vlmkit.experiment.units import Units
-from vlmkit.files import each_line, open_file
+from vlmkit.files import check_keys, each_line, open_file
 
 
 class Following:
@@ -48,12 +48,13 @@ class Following:
                     if not line.endswith(b"\n"):
                         return
                     self._read[path] = self._read.get(path, 0) + len(line)
+                    check_keys(line)
                     yield self._decoder.decode(line)
         except FileNotFoundError:
             return
         except OSError as error:
             raise VlmkitError(f"{path}: cannot be read: {error.strerror}") from None
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise VlmkitError(f"{path}: no record of a run: {error}") from None
 
 
