@@ -1,7 +1,8 @@
 """Calls on hostile input, each in a process of its own with little memory and little time.
 
 One helper process imports what the calls need once and forks for each of them, so that a case
-costs milliseconds and a crash, an endless loop or a full memory ends that case alone.
+costs milliseconds and a crash, an endless loop or a full memory ends that case alone. What cannot
+be forked, as a model that has computed, runs as code: all cases in one fork.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -99,6 +101,40 @@ def run_limited(
         )
     assert reply.returncode == 0, reply.stderr.decode(errors="replace")
     return [Outcome(*found) for found in json.loads(reply.stdout)]
+
+
+def run_code(setup: str, cases: Sequence[Any]) -> list[Any]:
+    """Return what ``run(case)`` gives for each case, or the error's text; all in one process.
+
+    Anything but a value of JSON or a VlmkitError of one line fails, as do a process that is ended
+    by a signal, more than `MAX_BYTES` (also of processes that it starts), and more than `MAX_S` for
+    each case.
+
+    Args:
+        setup: code that defines ``run``.
+        cases: values of JSON.
+    """
+    call = Call("tests.hostile.limited:_run_each", (setup, list(cases)))
+    (outcome,) = run_limited([call], max_s=MAX_S * (len(cases) + 1))
+    assert outcome.kind == "result", outcome.text
+    told: list[Any] = json.loads(outcome.stdout)
+    return told
+
+
+def _run_each(setup: str, cases: Sequence[Any]) -> None:
+    warnings.simplefilter("error")
+    names: dict[str, Any] = {}
+    exec(setup, names)
+    told = []
+    for case in cases:
+        try:
+            told.append(names["run"](case))
+        except VlmkitError as error:
+            assert is_one_line(str(error)), (case, str(error))
+            told.append(str(error))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert peak * (1 if sys.platform == "darwin" else 1024) < MAX_BYTES
+    print(json.dumps(told))
 
 
 def _fork(call: Call, max_bytes: int, max_s: float) -> Outcome:

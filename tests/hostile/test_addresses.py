@@ -21,6 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 MOVED = b"HTTP/1.1 302 Found\r\nLocation: /next\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 LATE, LARGE = "not received within 0.3 s", "larger than"
+AROUND = "MiB that are not the file"
 MIB = b"x" * 2**20
 MANY_CHUNKS = b"1\r\nx\r\n" * 10_000
 
@@ -53,7 +54,8 @@ ROUTES: dict[str, tuple[Speak, str]] = {
     "/flood-of-chunks": (flood(CHUNKED, b"100000\r\n" + MIB + b"\r\n"), LARGE),
     "/flood-of-header": (flood(OK + b"X: ", MIB), "the download failed"),
     "/flood-of-headers": (flood(OK, b"X: x\r\n" * 10_000), "the download failed"),
-    "/flood-of-hints": (flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000), LATE),
+    "/flood-of-hints": (flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000), AROUND),
+    "/flood-of-extensions": (flood(CHUNKED, b"1;" + b"x" * 10_000 + b"\r\nx\r\n"), AROUND),
     "/flood-of-trailers": (flood(CHUNKED + b"0\r\n", b"X: x\r\n" * 10_000), "the download failed"),
     "/unpacks": (say(OK + b"Content-Encoding: gzip\r\n\r\n" + MIB), "not an image"),
     "/escapes": (say(b"HTTP/1.1 500 \x1b[2J\x07Oops\r\n\r\n"), "the "),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.code_limited import run_limited
+from tests.hostile.limited import run_code
 
 GENERATE = """
 from vlmkit.api import generate, load
@@ -75,7 +75,7 @@ GRAMMARS = {
 
 
 def check(setup: str, cases: dict[str, str]) -> None:
-    for (case, told), line in zip(cases.items(), run_limited(setup, list(cases)), strict=True):
+    for (case, told), line in zip(cases.items(), run_code(setup, list(cases)), strict=True):
         assert told in str(line), case
         assert not told or isinstance(line, str)
 
@@ -101,4 +101,4 @@ def run(number):
 
 
 def test_a_vocabulary_is_looked_through_once() -> None:
-    assert run_limited(TEXTS, [20_000]) == [20_000]
+    assert run_code(TEXTS, [20_000]) == [20_000]

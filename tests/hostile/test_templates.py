@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.hostile.code_limited import run_limited
+from tests.hostile.limited import run_code
 from tests.processors.tiny import SHAPES
 from vlmkit.errors import VlmkitError
 from vlmkit.processors import load_processor
@@ -87,14 +87,14 @@ def rendered(source: str) -> str:
 
 
 def test_time_and_memory() -> None:
-    told = run_limited(SHORT + SETUP, [*MEMORY[::3], *TIME[::3]])
+    told = run_code(SHORT + SETUP, [*MEMORY[::3], *TIME[::3]])
     assert all(isinstance(line, str) for line in told)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", [*MEMORY, *TIME, *MANY])
 def test_time_and_memory_under_the_real_limits(source: str) -> None:
-    (told,) = run_limited(SETUP, [source])
+    (told,) = run_code(SETUP, [source])
     print(told)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.code_limited import run_limited
+from tests.hostile.limited import run_code
 from tests.processors.tiny import SHAPES, copy_shapes
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.tokenizer_limits import MAX_GROWTH, check_normalized, check_parts
@@ -138,7 +138,7 @@ def test_tokenizers_from_strangers(tmp_path: Path) -> None:
         (folder / name).write_bytes(data)
         cases[folder] = (name, "")
     for (folder, (name, told)), line in zip(
-        cases.items(), run_limited(USE, [str(folder) for folder in cases]), strict=True
+        cases.items(), run_code(USE, [str(folder) for folder in cases]), strict=True
     ):
         assert isinstance(line, str), folder
         assert str(folder) in line

@@ -17,6 +17,9 @@ from vlmkit.preprocess.address import browser_address, is_public
 from vlmkit.printable import mask_address
 
 MAX_REDIRECTS = 5
+MAX_HEAD_BYTES = 2**18
+"""Before a body, with all that comes before the answer itself (``100 Continue``). The body, with
+what stands around its chunks, has twice the size that is accepted."""
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {"User-Agent": "vlmkit", "Accept-Encoding": "identity"}  # nothing that unpacks to more
 
@@ -30,7 +33,7 @@ def fetch(url: str, *, timeout_s: float, max_bytes: int, private_addresses: bool
         timeout_s: limit in seconds for everything from looking up the name to the last byte, all
             redirects included.
         max_bytes: the largest body accepted; the rest of a larger one is not read, and no body of
-            a redirect or an error.
+            a redirect or an error. What comes around the body is limited, too.
         private_addresses: whether this machine and private networks may be asked. Without it no
             request is sent to them, whatever name or redirect leads there.
 
@@ -84,11 +87,12 @@ def _within(timeout_s: float, wanted: _Wanted) -> bytes:
 
 async def _download(wanted: _Wanted) -> bytes:
     address = browser_address(wanted.url)
+    count = _Count(wanted)
     async with httpx2.AsyncClient(headers=HEADERS, timeout=None) as client:
         for _ in range(MAX_REDIRECTS + 1):
             _check_scheme(address)
-            watch = {} if wanted.private_addresses else {"trace": _refuse_private(address)}
-            async with client.stream("GET", address, extensions=watch) as response:
+            trace = {"trace": _watch(address, wanted, count)}
+            async with client.stream("GET", address, extensions=trace) as response:
                 location = response.headers.get("Location", "")
                 if response.status_code not in REDIRECTS or not location:
                     return await _body(response, wanted.name, wanted.max_bytes)
@@ -99,8 +103,53 @@ async def _download(wanted: _Wanted) -> bytes:
     )
 
 
+class _Count:
+    """How much was read of one answer: a server may say much before, in and after it."""
+
+    def __init__(self, wanted: _Wanted) -> None:
+        self._name, self._body = wanted.name, 2 * wanted.max_bytes
+        self._read = self._most = 0
+
+    def begin(self, *, body: bool) -> None:
+        """A head is expected, or what comes after it."""
+        self._read, self._most = 0, self._body if body else MAX_HEAD_BYTES
+
+    def listen(self, stream: Any) -> None:
+        """Count what a connection reads."""
+        read = stream.read
+
+        async def counted(max_bytes: int, timeout: float | None = None) -> bytes:
+            piece: bytes = await read(max_bytes, timeout)
+            self._read += len(piece)
+            if self._read > max(self._most, MAX_HEAD_BYTES):
+                raise VlmkitError(
+                    f"{self._name}: the server sent {self._read / 2**20:.1f} MiB that are not the "
+                    "file; check the address"
+                )
+            return piece
+
+        stream.read = counted
+
+
+def _watch(
+    address: str, wanted: _Wanted, count: _Count
+) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Watch connections: what they read is counted, and private addresses may be refused."""
+    refuse = None if wanted.private_addresses else _refuse_private(address)
+
+    async def watch(event: str, info: Mapping[str, Any]) -> None:
+        if refuse is not None:
+            await refuse(event, info)
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            count.listen(info["return_value"])
+        if ".receive_response_headers." in event:
+            count.begin(body=event.endswith(".complete"))
+
+    return watch
+
+
 def _refuse_private(address: str) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    """Watch connections: one to a private address is given up before a request is sent."""
+    """One to a private address is given up before a request is sent."""
     asked = httpx2.URL(address).raw_host.decode("ascii")
     may_be_proxy = bool(getproxies())
 
