@@ -11,6 +11,11 @@ from vlmkit.errors import VlmkitError
 _PANIC = "PanicException"  # of Rust; pyo3 makes it a BaseException
 
 
+def is_of_library(error: BaseException) -> bool:
+    """Whether an exception may be a library's, and not an interrupt."""
+    return isinstance(error, Exception) or type(error).__name__ == _PANIC
+
+
 @contextmanager
 def library_errors(what: str) -> Iterator[None]:
     """Turn what the tokenizers library raises into one line.
@@ -29,7 +34,7 @@ def library_errors(what: str) -> Iterator[None]:
     except VlmkitError:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+        if not is_of_library(error):
             raise
         raise VlmkitError(
             f"{what} ({reason(error)}); take the one of the original checkpoint"

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.tokenizer_time import Encode, encode_known
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -61,7 +62,9 @@ def unmark(text: str) -> str:
     return text.replace(MARK, "")
 
 
-def literal_encoder(backend: Backend) -> Callable[[str], list[int]]:
+def literal_encoder(
+    backend: Backend, encode_text: Encode = encode_known
+) -> Callable[[str], list[int]]:
     """A function from a marked text to its ids, equal to the backend's where no token is marked.
 
     The function raises VlmkitError where the vocabulary would give plain text a token's id.
@@ -86,7 +89,7 @@ def literal_encoder(backend: Backend) -> Callable[[str], list[int]]:
         pattern = _one_of(tuple(sorted(added)))
         text = text.replace(_GUARD, "")
         guarded_text = unmark(pattern.sub(guard, text)) if added else unmark(text)
-        encoding = guarded().encode(guarded_text, add_special_tokens=False)
+        encoding = encode_text(guarded(), guarded_text, False)
         is_real = [_GUARD in token for token in encoding.tokens]
         ids, remaining = list(encoding.ids), iter(real)
         plain = {index for index, real_one in zip(ids, is_real, strict=True) if not real_one}

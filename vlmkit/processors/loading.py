@@ -10,7 +10,6 @@ from typing import Literal
 
 from PIL import Image
 
-from vlmkit.checkpoints.checkpoint_json import check_fetched
 from vlmkit.checkpoints.text_part import has_senses
 from vlmkit.declare.section import Section, shown
 from vlmkit.errors import VlmkitError, nearest
@@ -31,7 +30,11 @@ from vlmkit.processors.qwen2_vl import (
 )
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer
-from vlmkit.processors.tokenizer_file import read_tokenizer
+from vlmkit.processors.tokenizer_file import (
+    TOKENIZER_FILES,
+    check_tokenizer_files,
+    read_tokenizer,
+)
 from vlmkit.processors.tokenizer_limits import MAX_IDS
 from vlmkit.templates.helper import prepare
 
@@ -43,17 +46,6 @@ IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
 # Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or
 # those of later families with the same rules. The family and the sizes decide.
 _QWEN_VL_TYPE = re.compile(r"Qwen\d(_?\d)?_?VL(Moe)?ImageProcessor(Fast|Pil)?")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tiktoken.model",
-    "tekken.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.json",
-    "vocab.txt",
-)
-_FURTHER_FILES = ("merges.txt", "added_tokens.json")  # read by transformers beside those
 ImageProcessor = Callable[[Sequence[Image.Image]], Patches]
 
 
@@ -138,9 +130,7 @@ def _transformers_tokenizer(
         raise VlmkitError(
             f"{files.folder}: no tokenizer; it needs one of {', '.join(TOKENIZER_FILES)}"
         )
-    for name in (*TOKENIZER_FILES, *_FURTHER_FILES):
-        if (files.folder / name).is_file():
-            check_fetched(files.folder / name)
+    check_tokenizer_files(files.folder)
     special_tokens(files)  # says which key is wrong; transformers does not
     return read_with_transformers(files.folder, files.config, trust_remote_code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmkit.checkpoints.checkpoint_json import is_utf8
@@ -15,7 +16,14 @@ from vlmkit.processors.library_errors import library_errors
 from vlmkit.processors.literal import MARK, literal_encoder, refuse_literal
 from vlmkit.processors.script_names import convert_ids, convert_tokens, encode_chat
 from vlmkit.processors.token_bytes import token_bytes
-from vlmkit.processors.tokenizer_limits import MAX_IDS, PARTS, check_normalized, check_parts
+from vlmkit.processors.tokenizer_limits import (
+    MAX_IDS,
+    MAX_NORMALIZED_CHARS,
+    PARTS,
+    check_normalized,
+    check_parts,
+)
+from vlmkit.processors.tokenizer_time import encode_in_time, encode_known, in_time, is_known
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -175,13 +183,23 @@ def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
     Raises:
         VlmkitError: it is beyond a limit of :mod:`vlmkit.processors.tokenizer_limits`.
     """
-    growth = check_parts(_parts(backend), place)
+    parts = _parts(backend)
+    growth = check_parts(parts, place)
+    is_known_part = {name: is_known(part) for name, part in parts.items()}
+    run = encode_known if all(is_known_part.values()) else encode_in_time(place)
+
+    def check(text: str) -> None:
+        if backend.normalizer is None:
+            return
+        if is_known_part["normalizer"]:
+            check_normalized(text, growth, backend.normalizer.normalize_str, place)
+        elif len(text) * growth > MAX_NORMALIZED_CHARS:
+            raise VlmkitError(f"{place}: its normalizer may make too much of the text; shorten it")
 
     def encode(text: str, add_special_tokens: bool) -> list[int]:
         with library_errors(f"{place}: it cannot encode {shown(text)}"):
-            if backend.normalizer is not None:
-                check_normalized(text, growth, backend.normalizer.normalize_str, place)
-            return list(backend.encode(text, add_special_tokens=add_special_tokens).ids)
+            check(text)
+            return list(run(backend, text, add_special_tokens).ids)
 
     def encode_text(text: str) -> list[int]:
         return encode(text, False)
@@ -191,13 +209,15 @@ def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
 
     def encode_marked(text: str) -> list[int]:
         with library_errors(f"{place}: it cannot encode {shown(text)}"):
-            if backend.normalizer is not None:
-                check_normalized(text, growth, backend.normalizer.normalize_str, place)
+            check(text)
             return marked(text)
 
     def decode_ids(ids: list[int], skip_special_tokens: bool) -> str:
         with library_errors(f"{place}: it cannot decode {shown(ids)}"):
-            return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
+            if is_known_part["decoder"]:
+                return str(backend.decode(ids, skip_special_tokens=skip_special_tokens))
+            decode = partial(backend.decode_batch, [ids], skip_special_tokens=skip_special_tokens)
+            return str(in_time(decode, place)[0])
 
     def token_to_id(token: str) -> int | None:
         return backend.token_to_id(token) if is_utf8(token) else None
@@ -219,7 +239,7 @@ def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
         return token_bytes(texts, None if decoder is None else json.loads(decoder.__getstate__()))
 
     added = backend.get_added_tokens_decoder()
-    marked = literal_encoder(backend)
+    marked = literal_encoder(backend, run)
     return Tokenizer(
         encode_text=encode_text,
         decode_ids=decode_ids,

@@ -102,12 +102,21 @@ are below 16,777,216; take the one of the original checkpoint
             token = next(token for token, index in vocab.items() if index == last)
             raise VlmkitError(
                 f"{place}: the token {brief(token)} has the id {last:,}, and ids are below"
-                f" {MAX_IDS:,}; {_OTHER}"
+                f" {MAX_IDS:,}; {OTHER}"
             )
         longest = max(map(len, vocab), default=0)
     elif isinstance(vocab, list):
         tokens = (entry[0] for entry in vocab if isinstance(entry, list) and entry)
         longest = max(map(_length, tokens), default=0)
+    check_token_length(longest, place)
+
+
+def check_token_length(longest: int, place: str) -> None:
+    """Refuse a vocabulary by the characters of its longest token.
+
+    Raises:
+        VlmkitError: it is too long.
+    """
     if longest > MAX_TOKEN_CHARS:
         raise _refused(place, f"it has a token of {longest:,} characters", MAX_TOKEN_CHARS)
 
@@ -159,19 +168,34 @@ def _effect(step: Mapping[str, Any], kind: str, place: str) -> tuple[float, floa
 
 
 def _longest_piece(table: Any, place: str) -> float:
-    """Characters of the longest replacement in SentencePiece's table of characters.
-
-    Reference: https://github.com/google/sentencepiece, src/normalizer.cc, DecodePrecompiledCharsMap
-    """
+    """Characters of the longest replacement in a table that is written in base64."""
     try:
         data = base64.b64decode(table if isinstance(table, str) else b"", validate=True)
     except ValueError:
         data = b""
+    return _longest_replacement(data, place)
+
+
+def _longest_replacement(data: bytes, place: str) -> float:
+    """Characters of the longest replacement in SentencePiece's table of characters.
+
+    Reference: https://github.com/google/sentencepiece, src/normalizer.cc, DecodePrecompiledCharsMap
+    """
     size, unit = int.from_bytes(data[:4], "little"), 4
     if len(data) < unit or size % unit or not unit <= size <= len(data) - unit:
-        raise VlmkitError(f"{place}: its precompiled_charsmap is broken; {_OTHER}")
+        raise VlmkitError(f"{place}: its precompiled_charsmap is broken; {OTHER}")
     pieces = data[unit + size :].split(b"\0")
     return float(max(1, *(len(piece.decode(errors="replace")) for piece in pieces)))
+
+
+def check_charsmap(data: bytes, place: str) -> None:
+    """Refuse a table of characters that is broken, or makes too much of one.
+
+    Raises:
+        VlmkitError: says which.
+    """
+    if (most := _longest_replacement(data, place)) > MAX_GROWTH:
+        raise _refused(place, f"it may make {most:,.0f} characters of one", int(MAX_GROWTH))
 
 
 def _check_number(part: Any, most: int, what: str, place: str) -> None:
@@ -191,11 +215,11 @@ def _length(text: Any) -> int:
     return len(text) if isinstance(text, str) else 0
 
 
-_OTHER = "take the one of the original checkpoint"
+OTHER = "take the one of the original checkpoint"
 
 
 def _refused(place: str, what: str, most: int) -> VlmkitError:
-    return VlmkitError(f"{place}: {what}, and {most:,} are allowed; {_OTHER}")
+    return VlmkitError(f"{place}: {what}, and {most:,} are allowed; {OTHER}")
 
 
 def check_normalized(text: str, growth: float, normalize: Any, place: str) -> None:
@@ -221,5 +245,5 @@ def check_normalized(text: str, growth: float, normalize: Any, place: str) -> No
         if length > MAX_NORMALIZED_CHARS:
             raise VlmkitError(
                 f"{place}: its normalizer makes more than {MAX_NORMALIZED_CHARS:,} characters of a"
-                f" text of {len(text):,}; {_OTHER}, or shorten the text"
+                f" text of {len(text):,}; {OTHER}, or shorten the text"
             )

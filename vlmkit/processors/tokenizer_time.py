@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vlmkit.errors import VlmkitError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
 
 MAX_SECONDS = 10.0
 """For one text: six million characters at the speed of usual tokenizers."""
@@ -33,6 +36,8 @@ _KNOWN = frozenset(
         " ",
         r"\d",
         r"[^\r\n]+",
+        r" ?[a-d][1-4](?![\p{L}\p{N}])| \p{N}{1,2}(?!\p{N})"  # of the embedded checkpoint
+        rf"{_WORDS}\p{{N}}{_END}",
     )
 )
 """Those of widely used tokenizers, which take time in proportion to a text."""
@@ -65,16 +70,15 @@ def _regexes(part: Any) -> Iterator[Any]:
             waiting += value
 
 
-def in_time(call: Callable[[], _Result], place: str, *, seconds: float = MAX_SECONDS) -> _Result:
+def in_time(call: Callable[[], _Result], place: str) -> _Result:
     """Return what a call of the library returns, which lets other threads run meanwhile.
 
     Args:
         call: made in a thread of its own.
         place: what errors call the tokenizer's file.
-        seconds: to wait.
 
     Raises:
-        VlmkitError: it is not done; its thread goes on.
+        VlmkitError: it is not done after `MAX_SECONDS`; its thread goes on.
 
     Example:
         >>> in_time(lambda: 5, "tokenizer.json")
@@ -90,9 +94,30 @@ def in_time(call: Callable[[], _Result], place: str, *, seconds: float = MAX_SEC
 
     threading.Thread(target=work, name="vlmkit tokenizer", daemon=True).start()
     try:
-        return result.result(seconds)
+        return result.result(MAX_SECONDS)
     except TimeoutError:
         raise VlmkitError(
-            f"{place}: its regular expressions take more than {seconds:g} s for one text; take the "
+            f"{place}: its regular expressions take more than {MAX_SECONDS:g} s for one text; take the "
             "one of the original checkpoint, or shorten the text"
         ) from None
+
+
+Encode = Callable[["Tokenizer", str, bool], "Encoding"]
+"""A tokenizer of the library, a text, and whether special tokens are added → its encoding."""
+
+
+def encode_known(backend: Tokenizer, text: str, add_special_tokens: bool) -> Encoding:
+    """Encode by known regular expressions."""
+    return backend.encode(text, add_special_tokens=add_special_tokens)
+
+
+def encode_in_time(place: str) -> Encode:
+    """Return what encodes by regular expressions that are not known; see `in_time`."""
+
+    def encode(backend: Tokenizer, text: str, add_special_tokens: bool) -> Encoding:
+        # Of its functions only those for several texts let other threads run.
+        return in_time(
+            lambda: backend.encode_batch([text], add_special_tokens=add_special_tokens)[0], place
+        )
+
+    return encode

@@ -18,10 +18,12 @@ from vlmkit.checkpoints.checkpoint_json import reason
 from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.declare.section import Section, names_tokens
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.library_errors import is_of_library
 from vlmkit.processors.processor import Patches
 from vlmkit.processors.qwen2_vl import Qwen2VLImages
 from vlmkit.processors.rgb import to_rgb
 from vlmkit.processors.tokenizer import Tokenizer, from_backend
+from vlmkit.processors.tokenizer_limits import check_vocab
 
 
 def read_with_transformers(
@@ -41,11 +43,14 @@ def read_with_transformers(
             local_files_only=True,
             **_config_without_ids(config),
         )
-    except Exception as error:  # its many parsers raise whatever they raise
+    except BaseException as error:  # its many parsers raise whatever they raise
+        if not is_of_library(error):
+            raise
         raise VlmkitError(
             f"{folder}: transformers cannot read the tokenizer ({reason(error)}); the folder"
             " needs tokenizer.json, or the files of a tokenizer that transformers knows"
         ) from error
+    check_vocab(tokenizer.get_vocab(), str(folder))
     named = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
     side: Literal["left", "right"] = "left" if tokenizer.padding_side == "left" else "right"
     if tokenizer.is_fast:
