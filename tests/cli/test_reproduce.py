@@ -248,3 +248,23 @@ def test_a_device_that_mixes_rows_exits_with_1(
     document = json.loads(command(*CHECK, "--json").stdout)
     assert document["num_outputs"] > 1
     assert len(document["outcomes"]) == 7
+
+
+def test_what_takes_very_many_tokens_is_said_first(command: Command, run: Path) -> None:
+    def ask_for_more(manifest: dict[str, Any]) -> None:
+        for arm in manifest["arms"].values():
+            arm["stopping"] = [{"kind": "max_tokens", "max_tokens": 10**6}]
+
+    edit(run, ask_for_more)
+    reply = command("reproduce", str(run))
+    assert reply.code == 2
+    assert reply.stderr == (
+        f"vlmkit: error: {run}: to run 8 responses again takes up to 8,000,000 tokens (recorded are"
+        " 48), and 500,000 are allowed; choose fewer with --samples or --arm, or add --long\n"
+    )
+
+
+def test_how_many_tokens_it_may_take_is_an_argument(made: Path) -> None:
+    with pytest.raises(VlmkitError, match=r"up to 48 tokens .*, and 47 are allowed"):
+        reproduce(made, max_tokens=47)
+    assert reproduce(made, Choice(num_samples=1), max_tokens=24).num_exact == 4

@@ -130,8 +130,9 @@ def _run_each(setup: str, cases: Sequence[Any]) -> None:
         try:
             told.append(names["run"](case))
         except VlmkitError as error:
-            assert is_one_line(str(error)), (case, str(error))
             told.append(str(error))
+            if not is_one_line(told[-1]):
+                raise AssertionError(told[-1]) from error
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert peak * (1 if sys.platform == "darwin" else 1024) < MAX_BYTES
     print(json.dumps(told))

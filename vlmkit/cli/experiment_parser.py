@@ -36,6 +36,7 @@ EXPERIMENT_FLAGS = {
         "arm",
         "top",
         "json",
+        "long",
         "batch_size",
         "no_sharing",
         "trust_code",
@@ -101,6 +102,9 @@ def _add_reproduce(commands: Any) -> None:
         "--top", type=int, metavar="N", default=5, help="tokens to list of a distribution (5)"
     )
     again.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    again.add_argument(
+        "--long", action="store_true", help="also where it may take more than 500,000 tokens"
+    )
     add_running_flags(again, "batch_size", "no_sharing", "trust_code")
 
 

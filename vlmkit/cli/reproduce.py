@@ -32,7 +32,7 @@ def run_reproduce(args: argparse.Namespace) -> bool:
 
     from vlmkit.experiment.chosen import Choice
     from vlmkit.experiment.progress import Bars, Lines
-    from vlmkit.experiment.reproduce import reproduce
+    from vlmkit.experiment.reproduce import MAX_TOKENS, reproduce
     from vlmkit.experiment.running import Settings
 
     found = reproduce(
@@ -40,6 +40,7 @@ def run_reproduce(args: argparse.Namespace) -> bool:
         Choice(args.samples, args.sample, args.arm),
         Settings(args.batch_size, not args.no_sharing),
         top_n=args.top,
+        max_tokens=None if args.long else MAX_TOKENS,
         trust_code=args.trust_code,
         progress=Bars(()) if sys.stderr.isatty() else Lines(),
         announce=None if args.json else _print_changes,

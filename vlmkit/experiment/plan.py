@@ -121,14 +121,16 @@ def read_done(plan: Plan, folder: Path) -> Units:
 
 
 def most_tokens(plan: Plan, units: Units) -> int | None:
-    """Return how many tokens are generated at most; None where an arm has no limit.
+    """Return how many tokens are generated at most; None where an arm that is left has no limit.
 
     Only what the arms' own stopping criteria say, times the units that are not done.
     """
     total = 0
     for place, arm in enumerate(plan.experiment.arms):
-        limit = token_limit(arm.config.stopping)
         left = units.done.shape[0] * units.done.shape[2] - int(units.done[:, place].sum())
+        if not left:
+            continue
+        limit = token_limit(arm.config.stopping)
         if limit is None:
             return None
         total += limit * left

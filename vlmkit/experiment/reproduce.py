@@ -22,13 +22,18 @@ from vlmkit.experiment.divergence import (
     recorded_distribution,
 )
 from vlmkit.experiment.loaded import load_group
-from vlmkit.experiment.plan import Plan
+from vlmkit.experiment.plan import Plan, most_tokens
 from vlmkit.experiment.progress import Progress, Silent
 from vlmkit.experiment.records import Record
 from vlmkit.experiment.restore import Change, restore
 from vlmkit.experiment.rows import Unit
 from vlmkit.experiment.running import Settings, run_group
+from vlmkit.experiment.shown import counted
 from vlmkit.experiment.units import Units
+
+MAX_TOKENS = 500_000
+"""That running again may take without being told to: a run directory of somebody else's asks for as
+many as its writer liked. Hours on a laptop, minutes on a server."""
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -68,6 +73,7 @@ def reproduce(
     settings: Settings = Settings(),  # noqa: B008
     *,
     top_n: int = 5,
+    max_tokens: int | None = MAX_TOKENS,
     trust_code: bool = False,
     progress: Progress | None = None,
     announce: Callable[[list[Change]], None] | None = None,
@@ -82,13 +88,16 @@ def reproduce(
         choice: which responses.
         settings: rows in flight, and whether prefills are shared; neither should change a token.
         top_n: how many tokens of a distribution to list where a response diverges.
+        max_tokens: refuse to begin where more may be generated, by the limits of the run's arms;
+            None: however many.
         trust_code: let the run's arms name code to run.
         progress: told of every response; None: silent.
         announce: called with what has changed since the run, before anything is computed.
 
     Raises:
-        VlmkitError: no run directory, none of its records is chosen, or the run cannot be made
-            again: data or a checkpoint are gone, or an arm no longer runs.
+        VlmkitError: no run directory, none of its records is chosen, it may take more than
+            ``max_tokens``, or the run cannot be made again: data or a checkpoint are gone, or an
+            arm no longer runs.
 
     Example:
         >>> import tempfile
@@ -107,11 +116,18 @@ def reproduce(
     path = Path(folder)
     manifest, plan, changes = restore(path, trust_code=trust_code)
     num_recorded, recorded = read_chosen(path, plan, choice)
+    units = plan.new_units()
+    units.done[:] = True
+    for unit in recorded:
+        units.done[unit.sample, unit.arm, unit.seed] = False
     if announce is not None:
         announce(changes)
+    _check_tokens(path, most_tokens(plan, units), recorded, max_tokens)
     outcomes = {arm.name: ArmOutcome(arm=arm.name) for arm in plan.experiment.arms}
     divergences = []
-    for unit, divergence in _run_again(plan, recorded, settings, top_n, progress or Silent()):
+    for unit, divergence in _run_again(
+        plan, units, recorded, settings, top_n, progress or Silent()
+    ):
         outcome = outcomes[plan.experiment.arms[unit.arm].name]
         outcome.num_units += 1
         outcome.num_exact += divergence is None
@@ -127,8 +143,23 @@ def reproduce(
     )
 
 
+def _check_tokens(
+    path: Path, most: int | None, recorded: dict[Unit, Record], max_tokens: int | None
+) -> None:
+    if max_tokens is None or (most is not None and most <= max_tokens):
+        return
+    responses = counted(len(recorded), "response")
+    before = sum(len(record.token_ids) for record in recorded.values())
+    takes = "any number of tokens" if most is None else f"up to {most:,} tokens"
+    raise VlmkitError(
+        f"{path}: to run {responses} again takes {takes} (recorded are {before:,}), and "
+        f"{max_tokens:,} are allowed; choose fewer with --samples or --arm, or add --long"
+    )
+
+
 def _run_again(
     plan: Plan,
+    units: Units,
     recorded: dict[Unit, Record],
     settings: Settings,
     top_n: int,
@@ -136,10 +167,6 @@ def _run_again(
 ) -> Iterator[tuple[Unit, Divergence | None]]:
     """Yield each unit with how it differs from its record."""
     arms, seeds = plan.experiment.arms, plan.experiment.seeds
-    units = plan.new_units()
-    units.done[:] = True
-    for unit in recorded:
-        units.done[unit.sample, unit.arm, unit.seed] = False
     shown = _shown(plan, recorded)
     with progress:
         progress.begin(shown)

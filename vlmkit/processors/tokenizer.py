@@ -187,14 +187,7 @@ def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
     growth = check_parts(parts, place)
     is_known_part = {name: is_known(part) for name, part in parts.items()}
     run = encode_known if all(is_known_part.values()) else encode_in_time(place)
-
-    def check(text: str) -> None:
-        if backend.normalizer is None:
-            return
-        if is_known_part["normalizer"]:
-            check_normalized(text, growth, backend.normalizer.normalize_str, place)
-        elif len(text) * growth > MAX_NORMALIZED_CHARS:
-            raise VlmkitError(f"{place}: its normalizer may make too much of the text; shorten it")
+    check = _length_check(backend, growth, is_known_part["normalizer"], place)
 
     def encode(text: str, add_special_tokens: bool) -> list[int]:
         with library_errors(f"{place}: it cannot encode {shown(text)}"):
@@ -225,19 +218,6 @@ def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
     def id_to_token(token_id: int) -> str | None:
         return backend.id_to_token(token_id) if 0 <= token_id <= MAX_ID else None
 
-    def read_token_bytes() -> tuple[bytes, ...]:
-        ids = backend.get_vocab(with_added_tokens=True)
-        if ids and max(ids.values()) >= MAX_IDS:
-            raise VlmkitError(
-                f"{place}: token {shown(max(ids, key=ids.__getitem__))} has the id"
-                f" {max(ids.values()):,}; ids are below {MAX_IDS:,}"
-            )
-        texts: list[str | None] = [None] * (max(ids.values(), default=-1) + 1)
-        for text, token_id in ids.items():
-            texts[token_id] = text
-        decoder = backend.decoder
-        return token_bytes(texts, None if decoder is None else json.loads(decoder.__getstate__()))
-
     added = backend.get_added_tokens_decoder()
     marked = literal_encoder(backend, run)
     return Tokenizer(
@@ -247,13 +227,44 @@ def from_backend(backend: Backend, place: str = "tokenizer.json") -> Tokenizer:
         id_to_token=id_to_token,
         special_ids=frozenset(index for index, token in added.items() if token.special),
         vocab_size=backend.get_vocab_size(with_added_tokens=True),
-        read_token_bytes=read_token_bytes,
+        read_token_bytes=partial(_read_token_bytes, backend, place),
         added_tokens=tuple(
             (token.content, index) for index, token in added.items() if not token.single_word
         ),
         encode_marked=encode_marked,
         encode_whole=encode_whole,
     )
+
+
+def _length_check(
+    backend: Backend, growth: float, is_known_normalizer: bool, place: str
+) -> Callable[[str], None]:
+    """What refuses a text that the normalizer would make too long."""
+    normalizer = backend.normalizer
+
+    def check(text: str) -> None:
+        if normalizer is None:
+            return
+        if is_known_normalizer:
+            check_normalized(text, growth, normalizer.normalize_str, place)
+        elif len(text) * growth > MAX_NORMALIZED_CHARS:
+            raise VlmkitError(f"{place}: its normalizer may make too much of the text; shorten it")
+
+    return check
+
+
+def _read_token_bytes(backend: Backend, place: str) -> tuple[bytes, ...]:
+    ids = backend.get_vocab(with_added_tokens=True)
+    if ids and max(ids.values()) >= MAX_IDS:
+        raise VlmkitError(
+            f"{place}: token {shown(max(ids, key=ids.__getitem__))} has the id"
+            f" {max(ids.values()):,}; ids are below {MAX_IDS:,}"
+        )
+    texts: list[str | None] = [None] * (max(ids.values(), default=-1) + 1)
+    for text, token_id in ids.items():
+        texts[token_id] = text
+    decoder = backend.decoder
+    return token_bytes(texts, None if decoder is None else json.loads(decoder.__getstate__()))
 
 
 def _parts(backend: Backend) -> dict[str, Any]:

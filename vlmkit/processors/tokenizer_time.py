@@ -97,8 +97,8 @@ def in_time(call: Callable[[], _Result], place: str) -> _Result:
         return result.result(MAX_SECONDS)
     except TimeoutError:
         raise VlmkitError(
-            f"{place}: its regular expressions take more than {MAX_SECONDS:g} s for one text; take the "
-            "one of the original checkpoint, or shorten the text"
+            f"{place}: its regular expressions take more than {MAX_SECONDS:g} s for one text; take "
+            "the one of the original checkpoint, or shorten the text"
         ) from None
 
 

@@ -21,6 +21,7 @@ from vlmkit.experiment.data.columns import (
     to_sample,
 )
 from vlmkit.experiment.data.files import resolve_file, resolve_folder
+from vlmkit.experiment.data.parquet_pages import check_pages
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shown import listed
 from vlmkit.files import find_folder
@@ -151,6 +152,7 @@ def _columns(config: ParquetConfig, path: Path) -> tuple[str, ...]:
 
 def _read(group: _Group, columns: Sequence[str]) -> pa.Table:
     with _open(group.path) as file:
+        check_pages(group.path, file.metadata, group.number, columns, max_bytes=MAX_GROUP_BYTES)
         packed = _dictionaries(file.metadata, group.number)
     with _open(group.path, packed) as file:
         names = dict.fromkeys(file.schema_arrow.names)
