@@ -28,6 +28,10 @@ CLASSES = {
         transformers.Qwen3_5Config,
         transformers.Qwen3_5ForConditionalGeneration,
     ),
+    "qwen3_5_moe": (
+        transformers.Qwen3_5MoeConfig,
+        transformers.Qwen3_5MoeForConditionalGeneration,
+    ),
 }
 
 # transformers 5.24 gave the argument another name.

@@ -96,6 +96,12 @@ TEXT_3_5 = {
     "bos_token_id": 104,
     "eos_token_id": 105,
 }
+EXPERTS_3_5 = {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 28,
+}
 VISION_3_5 = {
     "depth": 2,
     "hidden_size": 32,
@@ -131,6 +137,14 @@ def qwen3_5(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, A
     return head | {"text_config": text_config, "vision_config": VISION_3_5 | (vision or {})}
 
 
+def qwen3_5_moe(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
+    """Return the config.json of a small Qwen3.5 with experts."""
+    config = qwen3_5(vision=vision, **{**EXPERTS_3_5, **text})
+    config["text_config"].pop("intermediate_size")
+    config["text_config"]["model_type"] = "qwen3_5_moe_text"
+    return config | {"model_type": "qwen3_5_moe"}
+
+
 def nested(config: dict[str, Any]) -> dict[str, Any]:
     """Return the same config as transformers 5 writes it."""
     if "text_config" in config:
@@ -160,11 +174,19 @@ def tensor(path: str, shape: Sequence[int]) -> np.ndarray:
         return 1 + 0.2 * values
     if "embed_tokens" in path:
         return values
-    return values * np.float32(1.5 / np.sqrt(np.prod(shape[1:])))
+    inputs = shape[-1] if "switch_mlp" in path else np.prod(shape[1:])
+    return values * np.float32(1.5 / np.sqrt(inputs))
 
 
 def stored(family: Family, config: ModelConfig, path: str, shape: Sequence[int]) -> np.ndarray:
     """Return the weights of a path as a checkpoint of transformers has them."""
+    layer, _, projection = path.partition(".experts.")
+    if projection == "gate_up_proj":
+        half = (shape[0], shape[1] // 2, shape[2])
+        parts = (f"{layer}.switch_mlp.{part}_proj.weight" for part in ("gate", "up"))
+        return np.concatenate([tensor(part, half) for part in parts], axis=1)
+    if projection == "down_proj":
+        return tensor(f"{layer}.switch_mlp.down_proj.weight", shape)
     values = tensor(path, shape)
     # Some families store how far a norm's factor is from one.
     is_offset = len(shape) == 1 and float(family.reshape("", path, mx.zeros(1), config)[0]) == 1
@@ -233,6 +255,7 @@ CASES = {
     "qwen2_vl": Case(qwen2_vl(), PROMPTS),
     "qwen2_5_vl": Case(qwen2_5_vl(), PROMPTS),
     "qwen3_5": Case(qwen3_5(), PROMPTS),
+    "qwen3_5_moe": Case(qwen3_5_moe(), PROMPTS),
 }
 
 

@@ -23,6 +23,9 @@ class Family(NamedTuple):
 
     ``reshape`` brings a tensor into the layout of our parameter; most come back as they are. The
     name in the checkpoint tells which tool wrote it.
+
+    ``arrange`` comes before both, where one tensor of a checkpoint is several of ours, or several
+    are one; what it gives has names as a checkpoint could have them.
     """
 
     name: str
@@ -34,6 +37,9 @@ class Family(NamedTuple):
     reshape: Callable[[str, str, mx.array, ModelConfig], mx.array]
     # (name in the checkpoint, our path, tensor, config)
     is_cast: Callable[[str], bool] = lambda path: True  # False: a parameter keeps its own dtype
+    arrange: Callable[[Mapping[str, mx.array], ModelConfig], Mapping[str, mx.array]] = (
+        lambda arrays, config: arrays
+    )
 
 
 _PREFIXES = (

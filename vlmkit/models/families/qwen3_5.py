@@ -1,4 +1,6 @@
-"""Qwen3.5, dense: gated delta nets with full attention every fourth layer; the eyes of Qwen3-VL.
+"""Qwen3.5: gated delta nets with full attention every fourth layer; the eyes of Qwen3-VL.
+
+The larger ones have experts in place of each MLP, and one more that all tokens share.
 
 Reference: Bai et al. (2025), "Qwen3-VL Technical Report", arXiv:2511.21631 (vision, positions);
 Yang et al. (2024), arXiv:2412.06464 (delta net); Qiu et al. (2025), arXiv:2505.06708 (the gate).
@@ -11,6 +13,7 @@ from typing import Any
 
 from vlmkit.declare.section import Section
 from vlmkit.models.config import ModelConfig, TokenIds, VisionConfig, parse_config, shared_vision
+from vlmkit.models.families.expert_weights import arrange_experts
 from vlmkit.models.families.family import Family, rename_qwen, reshape_centred
 from vlmkit.models.text_config import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
@@ -48,6 +51,11 @@ def _parse(config: Mapping[str, Any]) -> ModelConfig:
     return parse_config(config, vision=_vision, text=_TEXT, ids=_IDS)
 
 
+def _parse_experts(config: Mapping[str, Any]) -> ModelConfig:
+    text = _TEXT._replace(has_experts=True, has_shared_expert=True)
+    return parse_config(config, vision=_vision, text=text, ids=_IDS)
+
+
 QWEN3_5 = Family(
     name="qwen3_5",
     model_types=("qwen3_5",),
@@ -56,4 +64,11 @@ QWEN3_5 = Family(
     rename=rename_qwen,
     reshape=reshape_centred,
     is_cast=lambda path: not path.endswith(".A_log"),
+)
+
+QWEN3_5_MOE = QWEN3_5._replace(
+    name="qwen3_5_moe",
+    model_types=("qwen3_5_moe",),
+    parse=_parse_experts,
+    arrange=arrange_experts,
 )
