@@ -24,6 +24,14 @@ CLASSES = {
         transformers.Qwen2_5_VLConfig,
         transformers.Qwen2_5_VLForConditionalGeneration,
     ),
+    "qwen3_vl": (
+        transformers.Qwen3VLConfig,
+        transformers.Qwen3VLForConditionalGeneration,
+    ),
+    "qwen3_vl_moe": (
+        transformers.Qwen3VLMoeConfig,
+        transformers.Qwen3VLMoeForConditionalGeneration,
+    ),
     "qwen3_5": (
         transformers.Qwen3_5Config,
         transformers.Qwen3_5ForConditionalGeneration,

@@ -102,6 +102,24 @@ EXPERTS_3_5 = {
     "moe_intermediate_size": 20,
     "shared_expert_intermediate_size": 28,
 }
+TEXT_3 = {
+    "num_hidden_layers": 3,
+    "rope_parameters": None,
+    "rope_theta": 10000.0,
+    "rope_scaling": {
+        "rope_type": "default",
+        "mrope_section": [6, 5, 5],
+        "mrope_interleaved": True,
+    },
+}
+EXPERTS_3 = {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 20,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [1],
+}
+DEEPSTACK = {"depth": 4, "deepstack_visual_indexes": [0, 2]}
 VISION_3_5 = {
     "depth": 2,
     "hidden_size": 32,
@@ -143,6 +161,21 @@ def qwen3_5_moe(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[st
     config["text_config"].pop("intermediate_size")
     config["text_config"]["model_type"] = "qwen3_5_moe_text"
     return config | {"model_type": "qwen3_5_moe"}
+
+
+def qwen3_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
+    """Return the config.json of a small Qwen3-VL, which there is in the nested layout only."""
+    config = qwen3_5(vision={**DEEPSTACK, **(vision or {})}, **{**TEXT_3, **text})
+    text_config = {key: value for key, value in config["text_config"].items() if value is not None}
+    config["text_config"] = {**text_config, "model_type": "qwen3_vl_text"}
+    return config | {"model_type": "qwen3_vl"}
+
+
+def qwen3_vl_moe(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
+    """Return the config.json of a small Qwen3-VL with experts in some layers."""
+    config = qwen3_vl(vision=vision, **{**EXPERTS_3, **text})
+    config["text_config"]["model_type"] = "qwen3_vl_moe_text"
+    return config | {"model_type": "qwen3_vl_moe"}
 
 
 def nested(config: dict[str, Any]) -> dict[str, Any]:
@@ -254,6 +287,8 @@ PROMPTS = {
 CASES = {
     "qwen2_vl": Case(qwen2_vl(), PROMPTS),
     "qwen2_5_vl": Case(qwen2_5_vl(), PROMPTS),
+    "qwen3_vl": Case(qwen3_vl(), PROMPTS),
+    "qwen3_vl_moe": Case(qwen3_vl_moe(), PROMPTS),
     "qwen3_5": Case(qwen3_5(), PROMPTS),
     "qwen3_5_moe": Case(qwen3_5_moe(), PROMPTS),
 }

@@ -246,12 +246,14 @@ def _experts(section: Section, traits: TextTraits) -> ExpertsConfig | None:
     shared = (
         section.positive("shared_expert_intermediate_size") if traits.has_shared_expert else None
     )
-    number = section.positive("num_experts")
+    # transformers writes some families' number under another name.
+    key = "num_local_experts" if section.values.get("num_local_experts") else "num_experts"
+    number = section.positive(key)
     per_token = section.positive("num_experts_per_tok")
     if per_token > number:
-        raise section.error("num_experts_per_tok", f"is {per_token}, and num_experts is {number}")
+        raise section.error("num_experts_per_tok", f"is {per_token}, and {key} is {number}")
     if number * inner > MAX_SIZE:
-        raise section.error("num_experts", f"is {number}; so many of {inner} columns are too many")
+        raise section.error(key, f"is {number}; so many of {inner} columns are too many")
     if not section.flag("norm_topk_prob", True):
         raise section.error("norm_topk_prob", "is false, which is not supported; it has to be true")
     return ExpertsConfig(number, per_token, inner, shared)

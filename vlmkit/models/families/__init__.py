@@ -17,6 +17,7 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
     vision.pos_embed.weight                             where the family has one
     vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
     vision.merger.{ln_q,fc1,fc2}.weight, and biases
+    vision.deepstack.N.{ln_q,fc1,fc2}.weight, and biases   where the family has some
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
 from vlmkit.models.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
+from vlmkit.models.families.qwen3_vl import QWEN3_VL, QWEN3_VL_MOE
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_5, QWEN3_5_MOE)
+FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE)
 
 
 def find_family(config: Mapping[str, Any]) -> Family | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 import mlx.core as mx
 
@@ -33,17 +34,18 @@ def arrange_experts(arrays: Mapping[str, mx.array], config: ModelConfig) -> dict
     """
     text, result = config.text_config, {}
     assert text.experts is not None
+    upright = partial(_upright, text.experts)
     singles: dict[str, dict[int, mx.array]] = {}
     for name, array in arrays.items():
         if stacked := _STACKED.fullmatch(name):
             target = f"{stacked[1]}.switch_mlp."
             if stacked[2] == "down":
                 outputs, inputs = text.hidden_size, text.experts.intermediate_size
-                down = _upright(name, array, text.experts, outputs, inputs)
+                down = upright(name, array, outputs, inputs)
                 result[f"{target}down_proj.weight"] = down
                 continue
             outputs, inputs = 2 * text.experts.intermediate_size, text.hidden_size
-            both = _upright(name, array, text.experts, outputs, inputs)
+            both = upright(name, array, outputs, inputs)
             for part, half in zip(("gate", "up"), mx.split(both, 2, axis=1), strict=True):
                 result[f"{target}{part}_proj.weight"] = mx.contiguous(half)
         elif single := _SINGLE.fullmatch(name):
@@ -57,11 +59,11 @@ def arrange_experts(arrays: Mapping[str, mx.array], config: ModelConfig) -> dict
 
 
 def _upright(
-    name: str, array: mx.array, experts: ExpertsConfig, outputs: int, inputs: int
+    experts: ExpertsConfig, name: str, array: mx.array, outputs: int, inputs: int
 ) -> mx.array:
     """Return ``[experts, outputs, inputs]``: some checkpoints have the transpose of each matrix.
 
-    A square matrix is taken as it is stored: none in use is.
+    The shape decides; a square matrix is as it is stored, which is what transformers takes it for.
     """
     if array.shape == (experts.num_experts, outputs, inputs):
         return array

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlmkit.declare.section import Section
-from vlmkit.models.config import ModelConfig, TokenIds, VisionConfig, parse_config, shared_vision
+from vlmkit.models.config import ModelConfig, TokenIds, parse_config
 from vlmkit.models.families.expert_weights import arrange_experts
 from vlmkit.models.families.family import Family, rename_qwen, reshape_centred
+from vlmkit.models.families.qwen3_vl import read_vision
 from vlmkit.models.text_config import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
 
@@ -33,27 +33,13 @@ _TEXT = TextTraits(
 _IDS = TokenIds(image=248056, video=248057, vision_start=248053, vision_end=248054)
 
 
-def _vision(section: Section) -> VisionConfig:
-    return VisionConfig(
-        **shared_vision(section, default_act="gelu_pytorch_tanh", patch_size=16),
-        embed_dim=section.positive("hidden_size"),
-        out_hidden_size=section.positive("out_hidden_size"),
-        intermediate_size=section.positive("intermediate_size"),
-        norm="layer_norm",
-        gated_mlp=False,
-        patch_bias=True,
-        num_position_embeddings=section.positive("num_position_embeddings", 2304),
-        video_time_step=None,
-    )
-
-
 def _parse(config: Mapping[str, Any]) -> ModelConfig:
-    return parse_config(config, vision=_vision, text=_TEXT, ids=_IDS)
+    return parse_config(config, vision=read_vision, text=_TEXT, ids=_IDS)
 
 
 def _parse_experts(config: Mapping[str, Any]) -> ModelConfig:
     text = _TEXT._replace(has_experts=True, has_shared_expert=True)
-    return parse_config(config, vision=_vision, text=text, ids=_IDS)
+    return parse_config(config, vision=read_vision, text=text, ids=_IDS)
 
 
 QWEN3_5 = Family(
