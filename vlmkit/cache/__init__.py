@@ -6,14 +6,7 @@ from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.build import CacheConfig, build_cache, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.describe import (
-    RowHeld,
-    attention_layers,
-    count_held,
-    describe_cache,
-    row_held_bytes,
-    row_num_bytes,
-)
+from vlmkit.cache.describe import describe_cache
 from vlmkit.cache.eviction.h2o import H2OConfig
 from vlmkit.cache.eviction.keydiff import KeyDiffConfig
 from vlmkit.cache.eviction.knorm import KnormConfig
@@ -22,6 +15,14 @@ from vlmkit.cache.eviction.random_tokens import RandomConfig
 from vlmkit.cache.eviction.snapkv import SnapKVConfig
 from vlmkit.cache.eviction.tova import TOVAConfig
 from vlmkit.cache.external import external
+from vlmkit.cache.held import (
+    RowHeld,
+    attention_layers,
+    count_held,
+    hold_row,
+    row_held_bytes,
+    row_num_bytes,
+)
 from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.layout import Layout, dense_layout
@@ -79,6 +80,7 @@ __all__ = [
     "external",
     "finish_rows",
     "finishes",
+    "hold_row",
     "join_rows",
     "kivi",
     "kvarn_cache",

@@ -222,9 +222,7 @@ class _Parts(NamedTuple):
         return self.after.num_bytes(state.stored)
 
 
-def refill(
-    after: CacheKind, keys: mx.array, values: mx.array, counts: Sequence[int]
-) -> Pytree:
+def refill(after: CacheKind, keys: mx.array, values: mx.array, counts: Sequence[int]) -> Pytree:
     """Put the first ``counts[b]`` tokens of each row into a new state of a kind."""
     batch, heads, _, key_dim = keys.shape
     spec = KVSpec(heads, key_dim, values.shape[3])

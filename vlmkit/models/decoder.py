@@ -66,9 +66,7 @@ class Attention(nn.Module):
     @property
     def spec(self) -> KVSpec:
         """What the layer stores per token."""
-        return KVSpec(
-            self.num_kv_heads, self.head_dim, self.head_dim, num_heads=self.num_heads
-        )
+        return KVSpec(self.num_kv_heads, self.head_dim, self.head_dim, num_heads=self.num_heads)
 
     def __call__(
         self, x: mx.array, step: Step, kind: LayerKind, state: Pytree

@@ -10,9 +10,7 @@ from vlmkit.cache.eviction.budget import Counts
 from vlmkit.contracts.interface import PromptShape
 
 
-def choose(
-    scores: mx.array, prompts: Sequence[PromptShape], counts: Sequence[Counts]
-) -> mx.array:
+def choose(scores: mx.array, prompts: Sequence[PromptShape], counts: Sequence[Counts]) -> mx.array:
     """Return which tokens are kept.
 
     Args:
