@@ -13,20 +13,29 @@ from vlmkit.cache import (
     AffineConfig,
     DenseConfig,
     External,
+    H2OConfig,
+    KeyDiffConfig,
     KiviConfig,
+    KnormConfig,
     KVarNConfig,
+    ModalityConfig,
+    PyramidKVConfig,
     QuantizedConfig,
+    RandomConfig,
     RotatingConfig,
+    SnapKVConfig,
+    TOVAConfig,
     build_cache,
 )
 from vlmkit.cache.codec.build import build_codec
 from vlmkit.cache.codec.kivi import kivi_codec
 from vlmkit.cache.codec.kvarn import kvarn
+from vlmkit.cache.eviction.budget import EvictionConfig
 from vlmkit.cache.storage import Codec
 from vlmkit.contracts.interface import CacheKind, KVSpec, Pytree, Span
 
-SHAPE = KVSpec(2, 32, 32)
 NUM_HEADS = 6
+SHAPE = KVSpec(2, 32, 32, num_heads=NUM_HEADS)
 SCALE = 0.25
 
 MODULE = "tests.external_package.vlmkit_example_stages.sunk_window"
@@ -85,9 +94,38 @@ CONFIGS: dict[str, Any] = {
     "recent_rotating": QuantizedConfig(
         keys={"kind": "mxfp4"}, values={"kind": "mxfp4"}, recent=4, start=7, max_size=12, keep=3
     ),
+    "after_prefill": QuantizedConfig(
+        keys={"kind": "mxfp4"}, values={"kind": "nvfp4"}, recent=3, start="after_prefill"
+    ),
+    "modality": ModalityConfig(
+        image={
+            "keys": {"kind": "mxfp4"},
+            "values": {"kind": "affine", "bits": 2, "group_size": 32},
+        },
+        text={"keys": {"kind": "mxfp8"}},
+    ),
+    "snapkv": SnapKVConfig(ratio=0.5, window=4, pool=3),
+    "pyramidkv": PyramidKVConfig(budget=9, window=2),
+    "h2o": H2OConfig(ratio=0.4, keys={"kind": "mxfp4"}, values={"kind": "nvfp4"}),
+    "tova": TOVAConfig(budget=5, sinks=2),
+    "knorm": KnormConfig(ratio=0.3),
+    "keydiff": KeyDiffConfig(ratio=0.3, image_ratio=0.5),
+    "random": RandomConfig(ratio=0.3, seed=5),
     "external_half": External(factory="experiments.own_cache:half"),
     "external_window": External(factory=f"{MODULE}:sunk_window", config={"first": 3, "last": 9}),
 }
+
+
+def finishes(config: Any) -> bool:
+    """Whether a prompt is held as computed until its end; the table is about the time before."""
+    return (
+        isinstance(config, ModalityConfig | EvictionConfig)
+        or isinstance(config, QuantizedConfig)
+        and config.start == "after_prefill"
+    )
+
+
+FINISHING = tuple(name for name, config in CONFIGS.items() if finishes(config))
 
 
 class Tokens(NamedTuple):
@@ -107,9 +145,9 @@ def limits_of(config: Any) -> tuple[int, int] | None:
         given: dict[str, Any] = config.config
         first, last = given.get("first"), given.get("last")
         return None if last is None else (first + last, first)
-    max_size = (
-        None if isinstance(config, DenseConfig | KVarNConfig | KiviConfig) else config.max_size
-    )
+    if finishes(config) or isinstance(config, DenseConfig | KVarNConfig | KiviConfig):
+        return None
+    max_size = config.max_size
     return None if max_size is None else (max_size, config.keep)
 
 
@@ -150,6 +188,8 @@ def feed(
         plan = kind.plan(state, span)
         state = kind.append(state, keys, values, plan)
         output = kind.attend(state, queries, plan, SCALE)
+        if kind.finishing is not None and kind.finishing.observe is not None:
+            state = kind.finishing.observe(state, queries, plan, SCALE)
         mx.eval(state, output)
         for row, count in enumerate(num_new):
             outputs[row].append(np.array(output[row, :, :count]))
@@ -190,7 +230,7 @@ def expected_of(config: Any, spec: KVSpec, tokens: Tokens) -> NDArray[np.float64
     as_stored = j >= 0
     if isinstance(config, KVarNConfig | KiviConfig):
         as_stored = j < i - i % block_size_of(config) if spec.window is None else j < 0
-    if isinstance(config, QuantizedConfig):
+    if isinstance(config, QuantizedConfig) and not finishes(config):
         as_stored = (i >= config.start) & (j <= i - config.recent)
     scores = np.where(
         as_stored, queries @ stored[0].swapaxes(1, 2), queries @ computed[0].swapaxes(1, 2)
@@ -207,6 +247,8 @@ def block_size_of(config: KVarNConfig | KiviConfig) -> int:
 
 
 def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
+    if finishes(config):
+        return keys
     if isinstance(config, KVarNConfig):
         return _in_blocks(kvarn(config.key_bits, "tokens"), keys, config.block_size)
     if isinstance(config, KiviConfig):
@@ -218,6 +260,8 @@ def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if finishes(config):
+        return values
     if isinstance(config, KVarNConfig):
         return _in_blocks(kvarn(config.value_bits, "channels"), values, config.block_size)
     if isinstance(config, KiviConfig):

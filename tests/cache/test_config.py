@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from tests.cache.kinds import CONFIGS, SHAPE
+from tests.cache.kinds import CONFIGS, FINISHING, SHAPE
 from vlmkit.cache import (
     AffineConfig,
     CacheConfig,
@@ -24,7 +24,8 @@ from vlmkit.contracts.interface import Cache, KVSpec, Span
 from vlmkit.errors import VlmkitError
 
 # Kinds of which every token takes one slot; the others count their bytes in tests of their own.
-IN_SLOTS = [name for name in CONFIGS if not name.startswith(("kvarn", "kivi", "recent", "start"))]
+IN_FORMS = ("kvarn", "kivi", "recent", "start", *FINISHING)
+IN_SLOTS = [name for name in CONFIGS if not name.startswith(IN_FORMS)]
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(CacheConfig)
 

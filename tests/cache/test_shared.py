@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.cache.kinds import CONFIGS, SCALE, SHAPE, kind_of, random_tokens
+from tests.cache.kinds import CONFIGS, FINISHING, SCALE, SHAPE, kind_of, random_tokens
 from tests.cache.moves import Rows, add, append, begin, cut, eager, pick
 from vlmkit.backend.forms import make_forms
 from vlmkit.cache import build_kind, describe_cache
@@ -181,7 +181,7 @@ def test_what_shares_is_described() -> None:
         for name, config in CONFIGS.items()
         if not name.startswith("external")
     }
-    copied = ("rotating", "recent", "start", "kivi", "kvarn")  # rings, two forms, blocks
+    copied = ("rotating", "recent", "start", "kivi", "kvarn", *FINISHING)  # rings, forms, blocks
     assert {name for name, layers in found.items() if layers} == {
         name for name in found if not any(word in name for word in copied)
     }

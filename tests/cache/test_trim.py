@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.cache.kinds import (
     CONFIGS,
+    FINISHING,
     SHAPE,
     Tokens,
     expected_of,
@@ -33,7 +34,8 @@ from vlmkit.contracts.interface import (
 from vlmkit.errors import VlmkitError
 
 # Kinds that hold tokens in two forms say in tests of their own what they can go back to.
-ONE_FORM = [name for name in CONFIGS if not name.startswith(("kvarn", "kivi", "recent", "start"))]
+TWO_FORMS = ("kvarn", "kivi", "recent", "start")
+ONE_FORM = [n for n in CONFIGS if not n.startswith(TWO_FORMS) and n not in FINISHING]
 LIMITS = {name: limits[0] for name in ONE_FORM if (limits := limits_of(CONFIGS[name]))}
 NEVER_FORGET = [name for name in ONE_FORM if name not in LIMITS]
 WINDOW = KVSpec(2, 32, 32, window=9)

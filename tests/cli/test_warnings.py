@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.cli.reply import Command
 from vlmkit import batch_generate, generate, load, stream_generate
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, count_held
-from vlmkit.contracts.interface import KVSpec
+from vlmkit.contracts.interface import KVSpec, PromptShape
 
 
 def warning(num: int, length: int) -> str:
@@ -26,7 +26,7 @@ def warning(num: int, length: int) -> str:
 def num_dropped(config: Any, length: int, num_tokens: int) -> int:
     spec = KVSpec(1, 64, 64)
     kinds = build_cache(config, [spec], 0, mx.float32).kinds
-    counts = {"num_prompt_tokens": length, "num_tokens": num_tokens}
+    counts = {"prompt": PromptShape(length), "num_tokens": num_tokens}
     held = count_held(kinds, [spec], mx.float32, **counts)
     assert held.quantized_tokens == (held.held_tokens if config.kind == "affine" else 0)
     return held.dropped_prompt_tokens

@@ -1,4 +1,4 @@
-"""KV caches as values: dense, rotating, affine-quantized, any two codecs, KVarN, your own."""
+"""KV caches as values: dense, windows, quantized by any codecs, tokens dropped, your own."""
 
 from __future__ import annotations
 
@@ -6,23 +6,39 @@ from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.build import CacheConfig, build_cache, new_cache
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
-from vlmkit.cache.describe import (
+from vlmkit.cache.describe import describe_cache
+from vlmkit.cache.eviction.h2o import H2OConfig
+from vlmkit.cache.eviction.keydiff import KeyDiffConfig
+from vlmkit.cache.eviction.knorm import KnormConfig
+from vlmkit.cache.eviction.pyramidkv import PyramidKVConfig
+from vlmkit.cache.eviction.random_tokens import RandomConfig
+from vlmkit.cache.eviction.snapkv import SnapKVConfig
+from vlmkit.cache.eviction.tova import TOVAConfig
+from vlmkit.cache.external import external
+from vlmkit.cache.held import (
     RowHeld,
     attention_layers,
     count_held,
-    describe_cache,
+    hold_row,
     row_held_bytes,
     row_num_bytes,
 )
-from vlmkit.cache.external import external
 from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
 from vlmkit.cache.layout import Layout, dense_layout
+from vlmkit.cache.modality import ModalityConfig
 from vlmkit.cache.one_kind import OneKindConfig, build_kind
 from vlmkit.cache.per_layer import LayerRule, PerLayerConfig, per_layer
 from vlmkit.cache.quantized import QuantizedConfig, quantized
 from vlmkit.cache.rotating import RotatingConfig, rotating, rotating_layout, windowed_layout
-from vlmkit.cache.rows import cache_num_bytes, join_rows, select_rows, trim_rows
+from vlmkit.cache.rows import (
+    cache_num_bytes,
+    finish_rows,
+    finishes,
+    join_rows,
+    select_rows,
+    trim_rows,
+)
 from vlmkit.cache.storage import Codec, Frame, Storage, plain
 from vlmkit.declare.external import External
 
@@ -33,16 +49,24 @@ __all__ = [
     "DenseConfig",
     "External",
     "Frame",
+    "H2OConfig",
     "KVarNConfig",
+    "KeyDiffConfig",
     "KiviConfig",
+    "KnormConfig",
     "LayerRule",
     "Layout",
+    "ModalityConfig",
     "OneKindConfig",
     "PerLayerConfig",
+    "PyramidKVConfig",
     "QuantizedConfig",
+    "RandomConfig",
     "RotatingConfig",
     "RowHeld",
+    "SnapKVConfig",
     "Storage",
+    "TOVAConfig",
     "affine",
     "attention_layers",
     "build_cache",
@@ -54,6 +78,9 @@ __all__ = [
     "dense_layout",
     "describe_cache",
     "external",
+    "finish_rows",
+    "finishes",
+    "hold_row",
     "join_rows",
     "kivi",
     "kvarn_cache",

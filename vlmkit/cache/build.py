@@ -14,7 +14,8 @@ from vlmkit.cache.affine import AffineConfig
 from vlmkit.cache.dense import DenseConfig
 from vlmkit.cache.kivi import KiviConfig
 from vlmkit.cache.kvarn_cache import KVarNConfig
-from vlmkit.cache.one_kind import OneKindConfig, build_kind
+from vlmkit.cache.modality import ModalityConfig
+from vlmkit.cache.one_kind import EvictionKindConfig, OneKindConfig, build_kind
 from vlmkit.cache.per_layer import PerLayerConfig, per_layer
 from vlmkit.cache.quantized import QuantizedConfig
 from vlmkit.cache.recurrent import recurrent
@@ -39,6 +40,8 @@ CacheConfig = Annotated[
     | QuantizedConfig
     | KVarNConfig
     | KiviConfig
+    | ModalityConfig
+    | EvictionKindConfig
     | PerLayerConfig
     | External,
     Field(discriminator="kind"),
@@ -147,6 +150,7 @@ def _kinds_on(
     windows: dict[int | None, CacheKind] = {None: kind}
     states = recurrent()
     checked = set()
+    places = [index for index in layers if _is_whole(layer_specs[index])]
     for index in layers:
         spec = layer_specs[index]
         if isinstance(spec, RecurrentSpec):
@@ -161,10 +165,17 @@ def _kinds_on(
                 )
             windows[spec.window] = kind.windowed(spec.window)
         own = windows[spec.window]
+        if own.in_layer is not None and spec.window is None:
+            own = own.in_layer(places.index(index), len(places))
         if spec not in checked:
             checked.add(spec)
             _check(own, spec, dtype, index, path)
         yield own
+
+
+def _is_whole(spec: LayerSpec) -> bool:
+    """Whether queries of a layer see all tokens."""
+    return isinstance(spec, KVSpec) and spec.window is None
 
 
 def _check(kind: CacheKind, spec: KVSpec, dtype: mx.Dtype, index: int, path: KeyPath) -> None:

@@ -1,27 +1,26 @@
-"""What a cache comes to on a model's layers: bits, bytes, and the tokens that it holds."""
+"""What a cache's config comes to on a model's layers: bits, bytes, and what it leaves alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import mlx.core as mx
 
 from vlmkit.cache.build import CacheConfig, kinds_of
-from vlmkit.cache.layout import round_up
-from vlmkit.cache.per_layer import PerLayerConfig
+from vlmkit.cache.held import attention_layers, hold_row
+from vlmkit.cache.per_layer import PerLayerConfig, skipped_by_rules
 from vlmkit.cache.recurrent import recurrent
-from vlmkit.contracts.interface import CacheKind, Held, KVSpec, LayerKind, LayerSpec, RecurrentSpec
+from vlmkit.contracts.interface import (
+    CacheKind,
+    KVSpec,
+    LayerKind,
+    LayerSpec,
+    PromptShape,
+    RecurrentSpec,
+)
 
-_LONG = 4096  # tokens of the row that bits and bytes per token are said of
-
-
-class RowHeld(NamedTuple):
-    """What a cache holds of one row; where layers differ, the worst of them."""
-
-    held_tokens: int
-    quantized_tokens: int
-    dropped_prompt_tokens: int  # that a query of the layer would see, were they there
+_LONG = PromptShape(4096, images=((0, 2048),))  # that bits and bytes per token are said of
 
 
 def describe_cache(
@@ -43,12 +42,16 @@ def describe_cache(
         The config's fields, ``num_layers``, ``num_sharing_layers`` (those where rows that continue
         one long prompt read one copy of it; in the others each has its own),
         ``key_bits_per_element`` and ``value_bits_per_element`` (scales and biases included), and
-        ``bytes_per_token`` over all attention layers, as in a row of 4,096 tokens. Buffers are
-        allocated in steps of 256 slots.
+        ``bytes_per_token`` over all attention layers, as in a prompt of 4,096 tokens, half of them
+        of images; tokens that are dropped count for nothing. Buffers are allocated in steps of 256
+        slots.
         Where the model has them, also ``sliding_windows`` (by size, the layers that hold no more
         than that; a config that holds less narrows them) and ``recurrent_layers``, which the config
         does not change, with their ``bytes_per_row``. Where the config tells layers apart, also
-        ``layers``: of each kind, which they are, and the bits and bytes of a token in one of them.
+        ``layers``: of each kind, which they are, and the bits and bytes of a token in one of them;
+        with a kind that drops tokens at the end of a prompt also ``held_of_4096``, the tokens of
+        such a prompt that are left. ``skipped_layers`` are those that the config leaves alone, with
+        the reason.
 
     Raises:
         VlmkitError: the config can't work for these layers.
@@ -65,7 +68,7 @@ def describe_cache(
     num_keys = num_values = num_sharing = 0
     windows: dict[int, list[int]] = {}
     for index, kind, spec in attention_layers(kinds, layer_specs):
-        held = kind.hold(spec, dtype, _LONG)
+        held = hold_row(kind, spec, dtype, _LONG, _LONG.length)
         key_bytes += held.key_bytes / max(held.num_tokens, 1)
         value_bytes += held.value_bytes / max(held.num_tokens, 1)
         num_sharing += kind.keeps_all
@@ -81,8 +84,11 @@ def describe_cache(
         "value_bits_per_element": 8 * value_bytes / max(num_values, 1),
         "bytes_per_token": round(key_bytes + value_bytes),
     }
-    if isinstance(config, PerLayerConfig):
+    drops = any(isinstance(kind, CacheKind) and kind.finishing is not None for kind in kinds)
+    if isinstance(config, PerLayerConfig) or drops:
         facts["layers"] = _unlike_layers(kinds, layer_specs, dtype)
+    if skipped := list(_skipped(config, kinds, layer_specs)):
+        facts["skipped_layers"] = skipped
     if windows:
         facts["sliding_windows"] = {str(size): layers for size, layers in windows.items()}
     states = {i: spec for i, spec in enumerate(layer_specs) if isinstance(spec, RecurrentSpec)}
@@ -98,123 +104,45 @@ def describe_cache(
 def _unlike_layers(
     kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
 ) -> list[dict[str, Any]]:
-    groups: dict[tuple[int, KVSpec], tuple[CacheKind, list[int]]] = {}
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    names = ("kind", "key_bits_per_element", "value_bits_per_element", "bytes_per_token")
     for index, kind, spec in attention_layers(kinds, layer_specs):
-        groups.setdefault((id(kind), spec), (kind, []))[1].append(index)
-    found = []
-    for (_, spec), (kind, layers) in groups.items():
-        held = kind.hold(spec, dtype, _LONG)
+        held = hold_row(kind, spec, dtype, _LONG, _LONG.length)
         per_token = [x / max(held.num_tokens, 1) for x in (held.key_bytes, held.value_bytes)]
-        found.append(
-            {
-                "layers": layers,
-                "kind": kind.name,
-                "key_bits_per_element": 8 * per_token[0] / (spec.num_kv_heads * spec.key_dim),
-                "value_bits_per_element": 8 * per_token[1] / (spec.num_kv_heads * spec.value_dim),
-                "bytes_per_token": round(sum(per_token)),
-            }
+        facts = (
+            kind.name,
+            8 * per_token[0] / (spec.num_kv_heads * spec.key_dim),
+            8 * per_token[1] / (spec.num_kv_heads * spec.value_dim),
+            round(sum(per_token)),
+            held.num_tokens if kind.finishing is not None else None,
+            # Layers that store alike may still be of two rules.
+            None if kind.in_layer is not None or kind.finishing is not None else id(kind),
+            spec,
         )
-    return found
-
-
-def count_held(
-    kinds: Sequence[LayerKind],
-    layer_specs: Sequence[LayerSpec],
-    dtype: mx.Dtype,
-    *,
-    num_prompt_tokens: int,
-    num_tokens: int,
-) -> RowHeld:
-    """Count what is there of a row, and the tokens of its prompt that are not.
-
-    Args:
-        kinds: of each layer.
-        layer_specs: what each layer stores.
-        dtype: of keys and values as computed.
-        num_prompt_tokens: length of the prompt.
-        num_tokens: prompt and generated tokens that went through the model.
-
-    Example:
-        >>> from vlmkit.cache import RotatingConfig, build_cache
-        >>> spec = KVSpec(1, 4, 4)
-        >>> kinds = build_cache(RotatingConfig(max_size=8, keep=2), [spec], 0, mx.float32).kinds
-        >>> for n in (8, 10, 12, 99):
-        ...     count_held(kinds, [spec], mx.float32, num_prompt_tokens=10, num_tokens=n)[::2]
-        (8, 0)
-        (8, 2)
-        (8, 4)
-        (8, 8)
-    """
-    # Most models have one or two different layers, however many they have of each.
-    layers = {(id(kind), spec): kind for _, kind, spec in attention_layers(kinds, layer_specs)}
-    found = [
-        (kind.hold(spec, dtype, num_tokens), spec.window) for (_, spec), kind in layers.items()
+        groups.setdefault(facts, []).append(index)
+    return [
+        {
+            "layers": layers,
+            **dict(zip(names, facts, strict=False)),
+            **({} if facts[4] is None else {"held_of_4096": facts[4]}),
+        }
+        for facts, layers in groups.items()
     ]
-    if not found:
-        return RowHeld(0, 0, 0)
-    return RowHeld(
-        min(held.num_tokens for held, _ in found),
-        max(held.num_quantized for held, _ in found),
-        max(_num_dropped(held, window, num_prompt_tokens, num_tokens) for held, window in found),
-    )
 
 
-def _num_dropped(held: Held, window: int | None, num_prompt_tokens: int, num_tokens: int) -> int:
-    seen_from = 0 if window is None else num_tokens - window
-    last_from = num_tokens - (held.num_tokens - held.num_first)
-    return max(min(num_prompt_tokens, last_from) - max(held.num_first, seen_from), 0)
-
-
-def row_num_bytes(
-    kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec], dtype: mx.Dtype, num_tokens: int
-) -> int:
-    """Return the bytes that the attention layers allocate for a row, which grow in whole steps."""
-    total = 0.0
-    for _, kind, spec in attention_layers(kinds, layer_specs):
-        held = kind.hold(spec, dtype, num_tokens)
-        steps = round_up(held.num_tokens) / max(held.num_tokens, 1)
-        total += (held.key_bytes + held.value_bytes) * steps
-    return round(total)
-
-
-def row_held_bytes(
-    config: CacheConfig, layer_specs: Sequence[LayerSpec], dtype: mx.Dtype
-) -> Callable[[int], int]:
-    """Return what says how many bytes a row's tokens take, over all layers.
-
-    Args:
-        config: the cache's config, which works for these layers.
-        layer_specs: what each layer stores.
-        dtype: the dtype of keys and values as the model computes them.
-
-    Returns:
-        A function of the number of tokens that went through the model, those of the prompt
-        included. Buffers are larger, by up to 255 tokens.
-
-    Example:
-        >>> from vlmkit.cache.rotating import RotatingConfig
-        >>> config = RotatingConfig(max_size=4, keep=1)
-        >>> size = row_held_bytes(config, [KVSpec(2, 64, 64)], mx.float32)
-        >>> size(1), size(4), size(10)
-        (1024, 4096, 4096)
-    """
-    kept, kinds = recurrent(), kinds_of(config, layer_specs, dtype)
-    states = [spec for spec in layer_specs if isinstance(spec, RecurrentSpec)]
-    fixed = sum(kept.num_bytes(kept.init(1, spec, dtype)) for spec in states)
-
-    def size(num_tokens: int) -> int:
-        held = [
-            k.hold(spec, dtype, num_tokens) for _, k, spec in attention_layers(kinds, layer_specs)
-        ]
-        return fixed + round(sum(one.key_bytes + one.value_bytes for one in held))
-
-    return size
-
-
-def attention_layers(
-    kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec]
-) -> Iterable[tuple[int, CacheKind, KVSpec]]:
-    """The attention layers, with their places."""
-    for index, (kind, spec) in enumerate(zip(kinds, layer_specs, strict=True)):
-        if isinstance(kind, CacheKind) and isinstance(spec, KVSpec):
-            yield index, kind, spec
+def _skipped(
+    config: CacheConfig, kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec]
+) -> Iterator[dict[str, Any]]:
+    """The layers that a config is about but does nothing to, and why."""
+    if isinstance(config, PerLayerConfig) and (layers := skipped_by_rules(config, layer_specs)):
+        yield {"layers": layers, "reason": "recurrent: such a layer keeps a state of its own"}
+    windows: dict[tuple[str, int], list[int]] = {}
+    for index, kind, spec in attention_layers(kinds, layer_specs):
+        if kind.settings == ("window", spec.window) and kind.name not in ("dense", "rotating"):
+            assert spec.window is not None
+            windows.setdefault((kind.name, spec.window), []).append(index)
+    for (name, window), layers in windows.items():
+        yield {
+            "layers": layers,
+            "reason": f"sliding window: {name} leaves its {window} tokens as computed",
+        }

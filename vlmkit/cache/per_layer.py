@@ -60,12 +60,12 @@ def per_layer(
 ) -> list[tuple[KeyPath, OneKindConfig, list[int]]]:
     """Return each config of a cache, where it stands, and the layers that get it.
 
-    'first', 'last' and 'all' count attention layers only: a recurrent layer has a state of its own
-    and no rule is about it.
+    'first', 'last' and 'all' count attention layers only, and a range is about those that lie in
+    it: a recurrent layer has a state of its own. :func:`skipped_by_rules` says which they are.
 
     Raises:
-        VlmkitError: a rule is about no layer, about one that is not there or is recurrent, or about
-            one that an earlier rule is about.
+        VlmkitError: a rule is about no layer, about one that is not there, by its own number about
+            one that is recurrent, or about one that an earlier rule is about.
 
     Example:
         >>> rules = [LayerRule(layers=["first 1", 3], cache={"kind": "rotating", "max_size": 8})]
@@ -112,9 +112,8 @@ def _match(
         found = attention[: int(count)] if word == "first" else attention[-int(count) :]
         found = found if int(count) <= len(attention) else []
     else:
-        low, _, high = text.partition("-")
-        wanted = range(int(low), int(high or low) + 1)
-        found = list(wanted) if set(wanted) <= set(attention) else []
+        found = [i for i in _range(text) if i in set(attention)]
+        found = found if max(_range(text), default=0) < len(layer_specs) else []
     if found:
         return found
     there = "no layers" if not attention else f"layers {_said(attention)}"
@@ -123,6 +122,28 @@ def _match(
         f"{there} with attention",
         path=path,
     )
+
+
+def _range(text: str) -> range:
+    low, _, high = text.partition("-")
+    return range(int(low), int(high or low) + 1)
+
+
+def skipped_by_rules(config: PerLayerConfig, layer_specs: Sequence[LayerSpec]) -> list[int]:
+    """Return the layers in the ranges of rules that no rule applies to, as they are recurrent.
+
+    Example:
+        >>> from vlmkit.contracts.interface import RecurrentSpec
+        >>> config = PerLayerConfig(rules=[{"layers": "0-2", "cache": {"kind": "affine"}}])
+        >>> skipped_by_rules(config, [KVSpec(2, 64, 64), RecurrentSpec(()), KVSpec(2, 64, 64)])
+        [1]
+    """
+    found = set()
+    for rule in config.rules:
+        for form in rule.layers if isinstance(rule.layers, tuple) else (rule.layers,):
+            if re.fullmatch(r"\d+-\d+", str(form)):
+                found |= {i for i in _range(str(form)) if not isinstance(layer_specs[i], KVSpec)}
+    return sorted(found)
 
 
 def _said(layers: Sequence[int]) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Literal
 
+import mlx.core as mx
 from pydantic import Field, model_validator
 
 from vlmkit.cache.codec.affine import AffineCodecConfig
 from vlmkit.cache.codec.build import CodecConfig, build_codec, check_codec
 from vlmkit.cache.codec.turboquant import TurboQuantConfig
-from vlmkit.cache.compose import cache_kind
+from vlmkit.cache.compose import KVState, cache_kind
+from vlmkit.cache.finishing import Finished, Method, Noted, finishing_kind, refill
 from vlmkit.cache.layout import dense_layout
 from vlmkit.cache.residual import Window, residual_kind
-from vlmkit.cache.rotating import check_keep, rotating_layout
+from vlmkit.cache.rotating import check_keep, rotating_layout, windowed
 from vlmkit.cache.storage import Storage
-from vlmkit.contracts.interface import CacheKind, KVSpec
+from vlmkit.contracts.interface import CacheKind, Held, KVSpec, PromptShape
 from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 
@@ -28,8 +32,10 @@ class QuantizedConfig(StageConfig):
     recent: Int = Field(
         0, ge=0, description="Last tokens, its own included, that a query sees as computed."
     )
-    start: Int = Field(
-        0, ge=0, description="Queries before this token see every token as computed; 0 = none."
+    start: Annotated[Int, Field(ge=0)] | Literal["after_prefill"] = Field(
+        0,
+        description="Queries before this token see every token as computed; 0 = none. "
+        "after_prefill: those of the prompt do, and nothing is stored by the codecs before its end.",
     )
     max_size: Int | None = Field(
         None, ge=1, description="Tokens held per row, as in a rotating cache; null = all."
@@ -55,6 +61,11 @@ class QuantizedConfig(StageConfig):
                 f"recent={self.recent} is more than the last {max_size - self.keep} tokens that "
                 f"max_size={max_size} and keep={self.keep} hold; use {max_size - self.keep} or less"
             )
+        if self.start == "after_prefill":
+            raise ValueError(
+                "start: after_prefill holds the whole prompt until its end, so it cannot go with "
+                f"max_size={max_size}; use a number, or leave max_size out"
+            )
         if self.start > max_size:
             raise ValueError(
                 f"start={self.start} is more than the max_size={max_size} tokens that are held; "
@@ -67,7 +78,8 @@ def quantized(config: QuantizedConfig) -> CacheKind:
 
     Query i sees token j as stored iff i >= start and j <= i - recent, and any other token as
     computed. So the result does not depend on how the prompt was cut. Tokens seen as computed are
-    held as computed, beside what is stored of all.
+    held as computed, beside what is stored of all. With ``start: after_prefill`` N is the length of
+    the prompt, whatever it is, and layers with a sliding window keep that as computed.
 
     Example:
         >>> import mlx.core as mx
@@ -81,30 +93,60 @@ def quantized(config: QuantizedConfig) -> CacheKind:
         layout = rotating_layout(config.max_size, config.keep)
         last = config.max_size - config.keep
 
-    def windowed(window: int) -> CacheKind:
+    def in_window(window: int) -> CacheKind:
         held = window if last is None else min(window, last)
         own = {"max_size": held, "keep": 0, "recent": min(config.recent, held)}
         return quantized(config.model_copy(update=own))
 
     def check(spec: KVSpec) -> None:
-        _check_side("keys", config.keys, spec.key_dim)
-        _check_side("values", config.values, spec.value_dim)
+        check_side("keys", config.keys, spec.key_dim)
+        check_side("values", config.values, spec.value_dim)
 
+    if config.start == "after_prefill":
+        return _after_prefill(config, check)
     storage = Storage(keys=build_codec(config.keys), values=build_codec(config.values))
     settings = config.model_dump_json()
-    if config.recent or config.start:
+    if config.recent or config.start != 0:
         window = Window(config.recent, config.start, config.max_size, config.keep)
         return residual_kind(
-            config.kind, storage, window, settings=settings, windowed=windowed, check=check
+            config.kind, storage, window, settings=settings, windowed=in_window, check=check
         )
     return cache_kind(
-        config.kind, layout, storage, settings=settings, windowed=windowed, check=check
+        config.kind, layout, storage, settings=settings, windowed=in_window, check=check
     )
 
 
-def _check_side(side: str, codec: CodecConfig, dim: int) -> None:
+def _after_prefill(config: QuantizedConfig, check: Callable[[KVSpec], None]) -> CacheKind:
+    """Build the cache that holds a prompt as computed until its end."""
+    after = quantized(config.model_copy(update={"start": 0}))
+
+    def hold(spec: KVSpec, dtype: mx.Dtype, prompt: PromptShape, seen: int) -> Held:
+        return after.hold(spec, dtype, seen)
+
+    def finish(
+        after: CacheKind, full: KVState, noted: Noted, prompts: Sequence[PromptShape]
+    ) -> Finished:
+        counts = [prompt.length for prompt in prompts]
+        return Finished(refill(after, *full.keys, *full.values, counts), (0,) * len(counts))
+
+    return finishing_kind(
+        Method(
+            name=config.kind,
+            settings=config.model_dump_json(),
+            after=after,
+            finish=finish,
+            hold=hold,
+            windowed=partial(windowed, config.kind),
+            check=check,
+        )
+    )
+
+
+def check_side(side: str, codec: CodecConfig, dim: int, *within: str) -> None:
+    """Raise VlmkitError, its path the key, unless a codec of one side works for that dim."""
     try:
         check_codec(codec, dim)
     except VlmkitError as error:
-        path = ("cache", side, *(error.path or ()))
-        raise VlmkitError(f"cache.{side}.{error}", path=path) from error
+        place = (*within, side)
+        path = ("cache", *place, *(error.path or ()))
+        raise VlmkitError(f"cache.{'.'.join(place)}.{error}", path=path) from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlmkit.contracts.interface import Cache, LayerKind
+import mlx.core as mx
+
+from vlmkit.contracts.interface import Cache, CacheKind, LayerKind, PromptShape
 from vlmkit.errors import VlmkitError
 
 
@@ -73,6 +75,40 @@ def trim_rows(cache: Cache, lengths: Sequence[int]) -> Cache:
         for kind, layer in zip(cache.kinds, cache.layers, strict=True)
     )
     return Cache(cache.kinds, layers, tuple(lengths))
+
+
+def finishes(cache: Cache) -> bool:
+    """Whether a layer does something to a row once its whole prompt has gone through the model."""
+    return any(isinstance(kind, CacheKind) and kind.finishing is not None for kind in cache.kinds)
+
+
+def finish_rows(cache: Cache, prompts: Sequence[PromptShape]) -> Cache:
+    """Return the cache after the end of its rows' prompts, evaluated layer by layer.
+
+    A cache whose kinds do nothing at that time is returned as it is.
+
+    Args:
+        cache: whose rows have seen their prompts and nothing else.
+        prompts: one per row.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from vlmkit.cache import DenseConfig, build_cache
+        >>> from vlmkit.contracts.interface import KVSpec
+        >>> cache = build_cache(DenseConfig(), [KVSpec(1, 4, 4)], 1, mx.float32)
+        >>> finish_rows(cache, [PromptShape(0)]) is cache
+        True
+    """
+    if not finishes(cache):
+        return cache
+    assert cache.lengths == tuple(prompt.length for prompt in prompts)
+    layers = list(cache.layers)
+    cache = cache._replace(layers=())  # else every layer is held twice until the last is done
+    for place, kind in enumerate(cache.kinds):
+        if isinstance(kind, CacheKind) and kind.finishing is not None:
+            layers[place] = kind.finishing.finish(layers[place], prompts)
+            mx.eval(layers[place])
+    return cache._replace(layers=tuple(layers))
 
 
 def cache_num_bytes(cache: Cache) -> int:

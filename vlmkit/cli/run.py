@@ -98,7 +98,10 @@ def _num_dropped(result: GenerationResult) -> int:
 
 def _warn_dropped(result: GenerationResult) -> None:
     if num := _num_dropped(result):
-        has_size = (result.effective or {})["cache"].get("max_size") is not None
+        cache = (result.effective or {})["cache"]
+        if "ratio" in cache or "budget" in cache:
+            return  # that was asked for, and not by the way
+        has_size = cache.get("max_size") is not None
         keeping = "a larger cache.max_size (--max-kv-size)" if has_size else "a cache of kind dense"
         warn(
             f"vlmkit: warning: the KV cache dropped {num} of {result.prompt_tokens} prompt tokens; "

@@ -22,6 +22,7 @@ class KVSpec(NamedTuple):
     key_dim: int
     value_dim: int
     window: int | None = None  # a query sees the last ``window`` tokens only; None: all
+    num_heads: int | None = None  # of the queries; None: a cache does not get to see them
 
 
 class StateArray(NamedTuple):
@@ -59,14 +60,46 @@ class Span(NamedTuple):
         return tuple(start + new for start, new in zip(self.starts, self.lengths, strict=True))
 
 
+class PromptShape(NamedTuple):
+    """How long a prompt is, and which of its tokens are of images or videos."""
+
+    length: int
+    images: tuple[tuple[int, int], ...] = ()  # [start, end) each, in order
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> PromptShape:
+        """Return the shape of a prompt."""
+        spans = (medium.span for medium in inputs.media if medium.kind in ("image", "video"))
+        return cls(len(inputs.token_ids), tuple(sorted(spans)))
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Tokens of images and videos."""
+        return sum(end - start for start, end in self.images)
+
+
 class Held(NamedTuple):
     """What an attention layer holds of a row that has seen a number of tokens."""
 
     num_tokens: int  # whose keys and values are there
     key_bytes: int  # of their keys as stored: scales and the like included, free slots not
     value_bytes: int
-    num_first: int = 0  # of these tokens, the row's first ones; the others are its last ones
+    num_first: int = 0  # of these tokens, those before its last ones: its first, or chosen ones
     num_quantized: int = 0  # of these tokens, stored in fewer bits than they were computed in
+
+
+class Finishing(NamedTuple):
+    """What a kind of cache does once a row's whole prompt has gone through the model.
+
+    Until then its state holds all tokens as computed; afterwards whatever ``finish`` leaves of them.
+    """
+
+    finish: Callable[[Pytree, Sequence[PromptShape]], Pytree]
+    # (state, prompt of each row, all of which it has seen) -> state
+    hold: Callable[[KVSpec, mx.Dtype, PromptShape, int], Held]
+    # as ``CacheKind.hold``, of a row whose prompt is finished; tokens seen include the prompt's
+    observe: Callable[[Pytree, mx.array, Pytree, float], Pytree] | None = None
+    # (state after ``append``, q [B, H, L, D], plan, scale) -> state; beside each ``attend``
 
 
 class CacheKind(NamedTuple):
@@ -104,6 +137,9 @@ class CacheKind(NamedTuple):
     # (how queries read keys and values) -> the kind whose ``attend`` reads so; None: its own way
     keeps_all: bool = False
     # a state is a ``vlmkit.cache.compose.KVState`` with token j of a row in slot j, for good
+    finishing: Finishing | None = None  # None: the end of a prompt is nothing special
+    in_layer: Callable[[int, int], CacheKind] | None = None
+    # (place of a layer, number of layers that get this kind) -> that layer's; None: all are alike
 
 
 class StateKind(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from vlmkit.cache import finishes
 from vlmkit.contracts.inputs import num_equal
 from vlmkit.contracts.interface import Hidden
 from vlmkit.engine.rows import (
@@ -274,6 +275,8 @@ def _keep_finished(rows: Sequence[RowState], streams: Streams, options: LoopOpti
         finish = row.decision.finish
         if finish is None or finish.error is not None or row.search is not None:
             continue
+        if finishes(streams.own.cache):
+            return  # nothing can go on from these
         state = select_state(streams.own, [place * options.method.num_own])
         mx.eval(state)
         inputs = row.spec.inputs.followed_by(row.token_ids)

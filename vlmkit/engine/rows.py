@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from vlmkit.contracts.inputs import Inputs
-from vlmkit.contracts.interface import Pytree
+from vlmkit.contracts.interface import PromptShape, Pytree
 from vlmkit.contracts.stages import Decision, Finish, StepTrace, StoppingCriterion, TokenEvent
 from vlmkit.detokenize.row import (
     TextDecoder,
@@ -104,7 +104,7 @@ class Step(NamedTuple):
     """One token of one row, as the decode loop yields it."""
 
     row: int  # the spec's number
-    num_prompt_tokens: int = 0
+    prompt: PromptShape = PromptShape(0)
     token_id: int | None = None  # None for a row that ends without a further token
     forced: bool = False
     text: str = ""  # newly released text
@@ -220,7 +220,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     )
     step = Step(
         row=row.number,
-        num_prompt_tokens=len(row.spec.inputs.token_ids),
+        prompt=PromptShape.of(row.spec.inputs),
         token_id=token_id,
         forced=forced or token_id != sampled_id,
         text=released,
@@ -280,7 +280,7 @@ def end_row(row: RowState) -> Step:
         _, released = release_text(text, None)
     return Step(
         row=row.number,
-        num_prompt_tokens=len(row.spec.inputs.token_ids),
+        prompt=PromptShape.of(row.spec.inputs),
         text=released,
         num_tokens=row.num_tokens,
         finish=finish,

@@ -122,7 +122,7 @@ def _by_now(effective: dict[str, Any], resolved: Resolved, step: Step) -> dict[s
     return with_held(
         effective,
         resolved.cache,
-        num_prompt_tokens=step.num_prompt_tokens,
+        prompt=step.prompt,
         num_generated=step.num_tokens,
     )
 

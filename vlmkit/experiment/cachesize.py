@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vlmkit.cache import CacheConfig, row_held_bytes
-from vlmkit.contracts.interface import Model
+from vlmkit.contracts.interface import Model, PromptShape
 from vlmkit.experiment.loaded import Loaded
 
 
-def cache_sizes(loaded: Loaded) -> dict[int, Callable[[int], int]]:
-    """Return, by arm, the bytes of a response's KV cache as a function of its tokens.
+def cache_sizes(loaded: Loaded) -> dict[int, Callable[[PromptShape, int], int]]:
+    """Return, by arm, the bytes of a response's KV cache as a function of its prompt and tokens.
 
     All that the arm keeps for one response: what it is contrasted with, and the beams of a search.
     Tokens that several rows have in common count for each of them.
@@ -28,9 +28,11 @@ def cache_sizes(loaded: Loaded) -> dict[int, Callable[[int], int]]:
     return sizes
 
 
-def _row_size(config: CacheConfig, model: Model) -> Callable[[int], int]:
+def _row_size(config: CacheConfig, model: Model) -> Callable[[PromptShape, int], int]:
     return row_held_bytes(config, model.layer_specs, model.dtype)
 
 
-def _sum_of(streams: list[Callable[[int], int]], width: int) -> Callable[[int], int]:
-    return lambda num_tokens: width * sum(stream(num_tokens) for stream in streams)
+def _sum_of(
+    streams: list[Callable[[PromptShape, int], int]], width: int
+) -> Callable[[PromptShape, int], int]:
+    return lambda prompt, num_tokens: width * sum(one(prompt, num_tokens) for one in streams)

@@ -97,7 +97,7 @@ def run_group(
         record.answered = record.error is not None or has_answer(record.text, opened=row.thinks)
         record.alone = not settings.share
         tokens = record.prompt_tokens + max(record.generation_tokens - 1, 0)
-        record.cache_bytes = sizes[row.unit.arm](tokens)
+        record.cache_bytes = sizes[row.unit.arm](step.prompt, tokens)
         if record.error is None:
             record.prompt_s = step.timing.others_s + sharing.prefills.take(row.prompt)
         else:
@@ -240,7 +240,7 @@ def _add_steps(steps: Sequence[Step], record: Record) -> None:
     if last.finish.error is not None:
         text = str(last.finish.error) or type(last.finish.error).__name__
         record.error = text.removeprefix(f"row {last.row}: ")
-    record.prompt_tokens = last.num_prompt_tokens
+    record.prompt_tokens = last.prompt.length
     record.cached_tokens = last.timing.cached_tokens
     record.generation_tokens = last.num_tokens
     if taken:

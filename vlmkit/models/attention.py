@@ -51,7 +51,7 @@ class Attention(nn.Module):
     @property
     def spec(self) -> KVSpec:
         """What the layer stores per token."""
-        return KVSpec(self.num_kv_heads, self.head_dim, self.head_dim)
+        return KVSpec(self.num_kv_heads, self.head_dim, self.head_dim, num_heads=self.num_heads)
 
     def __call__(
         self, x: mx.array, step: Step, kind: LayerKind, state: Pytree
@@ -69,8 +69,11 @@ class Attention(nn.Module):
         both = mx.concatenate([queries, keys], axis=-1)
         both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), step.angles)
         values = self.v_proj(x).reshape(batch, length, -1, dim).transpose(0, 2, 1, 3)
-        state = kind.append(state, both[:, self.num_heads :], values, plan)
-        out = kind.attend(state, both[:, : self.num_heads], plan, self.scale)
+        queries, keys = both[:, : self.num_heads], both[:, self.num_heads :]
+        state = kind.append(state, keys, values, plan)
+        out = kind.attend(state, queries, plan, self.scale)
+        if kind.finishing is not None and kind.finishing.observe is not None:
+            state = kind.finishing.observe(state, queries, plan, self.scale)
         out = out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
         if self.output_gate:
             out = out * mx.sigmoid(gate).reshape(out.shape)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import wraps
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from vlmkit.cache import cache_num_bytes, trim_rows
+from vlmkit.cache import cache_num_bytes, finishes, trim_rows
 from vlmkit.contracts.inputs import Inputs, num_equal, whole_media
 from vlmkit.contracts.interface import DecodeState, Features
 from vlmkit.errors import VlmkitError
@@ -55,7 +55,8 @@ class PromptCache:
 
     Entries belong to one model and one KV-cache config; another's are never mixed up with them. A
     cache kind that has dropped tokens (a full rotating window), or a recurrent layer, can be
-    continued but not cut back; then an entry serves only prompts that begin with all of it. After
+    continued but not cut back; then an entry serves only prompts that begin with all of it.
+    With a kind that drops or quantizes tokens at a prompt's end it serves that prompt alone. After
     a change of the model's weights, :meth:`clear` it. Several threads may share one.
 
     Args:
@@ -167,7 +168,8 @@ def continued(entry: Started, inputs: Inputs, taps: tuple[int, ...]) -> tuple[St
     if shared == length == held and entry.hidden is not None and taps == entry.taps:
         return entry, length
     keep = whole_media(inputs, min(shared, length - 1, held))
-    if keep < 1:
+    # What was done at a prompt's end depends on where it ended: no other prompt may go on from it.
+    if keep < 1 or finishes(entry.state.cache):
         return None
     try:
         cache = trim_rows(entry.state.cache, (keep,))

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 import mlx.core as mx
 
-from vlmkit.cache import join_rows, select_rows
+from vlmkit.cache import finish_rows, join_rows, select_rows
 from vlmkit.contracts.inputs import Inputs, num_equal, whole_media
-from vlmkit.contracts.interface import Cache, DecodeState, Features, Hidden, Model
+from vlmkit.contracts.interface import Cache, DecodeState, Features, Hidden, Model, PromptShape
 from vlmkit.passes.embed import encode_media
 from vlmkit.passes.prefill import prefill_hidden
 
@@ -77,6 +77,8 @@ def prefill_prompts(
     keep_prompt: bool = False,
 ) -> Prefilled:
     """Prefill B prompts; equal ones are computed once, and so is what several begin with.
+
+    What a cache does at the end of a prompt is done: the states are ready to be decoded from.
 
     Args:
         model: the model's functions.
@@ -240,6 +242,8 @@ def _prefill_rests(
             taps=taps,
             keep_prompt=keep_prompt,
         )
+        prompts = [PromptShape.of(unique[place]) for place in left]
+        state = state._replace(cache=finish_rows(state.cache, prompts))
         if not whole:
             return state, hidden
         states.append(state)

@@ -11,8 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.backend.device import describe_device
-from vlmkit.cache import count_held, describe_cache
-from vlmkit.contracts.interface import LayerKind, LayerSpec, Model
+from vlmkit.cache import count_held, describe_cache, hold_row
+from vlmkit.contracts.interface import CacheKind, KVSpec, LayerKind, LayerSpec, Model, PromptShape
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.sampling import Grammar, grammar_doubts
@@ -63,34 +63,48 @@ class CacheLayers(NamedTuple):
     kinds: tuple[LayerKind, ...]
     specs: tuple[LayerSpec, ...]
     dtype: mx.Dtype  # of keys and values as computed
+    places: tuple[tuple[int, ...], ...]  # of each, the layers that are so
 
 
 def cache_layers(kinds: Sequence[LayerKind], model: Model) -> CacheLayers:
     """Return one of each: a model may have a hundred layers that are alike."""
-    pairs = zip(kinds, model.layer_specs, strict=True)
-    unlike = {(id(kind), spec): (kind, spec) for kind, spec in pairs}.values()
-    return CacheLayers(
-        tuple(kind for kind, _ in unlike), tuple(spec for _, spec in unlike), model.dtype
-    )
+    unlike: dict[tuple[int, LayerSpec], tuple[LayerKind, LayerSpec, list[int]]] = {}
+    for place, (kind, spec) in enumerate(zip(kinds, model.layer_specs, strict=True)):
+        unlike.setdefault((id(kind), spec), (kind, spec, []))[2].append(place)
+    own, specs, places = zip(*unlike.values(), strict=True)
+    return CacheLayers(own, specs, model.dtype, tuple(map(tuple, places)))
 
 
 def with_held(
     effective: dict[str, Any],
     layers: CacheLayers,
     *,
-    num_prompt_tokens: int,
+    prompt: PromptShape,
     num_generated: int,
 ) -> dict[str, Any]:
-    """Say in ``effective["cache"]`` what caches of these kinds hold of a row by now."""
+    """Say in ``effective["cache"]`` what caches of these kinds hold of a row by now.
+
+    Also layer by layer, as ``held_by_layer``: tokens held, tokens quantized, bytes as stored. Layers
+    that hold as much are said together.
+    """
+    # The last token drawn has not gone through the model yet.
+    num_tokens = prompt.length + max(num_generated - 1, 0)
     held = count_held(
-        layers.kinds,
-        layers.specs,
-        layers.dtype,
-        num_prompt_tokens=num_prompt_tokens,
-        # The last token drawn has not gone through the model yet.
-        num_tokens=num_prompt_tokens + max(num_generated - 1, 0),
+        layers.kinds, layers.specs, layers.dtype, prompt=prompt, num_tokens=num_tokens
     )
-    return {**effective, "cache": {**effective["cache"], **held._asdict()}}
+    found: dict[tuple[int, int, int], list[int]] = {}
+    for kind, spec, places in zip(layers.kinds, layers.specs, layers.places, strict=True):
+        if isinstance(kind, CacheKind) and isinstance(spec, KVSpec):
+            one = hold_row(kind, spec, layers.dtype, prompt, num_tokens)
+            facts = one.num_tokens, one.num_quantized, round(one.key_bytes + one.value_bytes)
+            found.setdefault(facts, []).extend(places)
+    names = ("held_tokens", "quantized_tokens", "held_bytes")
+    by_layer = [
+        {"layers": sorted(places), **dict(zip(names, facts, strict=True))}
+        for facts, places in found.items()
+    ]
+    cache = {**effective["cache"], **held._asdict(), "held_by_layer": by_layer}
+    return {**effective, "cache": cache}
 
 
 def _grammar_promise(pipeline: PipelineConfig) -> dict[str, Any] | None:

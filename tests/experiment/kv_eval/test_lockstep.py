@@ -20,6 +20,7 @@ from vlmkit.cache import (
 )
 from vlmkit.cache.compose import num_slots
 from vlmkit.config.tree import DEFAULT, to_node
+from vlmkit.contracts.interface import PromptShape
 from vlmkit.experiment.kv_eval.applied import applied
 from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
 from vlmkit.experiment.kv_eval.planning import load_kv_eval
@@ -210,7 +211,7 @@ def test_bytes_are_those_of_the_arrays(case: Case, config: CacheConfig) -> None:
         state.cache.kinds,
         model.layer_specs,
         model.dtype,
-        num_prompt_tokens=num_prompt,
+        prompt=PromptShape(num_prompt),
         num_tokens=num_prompt + 1,
     )
     counters = 4 * len(model.layer_specs)  # one int32 per layer says how long the row is

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import attention_layers, count_held
-from vlmkit.contracts.interface import LayerKind, LayerSpec
+from vlmkit.cache import attention_layers, count_held, hold_row
+from vlmkit.contracts.interface import LayerKind, LayerSpec, PromptShape
 
 
 class Applied(NamedTuple):
@@ -27,7 +27,7 @@ def applied(
     layer_specs: Sequence[LayerSpec],
     dtype: mx.Dtype,
     *,
-    num_prompt_tokens: int,
+    prompt: PromptShape,
     num_tokens: int,
 ) -> Applied:
     """Count what a policy does to a row.
@@ -36,7 +36,7 @@ def applied(
         kinds: of each layer.
         layer_specs: what each layer stores.
         dtype: of keys and values as computed.
-        num_prompt_tokens: length of the prompt.
+        prompt: of the row.
         num_tokens: prompt and answer tokens that went through the model.
 
     Example:
@@ -44,7 +44,7 @@ def applied(
         >>> from vlmkit.contracts.interface import KVSpec
         >>> spec = KVSpec(1, 4, 4)
         >>> kinds = build_cache(RotatingConfig(max_size=8), [spec], 0, mx.float32).kinds
-        >>> sizes = dict(num_prompt_tokens=10, num_tokens=12)
+        >>> sizes = dict(prompt=PromptShape(10), num_tokens=12)
         >>> found = applied(kinds, [spec], mx.float32, **sizes)
         >>> found.layers, found.held_tokens, found.dropped_tokens
         ([0], 8, 4)
@@ -52,16 +52,14 @@ def applied(
     layers, num_layers, dropped, held_bytes = [], 0, 0, 0
     for index, kind, spec in attention_layers(kinds, layer_specs):
         num_layers += 1
-        held = kind.hold(spec, dtype, num_tokens)
+        held = hold_row(kind, spec, dtype, prompt, num_tokens)
         seen = num_tokens if spec.window is None else min(num_tokens, spec.window)
         lost = max(seen - held.num_tokens, 0)
         dropped = max(dropped, lost)
         held_bytes += held.key_bytes + held.value_bytes
         if lost or held.num_quantized:
             layers.append(index)
-    worst = count_held(
-        kinds, layer_specs, dtype, num_prompt_tokens=num_prompt_tokens, num_tokens=num_tokens
-    )
+    worst = count_held(kinds, layer_specs, dtype, prompt=prompt, num_tokens=num_tokens)
     return Applied(
         layers=layers,
         num_layers=num_layers,

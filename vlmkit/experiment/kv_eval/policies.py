@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vlmkit.cache import CacheConfig, build_cache
 from vlmkit.config.validate import error_at
-from vlmkit.contracts.interface import Cache, Model
+from vlmkit.contracts.interface import Cache, Model, PromptShape
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.files import Experiment
 from vlmkit.experiment.kv_eval.applied import Applied, applied, thresholds
@@ -24,14 +24,14 @@ def new_cache(model: Model, config: CacheConfig) -> NewCache:
     return make
 
 
-def facts_of(model: Model, config: CacheConfig, num_prompt: int, num_answer: int) -> Applied:
+def facts_of(model: Model, config: CacheConfig, prompt: PromptShape, num_answer: int) -> Applied:
     """Count what a policy does to a prompt and its answer, whose last token is never fed."""
     return applied(
         new_cache(model, config)(0).kinds,
         model.layer_specs,
         model.dtype,
-        num_prompt_tokens=num_prompt,
-        num_tokens=num_prompt + num_answer - 1,
+        prompt=prompt,
+        num_tokens=prompt.length + num_answer - 1,
     )
 
 
@@ -58,8 +58,13 @@ def check_applied(experiment: Experiment, model: Model, references: Sequence[Ref
     for arm in experiment.arms:
         if arm.name == experiment.baseline:
             continue
-        facts = facts_of(model, arm.config.cache, longest.prompt_tokens, len(longest.token_ids))
-        if facts.layers:
+        # Where images lie is not known yet: what applies to one of both may apply.
+        length = longest.prompt_tokens
+        shapes = PromptShape(length), PromptShape(length, ((0, length),))
+        if any(
+            facts_of(model, arm.config.cache, shape, len(longest.token_ids)).layers
+            for shape in shapes
+        ):
             continue
         beyond = " and ".join(thresholds(arm.identity["cache"], num_tokens))
         why, remedy = "it stores every token as computed", "use another kind"

@@ -93,7 +93,8 @@ def side_sensitivity(
 
     Returns:
         By row, of the keys and of the values; nothing in a row where the policy does not hold the
-        tokens that the baseline holds, as a window does not. None where it was stopped.
+        tokens that the baseline holds, as a window does not, or holds them otherwise after the
+        prompt. None where it was stopped.
     """
     longest = max(len(row.inputs.token_ids) + len(row.token_ids) for row in rows)
     pairs = zip(baseline(0).kinds, policy(0).kinds, model.layer_specs, strict=True)
@@ -101,6 +102,8 @@ def side_sensitivity(
         if not (isinstance(ours, CacheKind) and isinstance(theirs, CacheKind)):
             continue
         assert isinstance(spec, KVSpec)
+        if ours.finishing is not None or theirs.finishing is not None:
+            return [[] for _ in rows]
         held = [kind.hold(spec, model.dtype, longest).num_tokens for kind in (ours, theirs)]
         if held[0] != held[1]:
             return [[] for _ in rows]

@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmkit.cache import finish_rows
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import (
     Cache,
@@ -17,6 +18,7 @@ from vlmkit.contracts.interface import (
     Features,
     LayerKind,
     Model,
+    PromptShape,
     Pytree,
 )
 from vlmkit.passes.decode import decode_hidden
@@ -80,7 +82,8 @@ def start_stream(
             step_size=step_size,
             keep_prompt=with_prompt,
         )
-        states.append(state._replace(cache=_recording(state.cache, sink)))
+        cache = finish_rows(state.cache, [PromptShape.of(one) for one in own])
+        states.append(state._replace(cache=_recording(cache, sink)))
         finals.append(hidden.final)
         if hidden.prompt is not None:
             ends = [len(one.token_ids) - 1 for one in own]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vlmkit.contracts.interface import PromptShape
 from vlmkit.experiment.config import LimitsConfig
 from vlmkit.experiment.data import Samples, load_samples
 from vlmkit.experiment.files import Experiment
@@ -188,13 +189,13 @@ def _record(
     row: Row,
     found: Measured,
 ) -> LockstepRecord:
-    arm, num_prompt = loaded.arms[place], len(row.inputs.token_ids)
-    facts = facts_of(loaded.model, arm.config.cache, num_prompt, len(one.token_ids))
+    arm, prompt = loaded.arms[place], PromptShape.of(row.inputs)
+    facts = facts_of(loaded.model, arm.config.cache, prompt, len(one.token_ids))
     return LockstepRecord(
         arm=arm.name,
         sample=one.sample,
         seed=one.seed,
-        prompt_tokens=num_prompt,
+        prompt_tokens=prompt.length,
         images=[medium.span for medium in row.inputs.media],
         token_ids=list(one.token_ids),
         prompt_kl=rounded(found.prompt_kl),
