@@ -45,7 +45,7 @@ LAYERS = (
     {"pipeline"},
     {"resolve"},
     {"engine", "config"},
-    {"api", "branching"},
+    {"api", "branching", "conversion"},
     {"batch", "tracing"},
     {"experiment"},
     {"adapters"},

@@ -75,6 +75,7 @@ COMMANDS = {  # where each one's function is; imported when it is asked for
     "trace": "tracing:run_trace",
     "describe": "describe:run_describe",
     "schema": "schema:run_schema",
+    "convert": "convert:run_convert",
     "models": "models:run_models",
     "configs": "configs:run_configs",
     "stages": "stages:run_stages",

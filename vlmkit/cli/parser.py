@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
 from vlmkit.cli.check_parser import CHECK_FLAGS, add_check_command
+from vlmkit.cli.convert_parser import CONVERT_FLAGS, add_convert_command
 from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
 from vlmkit.cli.lookup import add_lookup_commands
 from vlmkit.cli.words import sort_words
@@ -23,7 +24,8 @@ _OWN_FLAGS = {
     "generate": ("json", "logprobs", "no_stream"),
     "trace": ("top", "step", "picture", "out", "from"),
     "describe": ("json",),
-    "schema": ("out", "experiment", "kv_eval"),
+    "schema": ("out", "experiment", "kv_eval", "convert"),
+    "convert": CONVERT_FLAGS,
     "models": ("json",),
     **EXPERIMENT_FLAGS,
     "check": CHECK_FLAGS,
@@ -103,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_trace(commands)
     _add_describe(commands)
     _add_schema(commands)
+    add_convert_command(commands)
     add_experiment_commands(commands)
     add_check_command(commands, _add_run_arguments)
     models = commands.add_parser("models", help="list the supported model families")
@@ -192,6 +195,7 @@ def _add_schema(commands: Any) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--experiment", action="store_true", help="that of an experiment")
     which.add_argument("--kv-eval", action="store_true", help="that of a kv-eval file")
+    which.add_argument("--convert", action="store_true", help="that of a conversion")
     command.add_argument("--out", metavar="DIR", help="write it into this folder instead")
 
 

@@ -14,4 +14,5 @@ from vlmkit.files.writing import check_target as check_target
 from vlmkit.files.writing import make_folder as make_folder
 from vlmkit.files.writing import stream_file as stream_file
 from vlmkit.files.writing import whole_file as whole_file
+from vlmkit.files.writing import whole_folder as whole_folder
 from vlmkit.files.writing import write_file as write_file

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -127,7 +128,40 @@ def whole_file(path: Name) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def stream_file(path: Name) -> Iterator[Callable[[bytes], None]]:
+def whole_folder(path: Name) -> Iterator[Path]:
+    """Give a new folder beside ``path``, which takes that name when the block ends well.
+
+    Where a process is killed meanwhile, a folder ``.NAME.….part`` is left and none at ``path``.
+
+    Args:
+        path: no folder yet, or an empty one.
+
+    Raises:
+        VlmkitError: the folder cannot be made, or something has taken its name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with whole_folder(Path(folder, "a")) as new:
+        ...     write_file(new / "b.txt", b"text")
+        >>> os.listdir(folder), os.listdir(Path(folder, "a"))
+        (['a'], ['b.txt'])
+    """
+    target = Path(path)
+    with _written(path):
+        partial = _beside(target)
+        os.mkdir(partial)
+    try:
+        yield partial
+        with _written(path):
+            os.rename(partial, target)  # in the place of an empty folder, and of nothing else
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def stream_file(path: Name) -> Iterator[Callable[[bytes | memoryview], None]]:
     """Give a function that appends to a new file and hands each piece to the system at once.
 
     The new file takes the place of an old one when its first piece is written whole.
@@ -151,7 +185,7 @@ def stream_file(path: Name) -> Iterator[Callable[[bytes], None]]:
         handle, partial = _partial(target)
     is_there = False
 
-    def write(piece: bytes) -> None:
+    def write(piece: bytes | memoryview) -> None:
         nonlocal is_there
         with _written(path):
             left = memoryview(piece)
@@ -195,10 +229,15 @@ def _check_replaceable(path: Path) -> None:
 
 def _partial(target: Path) -> tuple[int, Path]:
     """Make a new file beside the target, hidden, with the rights that a new file has."""
+    partial = _beside(target)
+    return os.open(partial, _NEW, 0o666), partial
+
+
+def _beside(target: Path) -> Path:
+    """Return a new hidden name beside the target."""
     suffix = f".{secrets.token_hex(6)}.part"
     stem = target.name.encode("utf-8", "surrogateescape")[: _MAX_NAME - len(suffix) - 1]
-    partial = target.with_name(f".{stem.decode('utf-8', 'ignore')}{suffix}")
-    return os.open(partial, _NEW, 0o666), partial
+    return target.with_name(f".{stem.decode('utf-8', 'ignore')}{suffix}")
 
 
 @contextlib.contextmanager

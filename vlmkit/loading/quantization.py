@@ -25,9 +25,11 @@ from vlmkit.errors import VlmkitError, nearest
 
 AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 AFFINE_GROUP_SIZES = (32, 64, 128)
-_FIXED = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}  # mode: (group_size, bits)
-_BY_SIZE = {size: mode for mode, size in _FIXED.items()}
-_MODES = ("affine", *_FIXED)
+FIXED_SCHEMES = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+"""The one group size and bits of each mode that has no others."""
+
+_BY_SIZE = {size: mode for mode, size in FIXED_SCHEMES.items()}
+_MODES = ("affine", *FIXED_SCHEMES)
 _WHERE = "config.json: quantization"
 
 
@@ -93,8 +95,8 @@ def _scheme(section: Mapping[str, Any], where: str, default: Scheme | None) -> S
         hint = nearest(str(mode), _MODES)
         raise VlmkitError(f"{where}: mode {shown(mode)} is not one of {', '.join(_MODES)}{hint}")
     allowed: dict[str, tuple[int, ...]]
-    if mode in _FIXED:
-        base = Scheme(*_FIXED[mode], mode)
+    if mode in FIXED_SCHEMES:
+        base = Scheme(*FIXED_SCHEMES[mode], mode)
         allowed = {"group_size": (base.group_size,), "bits": (base.bits,)}
     else:
         base = default if default is not None and default.mode == mode else Scheme(64, 4, mode)
