@@ -23,7 +23,7 @@ from vlmkit.experiment.album.pages import (
     draw,
 )
 
-LEVELS = ((3, 3), (5, 5), (8, 8), (13, 13), (20, 24), (28, 48), (36, 90), (36, 160))
+LEVELS = ((3, 3), (6, 8), (12, 20), (24, 50), (36, 100), (36, 160))
 """Pictures and notes of an album, from the shortest to the longest."""
 QUESTIONS = 16
 TOKENS = 2048

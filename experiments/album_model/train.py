@@ -28,8 +28,9 @@ from experiments.shapes_model.muon import Muon
 WARM_UP_STEPS = 50
 MUON_FACTOR = 4.0
 FALLING_SHARE = 0.35
-CLIMB_AT = 0.9
+CLIMB_AT = 0.85
 MEMORY = 0.9
+RIGHT_BEFORE = 0.5
 SHORTER_SHARE = 0.3
 
 
@@ -38,7 +39,7 @@ class Progress(NamedTuple):
 
     step: int = 0
     level: int = 0
-    right: float = 0.0  # running share of right answers at this level
+    right: float = RIGHT_BEFORE  # running share of right answers at this level
     seconds: float = 0.0
 
 
@@ -63,7 +64,7 @@ def rate_factor(step: int, steps: int) -> float:
 def optimizers(model: AlbumModel, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for the rest."""
     named = list(model.named_parameters())
-    matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n]
+    matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n and "merger" not in n]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     adam = torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -140,7 +141,7 @@ def climbed(now: Progress, level: int, answers: list[tuple[int, bool, float]]) -
     )
     right = MEMORY * now.right + (1 - MEMORY) * share
     if right > CLIMB_AT and now.level + 1 < len(LEVELS):
-        return now._replace(level=now.level + 1, right=0.0)
+        return now._replace(level=now.level + 1, right=RIGHT_BEFORE)
     return now._replace(right=right)
 
 
