@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     tokens: NDArray[np.int64]  # [B, T], right-padded
     positions: NDArray[np.int64]  # [3, B, T], multimodal rotary positions
     blocks: NDArray[np.int64]  # [B, T], 0: the album, then the number of the question; -1: padding
-    targets: NDArray[np.int64]  # [B, T], 1: the digit of a picture, 2: of a note, 3: the end
+    targets: NDArray[np.int64]  # [B, T], 1: the digit of a picture, 2: of a note, 3: the rest
 
 
 @functools.lru_cache(maxsize=1)
@@ -99,7 +99,8 @@ def _row(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
         prompt = encode(needle.question + TURN_END)
         body = (*encode(needle.answer), *encode("<|im_end|>"))
         tokens += [*prompt, *body]
-        targets += [0] * len(prompt) + [1 if needle.kind == "picture" else 2, 3]
+        digit = 1 if needle.kind == "picture" else 2
+        targets += [0] * len(prompt) + [3] * (len(body) - 2) + [digit, 3]
         blocks += [number] * (len(prompt) + len(body))
         positions.append(np.tile(start + np.arange(len(prompt) + len(body)), (3, 1)))
     return (
@@ -114,7 +115,7 @@ def batch_at(seed: int, step: int, level: int) -> Batch:
     """The batch of one training step."""
     rng = Random(seed * STREAM + step)
     pictures, notes = LEVELS[level]
-    length = pictures * (IMAGE_TOKENS + 2) + notes * 4 + min(QUESTIONS, pictures + notes) * 21
+    length = pictures * (IMAGE_TOKENS + 2) + notes * 4 + min(QUESTIONS, pictures + notes) * 24
     books = [album(rng, pictures, notes) for _ in range(max(2, TOKENS // length))]
     rows = [_row(book, chosen(rng, book, QUESTIONS)) for book in books]
     width = max(len(tokens) for tokens, *_ in rows)

@@ -94,13 +94,21 @@ def album(rng: Random, num_pictures: int, num_notes: int) -> Album:
 def about_picture(book: Album, index: int) -> Needle:
     """Ask for the digit of a picture."""
     picture = book.pictures[index]
-    question = f"What number is with the {picture.colour} {picture.shape}?"
-    return Needle("picture", question, picture.digit, index / max(1, len(book.pictures) - 1))
+    look = f"{picture.colour} {picture.shape}"
+    return Needle(
+        "picture",
+        f"What number is with the {look}?",
+        f"{look}: {picture.digit}",
+        index / max(1, len(book.pictures) - 1),
+    )
 
 
 def about_note(book: Album, index: int) -> Needle:
     """Ask for the digit of a note."""
     note = book.notes[index]
     return Needle(
-        "note", f"What number is with {note.name}?", note.digit, index / max(1, len(book.notes) - 1)
+        "note",
+        f"What number is with {note.name}?",
+        f"{note.name}: {note.digit}",
+        index / max(1, len(book.notes) - 1),
     )
