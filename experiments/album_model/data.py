@@ -23,12 +23,14 @@ from vlmkit.experiment.album.pages import (
     draw,
 )
 
-LEVELS = ((3, 3), (6, 8), (12, 20), (24, 50), (36, 100), (36, 160))
+LEVELS = ((4, 4), (8, 12), (16, 30), (28, 70), (36, 160))
 """Pictures and notes of an album, from the shortest to the longest."""
 QUESTIONS = 16
+RECITED_SHARE = 0.7
 TOKENS = 2048
 IMAGE_TOKENS = SIDE * SIDE
 VISION_START, VISION_END, IMAGE = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
+ALL = "What number is with each?"
 TURN_END = "<|im_end|>\n<|im_start|>assistant\n<think></think>"
 
 
@@ -84,6 +86,7 @@ def chosen(rng: Random, book: Album, count: int) -> list[Needle]:
     """Questions about different places, half of them pictures where there are enough."""
     pictures = min(len(book.pictures), count // 2)
     notes = min(len(book.notes), count - pictures)
+    pictures = min(len(book.pictures), count - notes)
     asked = [about_picture(book, i) for i in rng.sample(range(len(book.pictures)), pictures)]
     asked += [about_note(book, i) for i in rng.sample(range(len(book.notes)), notes)]
     rng.shuffle(asked)
@@ -111,13 +114,30 @@ def _row(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
     )
 
 
+def _recited(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
+    """An album and one answer after the other: far more digits to find per token than questions."""
+    prefix, places = layout(book)
+    tokens, targets = [*prefix, *encode(ALL + TURN_END)], [0] * len(prefix)
+    targets += [0] * (len(tokens) - len(targets))
+    for needle in asked:
+        body = encode(needle.answer + "\n")
+        tokens += body
+        targets += [0] * (len(body) - 2) + [1 if needle.kind == "picture" else 2, 0]
+    rest = np.tile(int(places.max()) + 1 + np.arange(len(tokens) - len(prefix)), (3, 1))
+    blocks = np.zeros(len(tokens), np.int64)
+    return np.array(tokens), np.concatenate([places, rest], 1), blocks, np.array(targets)
+
+
 def batch_at(seed: int, step: int, level: int) -> Batch:
-    """The batch of one training step."""
+    """The batch of one training step: questions, or for a share of the steps all answers."""
     rng = Random(seed * STREAM + step)
     pictures, notes = LEVELS[level]
-    length = pictures * (IMAGE_TOKENS + 2) + notes * 4 + min(QUESTIONS, pictures + notes) * 24
+    recited = rng.random() < RECITED_SHARE
+    count = pictures + notes if recited else min(QUESTIONS, pictures + notes)
+    length = pictures * (IMAGE_TOKENS + 2) + notes * 4 + count * (5 if recited else 24)
     books = [album(rng, pictures, notes) for _ in range(max(2, TOKENS // length))]
-    rows = [_row(book, chosen(rng, book, QUESTIONS)) for book in books]
+    make = _recited if recited else _row
+    rows = [make(book, chosen(rng, book, count)) for book in books]
     width = max(len(tokens) for tokens, *_ in rows)
 
     def pad(part: NDArray[np.int64], value: int) -> NDArray[np.int64]:
