@@ -78,6 +78,47 @@ def matmul_attention(
     return output.astype(dtype)
 
 
+def product_attention(
+    queries: mx.array,
+    scores_of: Callable[[mx.array], mx.array],
+    mixed_by: Callable[[mx.array], mx.array],
+    mask: mx.array | None,
+    scale: float,
+    *,
+    num_kv_heads: int,
+    softmax: Softmax = softmax,
+) -> mx.array:
+    """Attend as :func:`matmul_attention` does, by products that the storage computes itself.
+
+    Args:
+        queries: [B, H, L, D].
+        scores_of: float32 [B, H_kv, R, D] -> float32 [B, H_kv, R, S], the products with all keys;
+            R = H / H_kv * L.
+        mixed_by: float32 [B, H_kv, R, S] -> float32 [B, H_kv, R, D_v], the values so weighted.
+        mask: bool, broadcastable to [B, 1, L, S]; True = visible. None = all is visible.
+        scale: factor of the scores, usually 1/sqrt(D).
+        num_kv_heads: H_kv.
+        softmax: of the last axis, float32.
+
+    Returns:
+        [B, H, L, D_v] in the dtype of the queries.
+
+    Example:
+        >>> q = k = v = mx.ones((1, 2, 1, 4))
+        >>> product_attention(
+        ...     q, lambda x: x @ k.swapaxes(-1, -2), lambda w: w @ v, None, 0.5, num_kv_heads=2
+        ... ).tolist()[0][0][0]
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    dtype, (batch, heads, length, dim) = queries.dtype, queries.shape
+    folded = (queries.astype(mx.float32) * scale).reshape(batch, num_kv_heads, -1, dim)
+    scores = scores_of(folded)
+    if mask is not None:
+        apart = scores.reshape(batch, num_kv_heads, -1, length, scores.shape[-1])
+        scores = mx.where(mask[:, :, None], apart, -mx.inf).reshape(scores.shape)
+    return mixed_by(softmax(scores)).reshape(batch, heads, length, -1).astype(dtype)
+
+
 def _rows(mask: mx.array, start: int, stop: int) -> mx.array:
     return mask if mask.shape[-2] == 1 else mask[..., start:stop, :]
 

@@ -18,6 +18,7 @@ from vlmkit.backend.blas_bfloat16 import install_bfloat16
 from vlmkit.backend.blas_environment import num_threads
 from vlmkit.backend.blas_threads import set_blas_threads
 from vlmkit.backend.choices import UNCHOSEN, Choices, Device
+from vlmkit.backend.codes import describe_codes
 from vlmkit.backend.device import current_device, device_facts, find_compiler, use_device
 from vlmkit.backend.environment import NO_WISHES, Wishes, read_wishes
 from vlmkit.backend.forms import Forms, make_forms
@@ -67,6 +68,7 @@ class Backend:
             "dtype": self.dtype,
             "weights": self.weights,
             "attention": self.attention,
+            "quantized_attention": describe_codes(self.device),
             "activations": self.activations,
             "compile": self.compiled,
             "products": self.products,

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.backend.attention import Attention, matmul_attention
+from vlmkit.backend.attention import Attention, matmul_attention, product_attention
+from vlmkit.backend.codes import reads_codes
 from vlmkit.cache.layout import Layout, Plan, dense_layout
 from vlmkit.cache.storage import Codec, Storage, Stored
 from vlmkit.contracts.interface import CacheKind, Held, KVSpec, Span
@@ -110,7 +111,18 @@ def read(
     mask: mx.array | None,
     scale: float,
 ) -> mx.array:
-    """Attend to what is stored, each tensor in its own frame where its codec has one."""
+    """Attend to what is stored: as it is where that is fast, else each tensor in its frame."""
+    queries_per_head = queries.shape[1] * queries.shape[2] // keys[0].shape[1]
+    key_products, value_products = storage.keys.products, storage.values.products
+    if key_products is not None and value_products is not None and reads_codes(queries_per_head):
+        return product_attention(
+            queries,
+            partial(key_products.scores, stored=keys),
+            partial(value_products.mixed, stored=values),
+            mask,
+            scale,
+            num_kv_heads=keys[0].shape[1],
+        )
     dtype, key_frame, value_frame = queries.dtype, storage.keys.frame, storage.values.frame
     if key_frame is not None:
         queries = (queries @ key_frame.basis(keys).T).astype(dtype)

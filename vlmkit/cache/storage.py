@@ -22,6 +22,15 @@ class Frame(NamedTuple):
     basis: Callable[[Stored], mx.array]  # of what is stored so: float32 [Z, D]
 
 
+class Products(NamedTuple):
+    """Products with what is stored, without decoding it."""
+
+    scores: Callable[[mx.array, Stored], mx.array]
+    # queries float32 [B, H_kv, R, D], stored -> queries @ decoded.T, float32 [B, H_kv, R, S]
+    mixed: Callable[[mx.array, Stored], mx.array]
+    # weights float32 [B, H_kv, R, S], stored -> weights @ decoded, float32 [B, H_kv, R, D]
+
+
 class Codec(NamedTuple):
     """How one tensor [B, H_kv, S, D] is stored."""
 
@@ -29,6 +38,7 @@ class Codec(NamedTuple):
     decode: Callable[[Stored, mx.Dtype], mx.array]  # back to [B, H_kv, S, D] in this dtype
     quantizes: bool = False  # in fewer bits than it was computed in
     frame: Frame | None = None  # in which it is read for less than ``decode`` costs; None: as it is
+    products: Products | None = None  # which are fast for few queries; None: it has none
 
 
 class Storage(NamedTuple):

@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, Field, JsonValue
 
 from vlmkit.declare.configbase import StageConfig
-from vlmkit.errors import VlmkitError, nearest
+from vlmkit.errors import KeyPath, VlmkitError, nearest
 
 Stage = TypeVar("Stage")
 
@@ -49,6 +49,29 @@ class External(StageConfig):
 
     def __hash__(self) -> int:
         return hash((self.kind, self.factory, _freeze(self.config)))
+
+
+def externals_in(config: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, External]]:
+    """Find every external stage that a config holds, at any depth, and where it stands.
+
+    >>> class Both(StageConfig):
+    ...     first: External
+    ...     others: tuple[External, ...]
+    >>> both = Both(first=External(factory="a:b"), others=(External(factory="c"),))
+    >>> [(path, one.factory) for path, one in externals_in(both)]
+    [(('first',), 'a:b'), (('others', 0), 'c')]
+    """
+    if isinstance(config, External):
+        yield path, config
+    elif isinstance(config, BaseModel):
+        for name in type(config).model_fields:
+            yield from externals_in(getattr(config, name), (*path, name))
+    elif isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from externals_in(value, (*path, key))
+    elif isinstance(config, (list, tuple)):
+        for index, value in enumerate(config):
+            yield from externals_in(value, (*path, index))
 
 
 def make_external(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import mlx.core as mx
 from pydantic import AfterValidator, Field
 
-from vlmkit.cache.storage import Codec, Stored
+from vlmkit.cache.storage import Codec, Products, Stored
 from vlmkit.declare.configbase import Int, StageConfig
 from vlmkit.errors import VlmkitError
 
@@ -63,11 +63,27 @@ def affine_codec(bits: int, group_size: int) -> Codec:
         codes, scales, biases = mx.quantize(x, group_size=group_size, bits=bits)
         return codes, scales, biases
 
-    def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
+    def widened(stored: Stored, dtype: mx.Dtype) -> Stored:
+        # MLX computes in the dtype of the scales, and float16 arithmetic is slow on a CPU.
         codes, scales, biases = stored
-        return mx.dequantize(codes, scales, biases, group_size=group_size, bits=bits, dtype=dtype)
+        return codes, scales.astype(dtype), biases.astype(dtype)
 
-    return Codec(encode, decode, quantizes=True)
+    def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
+        return mx.dequantize(*widened(stored, dtype), group_size=group_size, bits=bits, dtype=dtype)
+
+    def scores(queries: mx.array, stored: Stored) -> mx.array:
+        stored = widened(stored, queries.dtype)
+        return mx.quantized_matmul(
+            queries, *stored, transpose=True, group_size=group_size, bits=bits
+        )
+
+    def mixed(weights: mx.array, stored: Stored) -> mx.array:
+        stored = widened(stored, weights.dtype)
+        return mx.quantized_matmul(
+            weights, *stored, transpose=False, group_size=group_size, bits=bits
+        )
+
+    return Codec(encode, decode, quantizes=True, products=Products(scores, mixed))
 
 
 def check_affine_dim(group_size: int, dim: int) -> None:
