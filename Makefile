@@ -16,6 +16,8 @@ KEY := $(BACKEND)-$(firstword $(shell cksum pyproject.toml))
 RUNTIME := $(VENV)/.runtime-$(KEY)
 DEV := $(VENV)/.dev-$(KEY)
 PARITY := $(VENV)/.parity-$(KEY)
+# Many tests start Python: where this is set, each of them would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Tests run in this many processes.
 WORKERS ?= 2
 PYTEST := $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal -p no:benchmark

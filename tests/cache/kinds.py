@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import mlx.core as mx
 import numpy as np
@@ -27,6 +29,7 @@ from vlmkit.cache import (
     TOVAConfig,
     build_cache,
 )
+from vlmkit.cache.codec import kvarn as kvarn_codec
 from vlmkit.cache.codec.build import build_codec
 from vlmkit.cache.codec.kivi import kivi_codec
 from vlmkit.cache.codec.kvarn import kvarn
@@ -298,3 +301,10 @@ def _quantized(
     return np.array(
         mx.dequantize(*codes, group_size=config.group_size, bits=bits, dtype=mx.float32)
     )
+
+
+@contextmanager
+def few_rounds(number: int | None) -> Iterator[None]:
+    """Balance blocks of kvarn in so few rounds, for what holds whatever their number; None: all."""
+    with patch.object(kvarn_codec, "ROUNDS", kvarn_codec.ROUNDS if number is None else number):
+        yield

@@ -19,7 +19,7 @@ from vlmkit.contracts.interface import Pytree, Span
 every_kind = pytest.mark.parametrize("name", CONFIGS)
 # Rows before and after their start lie in rings of different sizes, which joining brings together.
 RESIZED = ("start", "recent_turboquant", "recent_rotating")
-modest = settings(max_examples=scaled(8))
+modest = settings(max_examples=scaled(6))
 
 lengths = st.integers(1, 30)
 seeds = st.integers(0, 2**31)

@@ -17,7 +17,7 @@ KEEPS_ALL = [name for name in CONFIGS if build_kind(CONFIGS[name]).keeps_all]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@settings(max_examples=scaled(12))
+@settings(max_examples=scaled(8))
 @given(data=st.data(), seed=st.integers(0, 2**31))
 def test_rows_go_on_as_if_alone_whatever_moves_they_make(
     name: str, data: st.DataObject, seed: int

@@ -20,7 +20,7 @@ from vlmkit.printable import mask_secrets
 OK = b"HTTP/1.1 200 OK\r\n"
 MOVED = b"HTTP/1.1 302 Found\r\nLocation: /next\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-LATE, LARGE = "not received within 0.3 s", "larger than"
+LATE, LARGE = "not received within 0.15 s", "larger than"
 AROUND = "MiB that are not the file"
 MIB = b"x" * 2**20
 MANY_CHUNKS = b"1\r\nx\r\n" * 10_000
@@ -67,7 +67,7 @@ REDIRECTS: dict[str, Speak] = {  # their bodies are not waited for
     "/moved-in-chunks": flood(MOVED + b"Transfer-Encoding: chunked\r\n\r\n", MANY_CHUNKS),
 }
 LIMITS = PreprocessConfig(url_timeout_s=60, max_download_bytes=2 * 2**20)
-SHORT = PreprocessConfig(url_timeout_s=0.3, max_download_bytes=2 * 2**20)
+SHORT = PreprocessConfig(url_timeout_s=0.15, max_download_bytes=2 * 2**20)
 LED_ON = ("/moved-to-drips", "/around")
 MESSAGES = {path: message for path, (_, message) in ROUTES.items()} | dict.fromkeys(LED_ON, LATE)
 

@@ -20,7 +20,7 @@ def test_each_call_has_its_own_end() -> None:
         Call("os:abort"),
         Call("vlmkit.cli.main:main", (["describe", "sed=3"],)),
     ]
-    outcomes = run_limited(calls, imports=["vlmkit.config.run"], max_s=3)
+    outcomes = run_limited(calls, imports=["vlmkit.config.run"], max_s=2)
     kinds = [outcome.kind for outcome in outcomes]
     assert kinds == ["result", "error", "raised", "timeout", "killed", "exit"]
     assert [outcome.is_lawful() for outcome in outcomes] == [True, True, False, False, False, True]
