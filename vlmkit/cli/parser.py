@@ -32,6 +32,7 @@ _OWN_FLAGS = {
     "configs": (),
     "stages": ("names",),
     "doctor": ("model", "revision", "dtype", "json"),
+    "inspect": ("revision", "json"),
     "completion": (),
 }
 
