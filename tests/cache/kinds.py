@@ -121,10 +121,8 @@ CONFIGS: dict[str, Any] = {
 
 def finishes(config: Any) -> bool:
     """Whether a prompt is held as computed until its end; the table is about the time before."""
-    return (
-        isinstance(config, ModalityConfig | EvictionConfig)
-        or isinstance(config, QuantizedConfig)
-        and config.start == "after_prefill"
+    return isinstance(config, ModalityConfig | EvictionConfig) or (
+        isinstance(config, QuantizedConfig) and config.start == "after_prefill"
     )
 
 

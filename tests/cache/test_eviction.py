@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from tests.cache.formulas import kept_by
 from tests.cache.kinds import SHAPE, Tokens, feed, random_tokens
-from tests.cache.test_laws import assert_close, seeds, widths_for
+from tests.cache.test_laws import seeds, widths_for
 from tests.cache.write_eviction_goldens import GOLDEN, NUM_LAYERS, NUM_TOKENS, RATIOS, SEED
 from tests.effort import scaled
 from vlmkit.cache import CacheConfig, DenseConfig, build_cache, finish_rows, hold_row, trim_rows

@@ -30,6 +30,7 @@ def _config(*rules: tuple[Any, dict[str, Any]], **more: Any) -> Any:
     [
         (3, [3]),
         ("1-3", [1, 2, 3]),
+        ("0-4", [1, 2, 3]),
         ([1, 5], [1, 5]),
         ([1, "1-2"], [1, 2]),
         ("first 2", [1, 2]),
@@ -64,7 +65,8 @@ def test_every_layer_holds_what_its_rule_says() -> None:
             r"rules\.1\.layers: layer 2 is in cache\.rules\.0",
         ),
         ([(0, AFFINE)], r"rules\.0\.layers: 0 is about no attention layer .* layers 1, 2, 3, 5 "),
-        ([("3-4", AFFINE)], r"rules\.0\.layers: '3-4' is about"),
+        ([("4-4", AFFINE)], r"rules\.0\.layers: '4-4' is about"),
+        ([("5-6", AFFINE)], r"rules\.0\.layers: '5-6' is about"),
         ([("3-1", AFFINE)], r"rules\.0\.layers: '3-1' is about"),
         ([(1, AFFINE), (9, AFFINE)], r"rules\.1\.layers: 9 is about"),
         ([("last 5", AFFINE)], r"rules\.0\.layers: 'last 5' is about"),
@@ -79,6 +81,13 @@ def test_rules_that_cannot_work_are_named(rules: list[Any], said: str) -> None:
         build_cache(_config(*rules), SPECS, 1, mx.float32)
     assert caught.value.path is not None
     assert caught.value.path[:2] == ("cache", "rules")
+
+
+def test_recurrent_layers_in_a_range_are_skipped_and_said_to_be() -> None:
+    facts = describe_cache(_config(("0-3", AFFINE)), SPECS, mx.float32)
+    reason = "recurrent: such a layer keeps a state of its own"
+    assert facts["skipped_layers"] == [{"layers": [0], "reason": reason}]
+    assert "skipped_layers" not in describe_cache(_config(("1-3", AFFINE)), SPECS, mx.float32)
 
 
 def test_a_rule_for_sliding_layers_needs_some() -> None:

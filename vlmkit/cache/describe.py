@@ -13,7 +13,6 @@ from vlmkit.cache.per_layer import PerLayerConfig, skipped_by_rules
 from vlmkit.cache.recurrent import recurrent
 from vlmkit.contracts.interface import (
     CacheKind,
-    KVSpec,
     LayerKind,
     LayerSpec,
     PromptShape,

@@ -228,6 +228,8 @@ def refill(after: CacheKind, keys: mx.array, values: mx.array, counts: Sequence[
     spec = KVSpec(heads, key_dim, values.shape[3])
     width = max(counts)
     empty = after.init(batch, spec, keys.dtype)
+    if width == 0:
+        return empty
     plan = after.plan(empty, Span((0,) * batch, tuple(counts), width))
     return after.append(empty, keys[:, :, :width], values[:, :, :width], plan)
 

@@ -122,8 +122,8 @@ class _Parts(NamedTuple):
     attention: Attention
 
     def init(self, batch: int, spec: KVSpec, dtype: mx.Dtype) -> ByModality:
-        empty = (kind.init(batch, spec, dtype) for kind in (self.images, self.text))
-        return ByModality(*empty, num_images=(0,) * batch)
+        images, text = (kind.init(batch, spec, dtype) for kind in (self.images, self.text))
+        return ByModality(images, text, (0,) * batch)
 
     def plan(self, state: ByModality, span: Span) -> ModalityPlan:
         num_images, batch = state.num_images, len(span.starts)
@@ -136,11 +136,9 @@ class _Parts(NamedTuple):
         shape = (batch, 1, span.width)
         is_there = mx.arange(most) < mx.array(num_images, mx.int32)[:, None, None, None]
         seen = mx.array(True) if text.mask is None else text.mask
-        both = [
-            mx.broadcast_to(is_there, (*shape, most)),
-            mx.broadcast_to(seen, (*shape, text.num_used)),
-        ]
-        return ModalityPlan(images, text, mx.concatenate(both, axis=-1))
+        own: mx.array = mx.broadcast_to(is_there, (*shape, most))
+        others: mx.array = mx.broadcast_to(seen, (*shape, text.num_used))
+        return ModalityPlan(images, text, mx.concatenate([own, others], axis=-1))
 
     def append(
         self, state: ByModality, keys: mx.array, values: mx.array, plan: ModalityPlan

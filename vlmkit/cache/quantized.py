@@ -35,7 +35,7 @@ class QuantizedConfig(StageConfig):
     start: Annotated[Int, Field(ge=0)] | Literal["after_prefill"] = Field(
         0,
         description="Queries before this token see every token as computed; 0 = none. "
-        "after_prefill: those of the prompt do, and nothing is stored by the codecs before its end.",
+        "after_prefill: those of the prompt do, and the codecs store nothing before its end.",
     )
     max_size: Int | None = Field(
         None, ge=1, description="Tokens held per row, as in a rotating cache; null = all."
@@ -127,7 +127,8 @@ def _after_prefill(config: QuantizedConfig, check: Callable[[KVSpec], None]) -> 
         after: CacheKind, full: KVState, noted: Noted, prompts: Sequence[PromptShape]
     ) -> Finished:
         counts = [prompt.length for prompt in prompts]
-        return Finished(refill(after, *full.keys, *full.values, counts), (0,) * len(counts))
+        stored = refill(after, full.keys[0], full.values[0], counts)
+        return Finished(stored, (0,) * len(counts))
 
     return finishing_kind(
         Method(

@@ -35,6 +35,15 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "your own": ("external",),
     },
+    "cache": {
+        "keep every token": ("dense", "affine", "quantized", "kvarn", "kivi", "modality"),
+        "keep the first and the last tokens": ("rotating",),
+        "drop tokens at the end of a prompt": (
+            "snapkv", "pyramidkv", "h2o", "tova", "knorm", "keydiff", "random",
+        ),
+        "by layer": ("per_layer",),
+        "your own": ("external",),
+    },
     "stopping": {
         "a limit": ("max_tokens", "time_limit"),
         "at what is written": ("eos", "stop_sequences", "stop_token_ids", "repetition_loop"),
@@ -95,8 +104,8 @@ def all_kinds() -> list[Kind]:
     """Return every kind of every section, in the order of the pipeline and of the groups.
 
     Example:
-        >>> [kind.name for kind in all_kinds() if kind.section == "cache"]
-        ['dense', 'rotating', 'affine', 'quantized', 'kvarn', 'kivi', 'per_layer', 'external']
+        >>> [kind.name for kind in all_kinds() if kind.section == "cache"][:7]
+        ['dense', 'affine', 'quantized', 'kvarn', 'kivi', 'modality', 'rotating']
     """
     found: list[Kind] = []
     for section, field in PipelineConfig.model_fields.items():

@@ -91,7 +91,7 @@ class Held(NamedTuple):
 class Finishing(NamedTuple):
     """What a kind of cache does once a row's whole prompt has gone through the model.
 
-    Until then its state holds all tokens as computed; afterwards whatever ``finish`` leaves of them.
+    Until then its state holds all tokens as computed, afterwards what ``finish`` leaves of them.
     """
 
     finish: Callable[[Pytree, Sequence[PromptShape]], Pytree]

@@ -12,10 +12,12 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from vlmkit.cache import CacheConfig, new_cache
+from vlmkit.cache import CacheConfig, finish_rows, new_cache
 from vlmkit.cache.compose import KVState
+from vlmkit.cache.finishing import Finished
+from vlmkit.cache.modality import ByModality
 from vlmkit.contracts.inputs import Inputs, Media
-from vlmkit.contracts.interface import Cache, DecodeState, Hidden, Model
+from vlmkit.contracts.interface import Cache, DecodeState, Hidden, Model, PromptShape
 from vlmkit.errors import VlmkitError, brief
 from vlmkit.files import find_file, parse_json, whole_file
 from vlmkit.loading.safetensors import read_header
@@ -64,7 +66,9 @@ def save_prompts(
     for number, prompt in enumerate(prompts):
         leaves: Any = tree_flatten(prompt.state.cache.layers)
         hidden = () if prompt.hidden is None else (prompt.hidden.final, *prompt.hidden.taps)
-        for kind, values in (("cache", [leaf for _, leaf in leaves]), ("hidden", hidden)):
+        # States also hold numbers of tokens, which the host has to know.
+        states = [leaf if isinstance(leaf, mx.array) else mx.array(leaf) for _, leaf in leaves]
+        for kind, values in (("cache", states), ("hidden", hidden)):
             arrays |= {f"{number}.{kind}.{place}": value for place, value in enumerate(values)}
         arrays[f"{number}.token_ids"] = mx.array(prompt.inputs.token_ids)
         entries.append(
@@ -120,7 +124,7 @@ def read_prompts(path: str | Path, *, model: Model, config: CacheConfig) -> list
                 f"{path}: its prompts were computed with other weights than this model's; load "
                 "that checkpoint, or compute them again"
             )
-        empty = new_cache(config, model, 1)
+        empty = finish_rows(new_cache(config, model, 1), [PromptShape(0)])
         return [_read(arrays, number, entry, empty, model) for number, entry in enumerate(entries)]
     except (
         OSError,
@@ -144,7 +148,10 @@ def _read(
     """One prompt; its layers have the structure of the empty cache, and its numbers agree."""
     num_leaves = len(tree_flatten(empty.layers))
     leaves = iter([arrays[f"{number}.cache.{place}"] for place in range(num_leaves)])
-    layers = tree_map(lambda _: next(leaves), empty.layers)
+    layers = tree_map(
+        lambda like: next(leaves) if isinstance(like, mx.array) else _count(next(leaves).item()),
+        empty.layers,
+    )
     length, position = _count(entry["length"]), _count(entry["next_position"])
     for layer, expected in zip(layers, empty.layers, strict=True):
         _check_layer(layer, expected, length)
@@ -180,6 +187,12 @@ def _check_layer(layer: Any, empty: Any, length: int) -> None:
 
     An axis that is empty in an empty cache is that of the tokens, of one size in a whole layer.
     """
+    if isinstance(layer, Finished):
+        return _check_layer(layer.stored, empty.stored, length - layer.dropped[0])
+    if isinstance(layer, ByModality):
+        (num_images,) = layer.num_images
+        _check_layer(layer.images, empty.images, num_images)
+        return _check_layer(layer.text, empty.text, length - num_images)
     flat: Any = zip(tree_flatten(layer), tree_flatten(empty), strict=True)
     pairs: list[tuple[mx.array, mx.array]] = [(found, wanted) for (_, found), (_, wanted) in flat]
     sizes = set()

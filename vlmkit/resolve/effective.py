@@ -84,8 +84,8 @@ def with_held(
 ) -> dict[str, Any]:
     """Say in ``effective["cache"]`` what caches of these kinds hold of a row by now.
 
-    Also layer by layer, as ``held_by_layer``: tokens held, tokens quantized, bytes as stored. Layers
-    that hold as much are said together.
+    Also layer by layer, as ``held_by_layer``: tokens held, tokens quantized, bytes as stored. Of
+    layers that hold as much it is said once.
     """
     # The last token drawn has not gone through the model yet.
     num_tokens = prompt.length + max(num_generated - 1, 0)

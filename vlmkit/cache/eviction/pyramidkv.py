@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from vlmkit.cache.eviction.kind import eviction_kind
 from vlmkit.cache.eviction.observers import last_queries
 from vlmkit.cache.eviction.snapkv import WindowConfig, snapkv_score
-from vlmkit.contracts.interface import CacheKind, PromptShape
+from vlmkit.contracts.interface import CacheKind
 from vlmkit.declare.configbase import Int
 
 
