@@ -24,10 +24,12 @@ from vlmkit.engine import (
 )
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
+from vlmkit.loading.bridge import ModelSource, check_source_name, load_bridge
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_sources, check_prompt
 from vlmkit.printable import printable
 from vlmkit.processors import Processor, load_processor
+from vlmkit.processors.bridge import load_bridge_processor
 from vlmkit.processors.literal import unmark
 from vlmkit.processors.loading import Backend as ProcessorBackend
 from vlmkit.prompt_utils import with_thinking
@@ -45,6 +47,7 @@ def load(
     trust_remote_code: bool = False,
     processor_backend: ProcessorBackend = "auto",
     backend: Union[BackendConfig, Mapping[str, Any], None] = None,
+    model_source: ModelSource = "vlmkit",
 ) -> tuple[Model, Processor]:
     """Load a checkpoint: its weights as a model, its tokenizer and image rules as a processor.
 
@@ -64,6 +67,8 @@ def load(
         backend: what computes and how, as in the ``backend`` section of a config: a mapping such
             as ``{"weights": "half"}``. By default what is fast on this machine; ``vlmkit doctor``
             says what that is. ``model.backend`` is what came of it.
+        model_source: ``"mlx-vlm"`` runs the architecture of an installed mlx-vlm behind the same
+            stages, whether or not vlmkit has a family of its own; nothing of that is verified.
 
     Returns:
         The model and the processor.
@@ -72,7 +77,8 @@ def load(
         VlmkitError: the folder, a file in it, or the architecture cannot be used; says why.
 
     Warns:
-        VlmkitWarning: the checkpoint takes images, but is of a family whose text part alone runs.
+        VlmkitWarning: the checkpoint takes images, but is of a family whose text part alone runs;
+            or it runs through mlx-vlm.
 
     Example:
         >>> model, processor = load("shapes")
@@ -82,6 +88,12 @@ def load(
     folder = resolve_checkpoint(
         path_or_hf_repo, revision=revision, trust_remote_code=trust_remote_code
     )
+    check_source_name(model_source)
+    if model_source == "mlx-vlm":
+        bridged = load_bridge(
+            folder, dtype=dtype, lazy=lazy, dequantize=dequantize, backend=as_choices(backend)
+        )
+        return bridged, load_bridge_processor(folder, backend=processor_backend)
     processor = load_processor(folder, backend=processor_backend)
     model = load_model(
         folder,

@@ -29,7 +29,7 @@ def write_text(folder: Path, model_type: str, **values: Any) -> Path:
         "rope_theta": 10000.0,
     } | values
     arrays = {
-        name: mx.random.normal(value.shape, key=mx.random.key(index)).astype(mx.bfloat16)
+        name: mx.random.uniform(-1, 1, value.shape, mx.bfloat16, mx.random.key(index))
         for index, (name, value) in enumerate(tree_flatten(build_lm(config).parameters()))
     }
     mx.save_safetensors(str(folder / "model.safetensors"), arrays)

@@ -116,7 +116,11 @@ def load_request(config: RunConfig, question: str) -> LoadedRun:
     from vlmkit.engine import Request
 
     model, processor = load(
-        config.model, revision=config.revision, dtype=config.dtype, backend=config.backend
+        config.model,
+        revision=config.revision,
+        dtype=config.dtype,
+        backend=config.backend,
+        model_source=config.model_source,
     )
     prompt, pipeline = format_run(processor, config, question)
     return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)

@@ -62,6 +62,11 @@ class RunConfig(PipelineConfig):
         description="a folder, a hub id, or 'shapes' for the embedded model",
     )
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    model_source: Literal["vlmkit", "mlx-vlm"] = Field(
+        default="vlmkit",
+        description="whose code the model is: vlmkit's own, or an installed mlx-vlm's, which runs "
+        "behind the same stages and of which nothing is verified here",
+    )
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         default=None,
         description="of the computation; null: float32 on the CPU, the checkpoint's own on a GPU",

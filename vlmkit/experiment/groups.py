@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vlmkit.backend.config import BackendConfig
 from vlmkit.experiment.arms import Arm
+from vlmkit.loading.bridge import ModelSource
 
 
 class Batch(NamedTuple):
@@ -24,6 +25,7 @@ class Group(NamedTuple):
     revision: str | None
     dtype: str | None
     backend: BackendConfig
+    model_source: ModelSource
     batches: tuple[Batch, ...]
     prompts: tuple[str, ...]  # per arm of the experiment: equal where the prompt is prefilled once
 
@@ -55,10 +57,16 @@ def group_arms(arms: Sequence[Arm]) -> tuple[Group, ...]:
         >>> [batch.arms for batch in group.batches], group.num_prefills
         ([(0, 1), (2,)], 2)
     """
-    models: dict[tuple[str, str | None, str | None, BackendConfig], list[int]] = {}
+    models: dict[tuple[str, str | None, str | None, BackendConfig, ModelSource], list[int]] = {}
     for place, arm in enumerate(arms):
         config = arm.config
-        model = (config.model, config.revision, config.dtype, config.backend)
+        model = (
+            config.model,
+            config.revision,
+            config.dtype,
+            config.backend,
+            config.model_source,
+        )
         models.setdefault(model, []).append(place)
     prompts = tuple(_prompt_key(arm) for arm in arms)
     return tuple(Group(*model, _batches(arms, places), prompts) for model, places in models.items())

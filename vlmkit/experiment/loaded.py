@@ -58,6 +58,7 @@ def load_group(
             dtype=group.dtype,
             lazy=lazy,
             backend=group.backend,
+            model_source=group.model_source,
         )
     resolved = {place: resolve_arm(model, processor, arms[place], seeds) for place in group.arms}
     methods, amateurs = [], []

@@ -2,8 +2,7 @@
 
 Nothing is known of an architecture but its call, ``model(ids, cache=…)``. Each forward pass gives
 it one cache object per layer that reads from and writes to our states; the objects live for the
-call only. The hidden state is whatever its body returns, and the head is the same model called
-with a body that returns that state, so scales, soft caps and tied heads stay its own.
+call only. The hidden state is whatever its body returns: see :mod:`vlmkit.models.lm_body`.
 
 A recurrent layer runs over a row's padding as over its tokens unless it is masked. The
 architectures in ``_MASKED`` do that by the lengths they are given; the others, which have no mask
@@ -12,8 +11,7 @@ or lose the state of a padded row, get the rows of each length by themselves, wi
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -38,14 +36,9 @@ from vlmkit.contracts.interface import (
 from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.models.decoder import plan_kinds
+from vlmkit.models.lm_body import run_body, run_head
 from vlmkit.models.lm_caches import KVView, join, probe, read_back, recurrent_view, select
 from vlmkit.models.tokens import check_token_ids
-
-_BODIES = ("model", "transformer", "backbone")
-"""What mlx-lm's architectures call the part before the head."""
-
-_INNER = "language_model"
-"""What they call the text model that some wrap."""
 
 _MODULES = "mlx_lm.models."
 _MASKED = frozenset(
@@ -87,7 +80,7 @@ class LmModel(nn.Module):
         self.backend = replace(backend, forms=backend.forms._replace(prefixed=None))
         self.lm = lm
         self.config = _parse(config)
-        self._probed = probe(lm, config, _run_body)
+        self._probed = probe(lm, config, run_body)
         self._is_masked = type(lm).__module__.removeprefix(_MODULES) in _MASKED
 
     @property
@@ -189,7 +182,7 @@ class LmModel(nn.Module):
             else:
                 assert isinstance(kind, CacheKind)
                 views.append(KVView(kind, state, plans[id(kind)], span, spec))
-        hidden = _run_body(self.lm, ids, views)
+        hidden = run_body(self.lm, ids, views)
         states: list[Pytree] = [
             view.layer_state if isinstance(spec, KVSpec) else read_back(view, spec)
             for view, spec in zip(views, self.layer_specs, strict=True)
@@ -199,7 +192,7 @@ class LmModel(nn.Module):
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
         flat = hidden.reshape(1, -1, hidden.shape[-1])
-        return _run_head(self.lm, flat).reshape(*hidden.shape[:-1], -1)
+        return run_head(self.lm, flat).reshape(*hidden.shape[:-1], -1)
 
 
 class _Group(NamedTuple):
@@ -212,64 +205,6 @@ class _Group(NamedTuple):
 def _part(span: Span, rows: Sequence[int], width: int) -> Span:
     starts, lengths = (tuple(of[row] for row in rows) for of in (span.starts, span.lengths))
     return Span(starts, lengths, width)
-
-
-class _Body(nn.Module):
-    """Takes the place of a model's body: its children and attributes, another call."""
-
-    def __init__(self, body: nn.Module, call: Callable[..., mx.array]) -> None:
-        super().__init__()
-        dict.update(self, body)
-        vars(self).update(vars(body))
-        self._call = call
-
-    def __call__(self, *args: Any, **kwargs: Any) -> mx.array:
-        return self._call(*args, **kwargs)
-
-
-def _body_path(lm: nn.Module) -> tuple[str, ...]:
-    """Return the names that lead to the body; none if it has no name that we know."""
-    for name in _BODIES:
-        if name in lm:
-            return (name,)
-    inner = _body_path(lm[_INNER]) if _INNER in lm else ()
-    return (_INNER, *inner) if inner else ()
-
-
-def _with_body(lm: nn.Module, call: Callable[..., mx.array], path: Sequence[str]) -> nn.Module:
-    clone, (name, *rest) = copy.copy(lm), path
-    clone[name] = _with_body(lm[name], call, rest) if rest else _Body(lm[name], call)
-    return clone
-
-
-def _run_body(lm: nn.Module, ids: mx.array, caches: Sequence[Any]) -> mx.array:
-    """Return the hidden state before the head; the logits themselves where there is no body."""
-    path = _body_path(lm)
-    if not path:
-        logits: mx.array = lm(ids, cache=caches)
-        return logits
-    outputs: list[mx.array] = []
-    body = lm
-    for name in path:
-        body = body[name]
-
-    def record(*args: Any, **kwargs: Any) -> mx.array:
-        outputs.append(body(*args, **kwargs))
-        return outputs[-1]
-
-    # The head runs too, but nobody reads its logits: they are never computed.
-    _with_body(lm, record, path)(ids, cache=caches)
-    return outputs[0]
-
-
-def _run_head(lm: nn.Module, hidden: mx.array) -> mx.array:
-    """Return the logits of a hidden state ``[1, N, hidden]``."""
-    path = _body_path(lm)
-    if not path:
-        return hidden
-    ids = mx.zeros(hidden.shape[:2], mx.int32)
-    logits: mx.array = _with_body(lm, lambda *_, **__: hidden, path)(ids)
-    return logits
 
 
 def _parse(config: Mapping[str, Any]) -> LmConfig:

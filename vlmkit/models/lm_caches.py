@@ -112,11 +112,11 @@ class Probed(NamedTuple):
     dtype: mx.Dtype  # of the hidden state
 
 
-class _UnsupportedError(Exception):
+class UnsupportedError(Exception):
     """Why our caches cannot hold what an architecture keeps."""
 
 
-class _KVProbe:
+class KVProbe:
     """Stands in for an mlx-lm cache and notes what an attention layer would store."""
 
     def __init__(self, window: int | None) -> None:
@@ -142,16 +142,16 @@ class _KVProbe:
     def spec(self) -> KVSpec:
         if self.windows != {self.window}:
             asked = " and ".join(str(size or "no") for size in sorted(self.windows, key=_or_zero))
-            raise _UnsupportedError(f"one layer is asked for windows of different sizes ({asked})")
+            raise UnsupportedError(f"one layer is asked for windows of different sizes ({asked})")
         if self.window is not None and self.window < 1:
-            raise _UnsupportedError(f"its sliding window is {self.window}")
+            raise UnsupportedError(f"its sliding window is {self.window}")
         if len(self.shapes) != 1:
-            raise _UnsupportedError(
+            raise UnsupportedError(
                 f"a layer stores keys and values {len(self.shapes)} times per pass"
             )
         key_heads, key_dim, value_heads, value_dim = self.shapes[0]
         if key_heads != value_heads:
-            raise _UnsupportedError(
+            raise UnsupportedError(
                 f"a layer has {key_heads} heads of keys and {value_heads} of values"
             )
         return KVSpec(key_heads, key_dim, value_dim, self.window)
@@ -182,10 +182,10 @@ def probe(lm: nn.Module, config: Mapping[str, Any], call: Call) -> Probed:
         specs: list[LayerSpec] = [_spec_of(one) for one in probes]
         if any(isinstance(spec, RecurrentSpec) for spec in specs):
             specs = _settled(lm, call, probes, specs)
-    except _UnsupportedError as error:
+    except UnsupportedError as error:
         raise _refuse(model_type, str(error)) from None
     except Exception as error:  # anything: the architectures check little themselves
-        if any(isinstance(one, _KVProbe) and one.is_shared for one in probes):
+        if any(isinstance(one, KVProbe) and one.is_shared for one in probes):
             raise _refuse(model_type, "its layers share keys and values") from None
         refused = _refuse(model_type, f"it asks more of a cache ({reason(error)})")
         raise find_culprit(error, config) or refused from error
@@ -197,25 +197,25 @@ def _probe_of(cache: Any) -> Any:
 
     kind = type(cache)
     if kind is KVCache:
-        return _KVProbe(None)
+        return KVProbe(None)
     if kind is ArraysCache:
         return ArraysCache(size=len(cache.cache))
     if kind is not RotatingKVCache:
-        raise _UnsupportedError(f"it keeps {kind.__name__}")
+        raise UnsupportedError(f"it keeps {kind.__name__}")
     if type(cache.max_size) is not int:
-        raise _UnsupportedError(f"its sliding window is {cache.max_size!r:.40}")
+        raise UnsupportedError(f"its sliding window is {cache.max_size!r:.40}")
     if cache.keep:
-        raise _UnsupportedError(f"its sliding window keeps the first {cache.keep} tokens")
-    return _KVProbe(cache.max_size)
+        raise UnsupportedError(f"its sliding window keeps the first {cache.keep} tokens")
+    return KVProbe(cache.max_size)
 
 
 def _spec_of(one: Any) -> LayerSpec:
-    if isinstance(one, _KVProbe):
+    if isinstance(one, KVProbe):
         return one.spec()
     if any(x is None for x in one.cache):
-        raise _UnsupportedError("a recurrent layer leaves an array of its cache empty")
+        raise UnsupportedError("a recurrent layer leaves an array of its cache empty")
     if any(x.shape[0] != _NUM_ROWS for x in one.cache):
-        raise _UnsupportedError("a recurrent layer keeps arrays that are not per row")
+        raise UnsupportedError("a recurrent layer keeps arrays that are not per row")
     return RecurrentSpec(
         tuple(StateArray(f"array_{n}", x.shape[1:], x.dtype) for n, x in enumerate(one.cache))
     )
@@ -225,12 +225,12 @@ def _settled(
     lm: nn.Module, call: Call, probes: Sequence[Any], specs: Sequence[LayerSpec]
 ) -> list[LayerSpec]:
     """Return the specs after one more token: shapes have to stay, a dtype may settle."""
-    following = [_KVProbe(one.window) if isinstance(one, _KVProbe) else one for one in probes]
+    following = [KVProbe(one.window) if isinstance(one, KVProbe) else one for one in probes]
     call(lm, mx.zeros((_NUM_ROWS, 1), mx.int32), following)
     settled = [_spec_of(one) for one in following]
     for before, after in zip(specs, settled, strict=True):
         if _shapes(before) != _shapes(after):
-            raise _UnsupportedError("a recurrent layer's arrays change their size with the tokens")
+            raise UnsupportedError("a recurrent layer's arrays change their size with the tokens")
     return settled
 
 

@@ -13,6 +13,7 @@ from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
 from vlmkit.errors import VlmkitError, within
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
+from vlmkit.preprocess.expanded import expand_images
 from vlmkit.preprocess.images import (
     ImageSource,
     check_source,
@@ -65,6 +66,8 @@ def prepare(
     token_ids = _token_ids(processor, prompt, context_length)
     _check_placeholders(processor, token_ids, len(images))
     _check_length(len(token_ids), len(images), (), context_length)
+    if images and processor.expand_image is not None:
+        return _expanded(processor, token_ids, images, config, context_length)
     processed: list[tuple[NDArray[np.float32], ImageGrid]] = []
     counts: list[int] = []
     for index, source in enumerate(images):
@@ -98,7 +101,7 @@ def check_media(
             f"audio: the {processor.model_type} family takes no audio; leave it out",
             path=("audio",),
         )
-    if images and processor.image_processor is None:
+    if images and processor.image_processor is None and processor.expand_image is None:
         raise VlmkitError(processor.no_images(), path=("images",))
     for index, source in enumerate(images):
         with within("images", index):
@@ -187,6 +190,27 @@ def _named(source: ImageSource) -> Iterator[None]:
         yield
     except VlmkitError as error:
         raise VlmkitError(f"{describe_source(source)}: {error}") from error
+
+
+def _expanded(
+    processor: Processor,
+    token_ids: list[int],
+    sources: Sequence[ImageSource],
+    config: PreprocessConfig,
+    context_length: int | None,
+) -> Inputs:
+    assert processor.expand_image is not None
+    assert processor.image_token_id is not None
+    images = []
+    for index, source in enumerate(sources):
+        with within("images", index):
+            image = load_image(source, config=config)
+        size = config.resize_shape
+        images.append(image if size is None else resize_image(image, size))
+    inputs = expand_images(token_ids, processor.image_token_id, images, processor.expand_image)
+    counts = [medium.span[1] - medium.span[0] for medium in inputs.media]
+    _check_length(len(inputs.token_ids), len(images), counts, context_length)
+    return inputs
 
 
 def _expand(

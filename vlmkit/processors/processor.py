@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,13 @@ from vlmkit.tokens.vocabulary import Vocabulary
 
 THINKING = ("<think>", "</think>")
 Patches = tuple[NDArray[np.float32], tuple[ImageGrid, ...]]
+
+
+class Expanded(NamedTuple):
+    """One image as a checkpoint's own processor gives it."""
+
+    token_ids: tuple[int, ...]  # in its placeholder's place; the placeholder itself per vector
+    parts: Mapping[str, object]  # arrays, by the names of ``vlmkit.contracts.packed_parts``
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Processor:
     is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
     tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
     chat_template_place: str = "chat template"  # what errors call it: file, and key in JSON
+    expand_image: Callable[[Image.Image], Expanded] | None = None  # in place of image_processor
 
     @property
     def image_token(self) -> str | None:
@@ -105,6 +113,11 @@ class Processor:
 
     def no_images(self) -> str:
         """Say why this processor takes no images, and what would help."""
+        if self.expand_image is not None:
+            return (
+                f"{self.folder}: mlx-vlm prepares the images of this model, within a prompt alone;"
+                " give generate the prompt and the images"
+            )
         if self.is_text_part:
             return f"{self.folder}: {text_part_note(self.model_type)}"
         if self.image_token_id is None:
