@@ -48,7 +48,7 @@ LAYERS = (
     {"api", "branching"},
     {"batch", "tracing"},
     {"experiment"},
-    {"adapters"},
+    {"adapters", "bench"},
     {"cli"},
     {"__main__"},
 )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.bench_parser import BENCH_FLAGS, add_bench_command
 from vlmkit.cli.check_parser import CHECK_FLAGS, add_check_command
 from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
 from vlmkit.cli.lookup import add_lookup_commands
@@ -27,6 +28,7 @@ _OWN_FLAGS = {
     "models": ("json",),
     **EXPERIMENT_FLAGS,
     "check": CHECK_FLAGS,
+    "bench": BENCH_FLAGS,
     "configs": (),
     "stages": ("names",),
     "doctor": ("model", "revision", "dtype", "json"),
@@ -105,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_schema(commands)
     add_experiment_commands(commands)
     add_check_command(commands, _add_run_arguments)
+    add_bench_command(commands)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
     add_lookup_commands(commands)
