@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 from pydantic import TypeAdapter
 
+from vlmkit.backend.forms import Forms
+from vlmkit.backend.policy import choose_backend
 from vlmkit.bench.config import BASELINE, KvBenchConfig
 from vlmkit.bench.rows import BenchRow
 from vlmkit.bench.running import Running, Turn, layers_running, model_running, prefill_turn
@@ -70,6 +72,11 @@ def run_kv_bench(
             tell(f"{case.test}, {case.policy}, {case.context:,} x {case.batch}: {reason}")
             continue
         yield bench.row(setup)
+
+
+def layer_forms() -> Forms:
+    """How a layer of a large model is computed here, whatever the model that is loaded."""
+    return choose_backend().forms
 
 
 def _check(config: KvBenchConfig, model: Model) -> None:
@@ -171,7 +178,8 @@ class _Bench(NamedTuple):
         if case.test == "decode":
             return model_running(self.model, policy, batch=case.batch, context=case.context)
         return layers_running(
-            self.model,
+            layer_forms(),
+            self.model.dtype,
             policy,
             self._spec,
             layer.num_layers,

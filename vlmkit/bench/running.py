@@ -8,6 +8,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
+from vlmkit.backend.forms import Forms
 from vlmkit.cache import CacheConfig, build_cache, cache_num_bytes, new_cache
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Cache, CacheKind, DecodeState, KVSpec, Model, Span
@@ -50,7 +51,8 @@ class Running:
 
 
 def layers_running(
-    model: Model,
+    forms: Forms,
+    dtype: mx.Dtype,
     config: CacheConfig,
     spec: KVSpec,
     num_layers: int,
@@ -60,11 +62,10 @@ def layers_running(
     context: int,
 ) -> Running:
     """Attention layers alone: append a token to each, and attend."""
-    forms = model.backend.forms
     cache = build_cache(
-        config, [spec] * num_layers, batch, model.dtype, attention=forms.attention, prefixed=None
+        config, [spec] * num_layers, batch, dtype, attention=forms.attention, prefixed=None
     )
-    draw = _normal(model.dtype)
+    draw = _normal(dtype)
     queries = draw(batch, num_heads, 1, spec.key_dim)
     keys, values = (
         draw(batch, spec.num_kv_heads, 1, dim) for dim in (spec.key_dim, spec.value_dim)
@@ -82,7 +83,7 @@ def layers_running(
             layers.append(state)
         return Cache(cache.kinds, tuple(layers), span.ends), output
 
-    return Running(filled(cache, (spec,) * num_layers, context, model.dtype), advance)
+    return Running(filled(cache, (spec,) * num_layers, context, dtype), advance)
 
 
 def model_running(model: Model, config: CacheConfig, *, batch: int, context: int) -> Running:
