@@ -4,13 +4,12 @@
     python -m benchmarks.bench_kv_cache                  # beside mlx-lm, in turns
     vlmkit bench kv                                      # all of it, with every sample
 
-A sample of a layer is one token through several layers in a row, divided by their number. Caches of
-random numbers are filled before, and go on by a token a sample. The script alternates our caches and
-mlx-lm's in one run: its ``KVCache`` read by MLX's own kernel, and its ``QuantizedKVCache`` read by
-``quantized_scaled_dot_product_attention``, both as mlx-lm runs them, in float32 (what is fast in MLX
-on a CPU); the quantized one also in float16. Where ours is quantized, its scales have 16 bits and
-its attention is computed in float32. It prints medians, and the ratio of mlx-lm's to ours: above 1
-ours is faster.
+A sample of a layer is one token through several layers in a row, divided by their number. Caches
+are filled with random numbers before, and go on by a token a sample. The script alternates our
+caches and mlx-lm's in one run: its ``KVCache`` read by MLX's own kernel, and its
+``QuantizedKVCache`` read by its ``quantized_scaled_dot_product_attention``, in float32, which is
+what is fast in MLX on a CPU; the quantized one also in float16. Scales of our quantized cache have
+16 bits. It prints medians, and the ratio of mlx-lm's time to ours: above 1 ours is faster.
 """
 
 from __future__ import annotations

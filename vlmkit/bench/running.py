@@ -107,9 +107,7 @@ def prefill_turn(model: Model, config: CacheConfig, *, batch: int, context: int)
 
     def turn() -> float:
         began = time.perf_counter()
-        state, logits = prefill(
-            model, embeddings, new_cache(config, model, batch), step_size=CHUNK
-        )
+        state, logits = prefill(model, embeddings, new_cache(config, model, batch), step_size=CHUNK)
         mx.eval(state.cache.layers, logits)
         return time.perf_counter() - began
 

@@ -47,7 +47,17 @@ def _only(table: TextTable, places: Sequence[int]) -> TextTable:
 def _table(title: str, rows: Sequence[BenchRow]) -> TextTable:
     return TextTable(
         title,
-        ("policy", "context", "rows", "ms ± IQR", "x dense", "tokens/s", "MB held", "x bytes", "peak MB"),
+        (
+            "policy",
+            "context",
+            "rows",
+            "ms ± IQR",
+            "x dense",
+            "tokens/s",
+            "MB held",
+            "x bytes",
+            "peak MB",
+        ),
         tuple(
             (
                 row.policy,
