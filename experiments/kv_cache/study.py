@@ -1,9 +1,9 @@
-"""Run the study of KV caches: two kv-evals, their tables and plots, and beside mlx-vlm's caches.
+"""Run the study of KV caches: two kv-evals, their tables and their plots.
 
     python -m experiments.kv_cache.study
     python -m experiments.kv_cache.study --only variants limits.samples=8
 
-A run that was stopped goes on. Writes runs/kv_cache/NAME, and beside this file NAME.md and NAME.svg.
+A run that was stopped goes on. Writes runs/kv_cache/NAME, and NAME.md and NAME.svg beside this file.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def picture(policies: Sequence[PolicySummary], title: str) -> str:
         _, y = place(0, 10.0**exponent)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">1e{exponent}</text>')
-    for tenth in range(0, int(most * 10) + 1):
+    for tenth in range(int(most * 10) + 1):
         x, y = place(tenth / 10, 10.0**low)
         parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{tenth / 10}</text>')
     parts.append(

@@ -45,6 +45,11 @@ class Running:
         return seconds
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that each row has."""
+        return self._caches[0].lengths
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of the arrays."""
         return cache_num_bytes(self._caches[0])

@@ -123,8 +123,8 @@ def to_csv(rows: Sequence[BenchRow]) -> str:
                 "cache_bytes": row.cache_bytes,
                 "peak_bytes": row.peak_bytes,
                 "base_peak_bytes": row.base_peak_bytes,
-                "seconds": " ".join(f"{seconds:.9f}" for seconds in row.seconds),
-                "base_seconds": " ".join(f"{seconds:.9f}" for seconds in row.base_seconds),
+                "seconds": " ".join(f"{seconds:.9g}" for seconds in row.seconds),
+                "base_seconds": " ".join(f"{seconds:.9g}" for seconds in row.base_seconds),
                 "config": row.config,
                 "setup": row.setup,
             }
