@@ -3,7 +3,8 @@
     python -m experiments.kv_cache.study
     python -m experiments.kv_cache.study --only variants limits.samples=8
 
-A run that was stopped goes on. Writes runs/kv_cache/NAME, and NAME.md and NAME.svg beside this file.
+A run that was stopped goes on. Run directories are runs/kv_cache/NAME; NAME.md and NAME.svg are
+written beside this file.
 """
 
 from __future__ import annotations
