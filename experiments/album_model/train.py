@@ -121,6 +121,9 @@ def learn(model: AlbumModel, tools: list[Any], options: Any, now: Progress) -> t
     logits, wanted = model(batch)
     losses = F.cross_entropy(logits, wanted, reduction="none")
     losses.mean().backward()
+    for weight in model.parameters():  # notes alone say nothing of the vision tower
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for tool in tools:
         tool.step()
@@ -137,7 +140,7 @@ def climbed(now: Progress, level: int, answers: list[tuple[int, bool, float]]) -
         return now
     share = min(
         sum(h for k, h, _ in answers if k == kind) / sum(k == kind for k, _, _ in answers)
-        for kind in (1, 2)
+        for kind in {k for k, _, _ in answers}
     )
     right = MEMORY * now.right + (1 - MEMORY) * share
     if right > CLIMB_AT and now.level + 1 < len(LEVELS):
@@ -166,7 +169,7 @@ def train(options: argparse.Namespace) -> None:
             shares = {}
             for kind, name in ((1, "picture"), (2, "note")):
                 hits = [h for lv, k, h, _ in history if k == kind and lv == top]
-                shares[name] = round(sum(hits) / len(hits), 3)
+                shares[name] = round(sum(hits) / max(len(hits), 1), 3)
             loss = sum(row[3] for row in history) / len(history)
             log(options.out, step=now.step, level=now.level, of=top, **shares,
                 loss=round(loss, 4), seconds=round(now.seconds))  # fmt: skip
