@@ -47,6 +47,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
     parser.add_argument("--steps", type=int, required=True, help="budget, over all resumptions")
+    parser.add_argument(
+        "--pause-after", type=int, help="stop after this many steps; run again to go on"
+    )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, default=ASSETS / "model.safetensors")
@@ -158,12 +161,13 @@ def train(options: argparse.Namespace) -> None:
     now = resume(path, model, tools)
     begun_at = time.monotonic() - now.seconds
     history: list[tuple[int, int, bool, float]] = []
-    while now.step < options.steps:
+    end = min(options.steps, now.step + (options.pause_after or options.steps))
+    while now.step < end:
         level, answers = learn(model, tools, options, now)
         history += [(level, *answer) for answer in answers]
         now = climbed(now, level, answers)
         now = now._replace(step=now.step + 1, seconds=time.monotonic() - begun_at)
-        if now.step % options.checkpoint_steps == 0 or now.step == options.steps:
+        if now.step % options.checkpoint_steps == 0 or now.step == end:
             save(path, model, tools, now)
             top = max(row[0] for row in history)
             shares = {}
