@@ -54,11 +54,13 @@ def _look_back(attention: Attention, size: Size, generator: torch.Generator) -> 
 def _match_and_copy(
     attention: Attention, size: Size, written: Tensor, generator: torch.Generator
 ) -> None:
-    """Let the first two heads look for the token in front of this one two before others.
+    """Let a head look for the token in front of this one two before others, and one the one before.
 
-    At the colon of ``Ada: 7`` the query is Ada, one token back; the digit after the other ``Ada:``
-    has her two tokens back, so there the key is the same. Both use the slow half of the rotary
-    frequencies, which turn little within a prompt. What is found is written as it is.
+    At the colon of ``Ada: 7`` the first query is Ada, one token back; the digit after the other
+    ``Ada:`` has her two tokens back, so there the key is the same. The second query is what stands
+    two tokens back, as red does at the colon of ``red star: 4``; pictures learn to have such keys.
+    All use the slow half of the rotary frequencies, which turn little within a prompt. What is
+    found is written as it is.
     """
     head, half = size.head, size.head // 2
     slow = torch.arange(head) % half >= half // 2
@@ -69,5 +71,5 @@ def _match_and_copy(
     attention.v_proj.bias[:head] = 0
     for place in range(2):
         own = slice(place * head, (place + 1) * head)
-        attention.q_proj.weight[own], attention.q_proj.bias[own] = read[0], 0
+        attention.q_proj.weight[own], attention.q_proj.bias[own] = read[place], 0
         attention.o_proj.weight[:, own] = COPY * attention.v_proj.weight[:head].T
