@@ -48,7 +48,7 @@ LAYERS = (
     {"api", "branching", "conversion"},
     {"batch", "tracing"},
     {"experiment"},
-    {"adapters"},
+    {"adapters", "bench"},
     {"cli"},
     {"__main__"},
 )

@@ -23,10 +23,11 @@ from vlmkit.experiment.album.pages import (
     draw,
 )
 
-LEVELS = ((4, 4), (8, 12), (16, 30), (28, 70), (36, 160))
+LEVELS = ((0, 6), (0, 24), (4, 24), (12, 40), (24, 80), (36, 160))
 """Pictures and notes of an album, from the shortest to the longest."""
 QUESTIONS = 16
 RECITED_SHARE = 0.7
+MOST_RECITED = 120
 TOKENS = 2048
 IMAGE_TOKENS = SIDE * SIDE
 VISION_START, VISION_END, IMAGE = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
@@ -114,6 +115,16 @@ def _row(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
     )
 
 
+def recital(rng: Random, book: Album, count: int) -> list[Needle]:
+    """Answers in any order, some more than once: what is left to say gives nothing away."""
+    return [
+        about_picture(book, rng.randrange(len(book.pictures)))
+        if book.pictures and rng.random() < 0.5
+        else about_note(book, rng.randrange(len(book.notes)))
+        for _ in range(count)
+    ]
+
+
 def _recited(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
     """An album and one answer after the other: far more digits to find per token than questions."""
     prefix, places = layout(book)
@@ -133,11 +144,14 @@ def batch_at(seed: int, step: int, level: int) -> Batch:
     rng = Random(seed * STREAM + step)
     pictures, notes = LEVELS[level]
     recited = rng.random() < RECITED_SHARE
-    count = pictures + notes if recited else min(QUESTIONS, pictures + notes)
+    count = min(MOST_RECITED, 6 * (pictures + notes)) if recited else QUESTIONS
+    count = count if recited else min(count, pictures + notes)
     length = pictures * (IMAGE_TOKENS + 2) + notes * 4 + count * (5 if recited else 24)
     books = [album(rng, pictures, notes) for _ in range(max(2, TOKENS // length))]
-    make = _recited if recited else _row
-    rows = [make(book, chosen(rng, book, count)) for book in books]
+    if recited:
+        rows = [_recited(book, recital(rng, book, count)) for book in books]
+    else:
+        rows = [_row(book, chosen(rng, book, count)) for book in books]
     width = max(len(tokens) for tokens, *_ in rows)
 
     def pad(part: NDArray[np.int64], value: int) -> NDArray[np.int64]:
@@ -146,7 +160,7 @@ def batch_at(seed: int, step: int, level: int) -> Batch:
 
     tokens, positions, blocks, targets = zip(*rows, strict=True)
     return Batch(
-        np.stack([draw(picture) for book in books for picture in book.pictures]),
+        np.array([draw(picture) for book in books for picture in book.pictures], np.uint8),
         np.stack([pad(part, 0) for part in tokens]),
         np.stack([pad(part, 0) for part in positions], 1),
         np.stack([pad(part, -1) for part in blocks]),

@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from experiments.album_model.data import SIDE, Batch, encode
-from experiments.shapes_model.model import Text
+from experiments.album_model.heads import induce
+from experiments.shapes_model.model import Text, initialise
 from experiments.shapes_model.vision import Size, Vision
 
 VOCABULARY = 800
-SIZE = Size(vocabulary=VOCABULARY, grid=2 * SIDE)
+SIZE = Size(vocabulary=VOCABULARY, grid=2 * SIDE, theta=1e6)
 
 
 def rotary(positions: Tensor, size: Size = SIZE) -> tuple[Tensor, Tensor]:
@@ -54,8 +55,13 @@ class AlbumModel(nn.Module):
 
 
 def begun(weights: Path, seed: int) -> AlbumModel:
-    """The model with the weights of shapes; embeddings of new tokens are drawn as wide as its."""
+    """The model with the eyes and the words of shapes; the layers of its text part are drawn anew.
+
+    Those of shapes write activations fifty times as large as what they read, in which nothing new
+    is found. Embeddings of new tokens are drawn as wide as the others.
+    """
     model = AlbumModel()
+    initialise(model, seed)
     state = load_file(weights)
     name = "model.embed_tokens.weight"
     state = {key: value.float() for key, value in state.items()}
@@ -64,5 +70,7 @@ def begun(weights: Path, seed: int) -> AlbumModel:
     table = torch.empty(VOCABULARY, SIZE.hidden)
     table.normal_(0, state[name][:known].std().item(), generator=generator)
     table[: known + 10] = state[name][: known + 10]
-    model.load_state_dict({**state, name: table})
+    kept = {key: value for key, value in state.items() if key.startswith("visual.")}
+    model.load_state_dict({**model.state_dict(), **kept, name: table})
+    induce(model.model, SIZE, generator)
     return model

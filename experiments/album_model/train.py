@@ -47,6 +47,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and the log")
     parser.add_argument("--steps", type=int, required=True, help="budget, over all resumptions")
+    parser.add_argument(
+        "--pause-after", type=int, help="stop after this many steps; run again to go on"
+    )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, default=ASSETS / "model.safetensors")
@@ -121,6 +124,9 @@ def learn(model: AlbumModel, tools: list[Any], options: Any, now: Progress) -> t
     logits, wanted = model(batch)
     losses = F.cross_entropy(logits, wanted, reduction="none")
     losses.mean().backward()
+    for weight in model.parameters():  # notes alone say nothing of the vision tower
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for tool in tools:
         tool.step()
@@ -137,7 +143,7 @@ def climbed(now: Progress, level: int, answers: list[tuple[int, bool, float]]) -
         return now
     share = min(
         sum(h for k, h, _ in answers if k == kind) / sum(k == kind for k, _, _ in answers)
-        for kind in (1, 2)
+        for kind in {k for k, _, _ in answers}
     )
     right = MEMORY * now.right + (1 - MEMORY) * share
     if right > CLIMB_AT and now.level + 1 < len(LEVELS):
@@ -155,18 +161,19 @@ def train(options: argparse.Namespace) -> None:
     now = resume(path, model, tools)
     begun_at = time.monotonic() - now.seconds
     history: list[tuple[int, int, bool, float]] = []
-    while now.step < options.steps:
+    end = min(options.steps, now.step + (options.pause_after or options.steps))
+    while now.step < end:
         level, answers = learn(model, tools, options, now)
         history += [(level, *answer) for answer in answers]
         now = climbed(now, level, answers)
         now = now._replace(step=now.step + 1, seconds=time.monotonic() - begun_at)
-        if now.step % options.checkpoint_steps == 0 or now.step == options.steps:
+        if now.step % options.checkpoint_steps == 0 or now.step == end:
             save(path, model, tools, now)
             top = max(row[0] for row in history)
             shares = {}
             for kind, name in ((1, "picture"), (2, "note")):
                 hits = [h for lv, k, h, _ in history if k == kind and lv == top]
-                shares[name] = round(sum(hits) / len(hits), 3)
+                shares[name] = round(sum(hits) / max(len(hits), 1), 3)
             loss = sum(row[3] for row in history) / len(history)
             log(options.out, step=now.step, level=now.level, of=top, **shares,
                 loss=round(loss, 4), seconds=round(now.seconds))  # fmt: skip

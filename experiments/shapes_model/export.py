@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import nn
 
 from experiments.shapes_model.model import ShapesModel
 from experiments.shapes_model.samples import write_samples
@@ -143,28 +144,30 @@ def rounded(model: ShapesModel) -> ShapesModel:
     return model
 
 
-def export(model: ShapesModel, folder: Path) -> None:
+def export(
+    model: nn.Module, folder: Path, tokenizer: Tokenizer, size: Size, *, samples: bool = True
+) -> None:
     """Write every file of the checkpoint; each one appears in `folder` complete, by rename."""
-    tokenizer = build()
-    if tokenizer.get_vocab_size() >= model.size.vocabulary:
+    if tokenizer.get_vocab_size() >= size.vocabulary:
         raise ValueError(
-            f"{tokenizer.get_vocab_size()} tokens leave no spare row in {model.size.vocabulary}"
+            f"{tokenizer.get_vocab_size()} tokens leave no spare row in {size.vocabulary}"
         )
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         partial = Path(name)
         weights = {n: w.detach().bfloat16().contiguous() for n, w in model.state_dict().items()}
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        write_json(partial / "config.json", config(model.size, tokenizer))
-        write_json(partial / "preprocessor_config.json", preprocessor_config(model.size))
+        write_json(partial / "config.json", config(size, tokenizer))
+        write_json(partial / "preprocessor_config.json", preprocessor_config(size))
         write_json(partial / "generation_config.json", generation_config(tokenizer))
         save(tokenizer, partial)
-        write_samples(partial)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "samples").mkdir(exist_ok=True)
+        if samples:
+            write_samples(partial)
         for path in sorted(partial.rglob("*")):
             if path.is_file():
+                to = folder / path.relative_to(partial)
+                to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copymode(Path(__file__), path)
-                os.replace(path, folder / path.relative_to(partial))
+                os.replace(path, to)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -174,7 +177,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--to", type=Path, default=ASSETS, help="folder to write")
     options = parser.parse_args(argv)
-    export(trained_model(options.checkpoint), options.to)
+    model = trained_model(options.checkpoint)
+    export(model, options.to, build(), model.size)
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ class ShapesModel(nn.Module):
         return hidden @ self.model.embed_tokens.weight.T
 
 
-def initialise(model: ShapesModel, seed: int) -> None:
+def initialise(model: nn.Module, seed: int) -> None:
     """std 1/sqrt(fan in) for matrices, 0.5 for the embedding, residual outputs halved.
 
     The last norm starts at 0.2 so that the first logits, read off the same embedding, are near 1.

@@ -54,10 +54,11 @@ def test_exported_folder_gives_the_same_logits_in_transformers(tmp_path: Path) -
 
     from experiments.shapes_model.export import export, rounded
     from experiments.shapes_model.model import ShapesModel, initialise
+    from experiments.shapes_model.tokenizer import build
 
     model = ShapesModel()
     initialise(model, seed=1)
-    export(rounded(model), tmp_path / "shapes")
+    export(rounded(model), tmp_path / "shapes", build(), model.size)
     theirs = Qwen2VLForConditionalGeneration.from_pretrained(
         tmp_path / "shapes", dtype=torch.float32
     ).eval()

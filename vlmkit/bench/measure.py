@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 from pydantic import TypeAdapter
 
+from vlmkit.backend.forms import Forms
+from vlmkit.backend.policy import choose_backend
 from vlmkit.bench.config import BASELINE, KvBenchConfig
 from vlmkit.bench.rows import BenchRow
 from vlmkit.bench.running import Running, Turn, layers_running, model_running, prefill_turn
 from vlmkit.bench.setup import describe_setup
 from vlmkit.cache import CacheConfig, row_held_bytes
 from vlmkit.contracts.interface import KVSpec, LayerSpec, Model
+from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
 
 _CACHE: TypeAdapter[CacheConfig] = TypeAdapter(CacheConfig)
@@ -60,6 +63,7 @@ def run_kv_bench(
         ['dense', '8 bits']
     """
     model = load_model(resolve_checkpoint(config.model), dtype=config.dtype)
+    _check(config, model)
     setup = describe_setup(config, model, command)
     for case in _cases(config):
         bench = _Bench(config, model, case)
@@ -68,6 +72,32 @@ def run_kv_bench(
             tell(f"{case.test}, {case.policy}, {case.context:,} x {case.batch}: {reason}")
             continue
         yield bench.row(setup)
+
+
+def layer_forms() -> Forms:
+    """How a layer of a large model is computed here, whatever the model that is loaded."""
+    return choose_backend().forms
+
+
+def _check(config: KvBenchConfig, model: Model) -> None:
+    """Refuse a policy that cannot work for what is timed, before anything is."""
+    layer = config.layer
+    specs: dict[str, Sequence[LayerSpec]] = {
+        f"the model {config.model!r}": model.layer_specs,
+        "the layer that is timed": [KVSpec(layer.num_kv_heads, layer.head_dim, layer.head_dim)],
+    }
+    if "layer" not in config.tests:
+        specs.popitem()
+    elif len(config.tests) == 1:
+        del specs[f"the model {config.model!r}"]
+    for name, policy in config.policies.items():
+        for what, layers in specs.items():
+            try:
+                row_held_bytes(policy, layers, model.dtype)
+            except VlmkitError as error:
+                raise VlmkitError(
+                    f"policies.{name}: {error}, in {what}", path=("policies", name)
+                ) from error
 
 
 def _cases(config: KvBenchConfig) -> Iterator[Case]:
@@ -148,7 +178,8 @@ class _Bench(NamedTuple):
         if case.test == "decode":
             return model_running(self.model, policy, batch=case.batch, context=case.context)
         return layers_running(
-            self.model,
+            layer_forms(),
+            self.model.dtype,
             policy,
             self._spec,
             layer.num_layers,

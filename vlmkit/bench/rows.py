@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean, median, quantiles, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,8 @@ FORMAT = "vlmkit bench 1"
 MAX_BYTES = 2**26
 
 
-class BenchRow(NamedTuple):
+@dataclass(frozen=True)
+class BenchRow:
     """One timing of one policy; a row stands for itself, wherever it is copied to."""
 
     test: str  # "layer" | "decode" | "prefill"
@@ -70,7 +72,7 @@ class BenchRow(NamedTuple):
 
 def to_json(rows: Sequence[BenchRow]) -> str:
     """Write rows as a JSON document."""
-    return json.dumps({"format": FORMAT, "rows": [row._asdict() for row in rows]}, indent=1)
+    return json.dumps({"format": FORMAT, "rows": [asdict(row) for row in rows]}, indent=1)
 
 
 def write_rows(path: str | os.PathLike[str], rows: Sequence[BenchRow]) -> None:

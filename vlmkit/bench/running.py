@@ -8,6 +8,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
+from vlmkit.backend.forms import Forms
 from vlmkit.cache import CacheConfig, build_cache, cache_num_bytes, new_cache
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Cache, CacheKind, DecodeState, KVSpec, Model, Span
@@ -44,13 +45,19 @@ class Running:
         return seconds
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that each row has."""
+        return self._caches[0].lengths
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of the arrays."""
         return cache_num_bytes(self._caches[0])
 
 
 def layers_running(
-    model: Model,
+    forms: Forms,
+    dtype: mx.Dtype,
     config: CacheConfig,
     spec: KVSpec,
     num_layers: int,
@@ -60,11 +67,10 @@ def layers_running(
     context: int,
 ) -> Running:
     """Attention layers alone: append a token to each, and attend."""
-    forms = model.backend.forms
     cache = build_cache(
-        config, [spec] * num_layers, batch, model.dtype, attention=forms.attention, prefixed=None
+        config, [spec] * num_layers, batch, dtype, attention=forms.attention, prefixed=None
     )
-    draw = _normal(model.dtype)
+    draw = _normal(dtype)
     queries = draw(batch, num_heads, 1, spec.key_dim)
     keys, values = (
         draw(batch, spec.num_kv_heads, 1, dim) for dim in (spec.key_dim, spec.value_dim)
@@ -82,7 +88,7 @@ def layers_running(
             layers.append(state)
         return Cache(cache.kinds, tuple(layers), span.ends), output
 
-    return Running(filled(cache, (spec,) * num_layers, context, model.dtype), advance)
+    return Running(filled(cache, (spec,) * num_layers, context, dtype), advance)
 
 
 def model_running(model: Model, config: CacheConfig, *, batch: int, context: int) -> Running:
@@ -106,9 +112,7 @@ def prefill_turn(model: Model, config: CacheConfig, *, batch: int, context: int)
 
     def turn() -> float:
         began = time.perf_counter()
-        state, logits = prefill(
-            model, embeddings, new_cache(config, model, batch), step_size=CHUNK
-        )
+        state, logits = prefill(model, embeddings, new_cache(config, model, batch), step_size=CHUNK)
         mx.eval(state.cache.layers, logits)
         return time.perf_counter() - began
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlmkit.cache.affine import AffineConfig, affine
 from vlmkit.cache.build import CacheConfig, build_cache, new_cache
+from vlmkit.cache.codec.external import external_codec
 from vlmkit.cache.compose import cache_kind
 from vlmkit.cache.dense import DenseConfig, dense
 from vlmkit.cache.describe import describe_cache
@@ -78,6 +79,7 @@ __all__ = [
     "dense_layout",
     "describe_cache",
     "external",
+    "external_codec",
     "finish_rows",
     "finishes",
     "hold_row",

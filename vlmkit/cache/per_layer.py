@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -47,12 +47,6 @@ class PerLayerConfig(StageConfig):
     otherwise: OneKindConfig = Field(
         DenseConfig(), description="The cache of the layers that are in no rule."
     )
-
-    def each_config(self) -> Iterator[tuple[KeyPath, OneKindConfig]]:
-        """Yield each cache's config and where it stands."""
-        for index, rule in enumerate(self.rules):
-            yield ("cache", "rules", index, "cache"), rule.cache
-        yield ("cache", "otherwise"), self.otherwise
 
 
 def per_layer(

@@ -80,6 +80,7 @@ COMMANDS = {  # where each one's function is; imported when it is asked for
     "configs": "configs:run_configs",
     "stages": "stages:run_stages",
     "doctor": "doctor:run_doctor",
+    "bench": "bench:run_bench_command",
     "run": "experiment:run_experiment_command",
     "kv-eval": "kv_eval:run_kv_eval_command",
     "plan": "experiment:run_plan",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from vlmkit import __version__
+from vlmkit.cli.bench_parser import BENCH_FLAGS, add_bench_command
 from vlmkit.cli.check_parser import CHECK_FLAGS, add_check_command
 from vlmkit.cli.convert_parser import CONVERT_FLAGS, add_convert_command
 from vlmkit.cli.experiment_parser import EXPERIMENT_FLAGS, add_experiment_commands
@@ -29,6 +30,7 @@ _OWN_FLAGS = {
     "models": ("json",),
     **EXPERIMENT_FLAGS,
     "check": CHECK_FLAGS,
+    "bench": BENCH_FLAGS,
     "configs": (),
     "stages": ("names",),
     "doctor": ("model", "revision", "dtype", "json"),
@@ -109,6 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_convert_command(commands)
     add_experiment_commands(commands)
     add_check_command(commands, _add_run_arguments)
+    add_bench_command(commands)
     models = commands.add_parser("models", help="list the supported model families")
     models.add_argument("--json", action="store_true", help="print JSON")
     add_lookup_commands(commands)

@@ -16,7 +16,7 @@ from vlmkit.config.validate import nearest_origin
 from vlmkit.errors import VlmkitError
 from vlmkit.files import find_file, find_folder
 from vlmkit.loading import resolve_checkpoint
-from vlmkit.loading.resolve import EMBEDDED_MODEL
+from vlmkit.loading.resolve import EMBEDDED_MODELS
 from vlmkit.processors import load_processor
 from vlmkit.processors.lookup import token_lookup
 from vlmkit.tokens.lookup import has_text, resolve_tokens, token_fields
@@ -75,7 +75,7 @@ def describe_checkpoint(name: str) -> list[str]:
     from vlmkit.loading import read_config, resolve_checkpoint
     from vlmkit.models.families import find_family
 
-    if name != EMBEDDED_MODEL and not find_file(Path(os.path.expanduser(name), "config.json")):
+    if name not in EMBEDDED_MODELS and not find_file(Path(os.path.expanduser(name), "config.json")):
         return []
     try:
         config = read_config(resolve_checkpoint(name))
@@ -102,7 +102,7 @@ def with_token_ids(run: ResolvedRun) -> ResolvedRun:
     """
     texts = [path for path, value in token_fields(run.config) if has_text(value)]
     name = run.config.model
-    if not texts or not (name == EMBEDDED_MODEL or find_folder(os.path.expanduser(name))):
+    if not texts or not (name in EMBEDDED_MODELS or find_folder(os.path.expanduser(name))):
         return run
     with located(run.tree, ("model",)):
         lookup = token_lookup(load_processor(resolve_checkpoint(name)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from vlmkit.cache import PerLayerConfig
 from vlmkit.cache import external as cache_kind
+from vlmkit.cache import external_codec as codec
 from vlmkit.config.tree import Node, format_path
 from vlmkit.config.validate import error_at
 from vlmkit.contrast import external as contrast_method
+from vlmkit.declare.external import externals_in
 from vlmkit.errors import KeyPath, VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.sampling import External, Grammar, check_grammar
@@ -50,12 +51,9 @@ def _made_by_name(
     pipeline: PipelineConfig,
 ) -> Iterator[tuple[KeyPath, Callable[[External], object], External]]:
     """Every external stage, where it stands, and what makes it."""
-    if isinstance(pipeline.cache, External):
-        yield ("cache",), cache_kind, pipeline.cache
-    if isinstance(pipeline.cache, PerLayerConfig):
-        for path, config in pipeline.cache.each_config():
-            if isinstance(config, External):
-                yield path, cache_kind, config
+    for path, config in externals_in(pipeline.cache, ("cache",)):
+        # What stands as a codec's keys or values in a cache, or within one, is a codec.
+        yield path, codec if {"keys", "values"} & {*path} else cache_kind, config
     if isinstance(pipeline.contrast, External):
         yield ("contrast",), contrast_method, pipeline.contrast
     for index, sampler in enumerate(pipeline.sampling):

@@ -28,7 +28,7 @@ from vlmkit.config.validate import error_at
 from vlmkit.config.yaml_tree import INCLUDE, load_yaml, parse_path
 from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.errors import VlmkitError
-from vlmkit.loading.resolve import EMBEDDED_MODEL
+from vlmkit.loading.resolve import EMBEDDED_MODELS
 
 QUESTION = "{question}"
 """Stands in an arm's prompt where the sample's question goes."""
@@ -224,7 +224,7 @@ def _with_whole_paths(config: RunConfig) -> RunConfig:
 
 
 def _whole_path(name: str) -> str:
-    if name == EMBEDDED_MODEL:
+    if name in EMBEDDED_MODELS:
         return name
     path = os.path.expanduser(name)
     return os.path.abspath(path) if os.path.isdir(path) else name

@@ -10,7 +10,9 @@ from pathlib import Path
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.files import check_folder, find_file
 
-EMBEDDED_MODEL = "shapes"
+EMBEDDED_MODELS = ("shapes", "album")
+"""Names of checkpoints that come with the package."""
+
 ALLOW_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -22,8 +24,8 @@ def resolve_checkpoint(
     """Return the folder of a checkpoint, fetching it from the hub when it is not local.
 
     Args:
-        path_or_id: ``"shapes"`` for the embedded model (``"./shapes"`` is a folder of that name),
-            a local folder, or a hub id ``"owner/name"``.
+        path_or_id: ``"shapes"`` or ``"album"`` for an embedded model (``"./shapes"`` is a folder of
+            that name), a local folder, or a hub id ``"owner/name"``.
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Also fetch the checkpoint's Python files.
 
@@ -34,10 +36,10 @@ def resolve_checkpoint(
         >>> resolve_checkpoint("shapes").name
         'shapes'
     """
-    if path_or_id == EMBEDDED_MODEL:
+    if path_or_id in EMBEDDED_MODELS:
         if revision is not None:
-            raise VlmkitError(f"revision={revision!r}: {EMBEDDED_MODEL!r} has none")
-        return _checked(_ASSETS / EMBEDDED_MODEL)
+            raise VlmkitError(f"revision={revision!r}: {path_or_id!r} has none")
+        return _checked(_ASSETS / path_or_id)
     folder = Path(os.path.expanduser(path_or_id))
     try:
         exists = folder.exists()
@@ -51,10 +53,10 @@ def resolve_checkpoint(
         return _checked(folder)
     name = str(path_or_id)
     if isinstance(path_or_id, Path) or not _HUB_ID.fullmatch(name):
-        hint = nearest(name, [EMBEDDED_MODEL])
+        hint = nearest(name, EMBEDDED_MODELS)
         raise VlmkitError(
             f"no checkpoint folder {name!r}; give an existing folder, a hub id 'owner/name', "
-            f"or {EMBEDDED_MODEL!r}{hint}"
+            f"or {' or '.join(map(repr, EMBEDDED_MODELS))}{hint}"
         )
     patterns = [*ALLOW_PATTERNS, *(["*.py"] if trust_remote_code else [])]
     return _checked(_download(name, revision, patterns))
@@ -78,7 +80,7 @@ def find_small_file(
         >>> find_small_file("shapes", "config.json", fetch=False).name
         'config.json'
     """
-    is_hub_id = path_or_id != EMBEDDED_MODEL and _HUB_ID.fullmatch(path_or_id) is not None
+    is_hub_id = path_or_id not in EMBEDDED_MODELS and _HUB_ID.fullmatch(path_or_id) is not None
     if not is_hub_id or os.path.exists(path_or_id):
         path = resolve_checkpoint(path_or_id, revision) / name
     elif fetch:

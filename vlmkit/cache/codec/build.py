@@ -7,6 +7,7 @@ from typing import Annotated, Literal, assert_never
 from pydantic import Field
 
 from vlmkit.cache.codec.affine import AffineCodecConfig, affine_codec, check_affine_dim
+from vlmkit.cache.codec.external import external_codec
 from vlmkit.cache.codec.hadamard import behind_hadamard, check_hadamard_dim
 from vlmkit.cache.codec.microscaling import (
     MicroscalingConfig,
@@ -21,6 +22,7 @@ from vlmkit.cache.codec.per_token_head import (
 from vlmkit.cache.codec.turboquant import TurboQuantConfig, check_dim, turboquant
 from vlmkit.cache.storage import Codec, plain
 from vlmkit.declare.configbase import StageConfig
+from vlmkit.declare.external import External
 from vlmkit.errors import VlmkitError
 
 
@@ -31,7 +33,7 @@ class PlainConfig(StageConfig):
 
 
 Rounding = Annotated[
-    AffineCodecConfig | MicroscalingConfig | PerTokenHeadConfig | TurboQuantConfig,
+    AffineCodecConfig | MicroscalingConfig | PerTokenHeadConfig | TurboQuantConfig | External,
     Field(discriminator="kind"),
 ]
 
@@ -51,13 +53,17 @@ CodecConfig = Annotated[
     | MicroscalingConfig
     | PerTokenHeadConfig
     | TurboQuantConfig
-    | HadamardConfig,
+    | HadamardConfig
+    | External,
     Field(discriminator="kind"),
 ]
 
 
 def build_codec(config: CodecConfig) -> Codec:
     """Build the codec that a config asks for.
+
+    Raises:
+        VlmkitError: a third party's codec cannot be made.
 
     Example:
         >>> build_codec(HadamardConfig(codec={"kind": "mxfp4"})).quantizes
@@ -76,6 +82,8 @@ def build_codec(config: CodecConfig) -> Codec:
             return turboquant(config)
         case HadamardConfig():
             return behind_hadamard(build_codec(config.codec))
+        case External():
+            return external_codec(config)
         case _:
             assert_never(config)
 
@@ -103,7 +111,7 @@ def check_codec(config: CodecConfig, dim: int) -> None:
             except VlmkitError as error:
                 path = ("codec", *(error.path or ()))
                 raise VlmkitError(f"codec.{error}", path=path) from error
-        case PlainConfig():
+        case PlainConfig() | External():  # of one's own codec the first tokens tell
             pass
         case _:
             assert_never(config)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-NAMES = tuple(
-    """
+_LISTED = """
     Ada Alba Amir Anke Arlo Asta Axel Bela Bert Birk Bodo Bram Cato Cleo Cora Curt Dana Dag Dario
     Dirk Dora Duke Ebba Edda Egon Eli Elke Emil Enzo Erik Esra Ezra Fay Felix Fenn Finn Flora Franz
     Frida Gabe Gail Gert Gina Glen Gojo Greta Gus Gwen Hal Hanno Heidi Hugo Ida Igor Ilka Imre Inga
@@ -13,5 +12,6 @@ NAMES = tuple(
     Ralf Remy Rhea Rico Rita Romy Rosa Rudi Runa Sami Sean Selma Sepp Silke Sofie Stig Sven Tamar
     Tara Theo Tilda Timo Toby Tom Tove Udo Ulla Uma Urs Uwe Vada Veit Vera Vito Volker Wanda Wei
     Wilma Wolf Xaver Xenia Yago Yara Yuki Yvo Zara Zeno Zita Zora
-    """.split()
-)
+"""
+
+NAMES = tuple(_LISTED.split())

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import Field
 
 from vlmkit.errors import VlmkitError
+from vlmkit.experiment.data.album import AlbumConfig, albums
 from vlmkit.experiment.data.base import Rows, Samples, take
 from vlmkit.experiment.data.folder import ImagesConfig, images
 from vlmkit.experiment.data.hub import HubConfig, hub
@@ -20,7 +21,7 @@ from vlmkit.experiment.data.shapes import ShapesConfig, shapes
 from vlmkit.experiment.data.tsv import TsvConfig, tsv
 
 DatasetConfig = Annotated[
-    JsonlConfig | ImagesConfig | TsvConfig | ShapesConfig | ParquetConfig | HubConfig,
+    JsonlConfig | ImagesConfig | TsvConfig | ShapesConfig | AlbumConfig | ParquetConfig | HubConfig,
     Field(discriminator="kind"),
 ]
 """Any data set's config, told apart by ``kind``."""
@@ -51,7 +52,7 @@ def load_samples(config: DatasetConfig, base: Path) -> Samples:
         (('shapes-5', 'shapes-6'), 1)
     """
     samples = take(_rows(config, base), config)
-    if isinstance(config, ShapesConfig):
+    if isinstance(config, (ShapesConfig, AlbumConfig)):
         return samples
     for sample in samples:
         for image in sample.images:
@@ -110,6 +111,8 @@ def _rows(config: DatasetConfig, base: Path) -> Rows:
             return tsv(config, base)
         case ShapesConfig():
             return shapes(config, base)
+        case AlbumConfig():
+            return albums(config, base)
         case ParquetConfig():
             return parquet(config, base)
         case HubConfig():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, Field
 from vlmkit.declare.configbase import Int
 from vlmkit.errors import nearest
 from vlmkit.experiment.data.base import DataConfig, Rows
+from vlmkit.experiment.data.images import encode_png
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.shapes import HELD_OUT_SEED, question_at
 from vlmkit.experiment.shapes.question import Question
@@ -80,14 +80,10 @@ def shapes(config: ShapesConfig, base: Path) -> Rows:
 
 
 def draw_png(question: Question) -> bytes:
-    """The image of a question as a PNG file, which is not compressed: it is read at once."""
-    from PIL import Image
-
+    """The image of a question as a PNG file."""
     from vlmkit.experiment.shapes.drawing import render
 
-    buffer = io.BytesIO()
-    Image.fromarray(render(question.scene)).save(buffer, "PNG", compress_level=0)
-    return buffer.getvalue()
+    return encode_png(render(question.scene))
 
 
 def _indices(config: ShapesConfig) -> range | list[int]:
