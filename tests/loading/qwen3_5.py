@@ -11,7 +11,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from tests.models.tiny import qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe, stored
+from tests.models.tiny import stored
+from tests.models.tiny_configs import qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe
 from tests.processors.tiny import change_json, copy_shapes
 from vlmkit.contracts.inputs import Inputs, Media
 from vlmkit.models.families import find_family

@@ -21,7 +21,7 @@ from tests.loading.qwen3_5 import (
     make_weights,
     write_checkpoint,
 )
-from tests.models.tiny import qwen3_5_moe, qwen3_vl, qwen3_vl_moe
+from tests.models.tiny_configs import qwen3_5_moe, qwen3_vl, qwen3_vl_moe
 from vlmkit import load
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import Scheme, load_model, load_model_and_report

@@ -11,7 +11,8 @@ import torch
 import transformers
 
 from tests.media import grids_of, patches_of
-from tests.models.tiny import IMAGE, stored
+from tests.models.tiny import stored
+from tests.models.tiny_configs import IMAGE
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.models.families import find_family
 

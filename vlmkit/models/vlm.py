@@ -194,7 +194,7 @@ class VisionLanguageModel(nn.Module):
             )
 
 
-def _put(hidden: mx.array, rows: mx.array, parts: Sequence[mx.array]) -> mx.array:
+def _put(hidden: mx.array, rows: mx.array, parts: list[mx.array]) -> mx.array:
     """Return ``[B, L, hidden]`` with tokens in some of its B * L places."""
     flat = hidden.reshape(-1, hidden.shape[-1])
     flat[rows] = mx.concatenate(parts).astype(flat.dtype)
