@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -81,6 +82,8 @@ def mlx_vlm_logits(folder: Path, inputs: Inputs | None = None) -> NDArray[np.flo
 
     model = load_model(folder)
     model.set_dtype(mx.float32)
+    if model.config.model_type == "qwen3_vl_moe":
+        _put_activations_right(model.vision_tower)
     inputs = make_inputs() if inputs is None else inputs
     grids = mx.array(grids_of(inputs))
     ids = mx.array(inputs.token_ids)[None]
@@ -88,10 +91,19 @@ def mlx_vlm_logits(folder: Path, inputs: Inputs | None = None) -> NDArray[np.flo
     return np.array(out.logits[0].astype(mx.float32))
 
 
-def write_qwen3_5_golden(folder: Path) -> None:
-    """Write the golden files of a Qwen3.5 that convert packed in 4 bits."""
-    source = qwen3_5.write_qwen3_5(folder / "source3_5", dtype=mx.bfloat16)
-    made, kept = convert(source, folder / "affine4_3_5", "affine4"), GOLDENS / "qwen3_5_affine4"
+def _put_activations_right(vision: nn.Module) -> None:
+    """Undo that mlx-vlm 0.7.10 exchanges the two forms of GELU in this family."""
+    for block in vision.blocks:
+        block.mlp.act_fn = nn.GELU(approx="tanh")
+    for merger in (vision.merger, *vision.deepstack_merger_list):
+        merger.act_fn = nn.GELU()
+
+
+def write_packed_golden(folder: Path, family: str) -> None:
+    """Write the golden files of a family's checkpoint that convert packed in 4 bits."""
+    config = qwen3_5.make_config_of(family)
+    source = qwen3_5.write_checkpoint(folder / family, config, dtype=mx.bfloat16)
+    made, kept = convert(source, folder / f"{family}4", "affine4"), GOLDENS / f"{family}_affine4"
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors", "processor_config.json"):
         shutil.copyfile(made / name, kept / name)
@@ -127,7 +139,8 @@ def main() -> None:
         made = Path(temporary) / "unquantized"
         shutil.copyfile(made / "processor_config.json", GOLDENS / "processor_config.json")
         np.save(GOLDENS / "patches.npy", mlx_vlm_patches(made))
-        write_qwen3_5_golden(Path(temporary))
+        for family in ("qwen3_5", "qwen3_vl_moe"):
+            write_packed_golden(Path(temporary), family)
 
 
 if __name__ == "__main__":

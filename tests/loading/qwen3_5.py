@@ -1,9 +1,9 @@
-"""A small Qwen3.5 checkpoint, complete: random weights, the embedded model's tokenizer."""
+"""Small checkpoints of Qwen3.5 and its kin, complete: random weights, the embedded tokenizer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from tests.models.tiny import qwen3_5, stored
+from tests.models.tiny import stored
+from tests.models.tiny_configs import qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe
 from tests.processors.tiny import change_json, copy_shapes
 from vlmkit.contracts.inputs import Inputs, Media
-from vlmkit.models.families.qwen3_5 import QWEN3_5
+from vlmkit.models.families import find_family
 
 IDS = {
     "image_token_id": 631,
@@ -32,6 +33,15 @@ TEXT = {
     "eos_token_id": 627,
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
+}
+FAMILIES: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
+    "qwen3_5": (qwen3_5, {}),
+    "qwen3_5_moe": (
+        qwen3_5_moe,
+        {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 64},
+    ),
+    "qwen3_vl": (qwen3_vl, {"num_hidden_layers": 3}),
+    "qwen3_vl_moe": (qwen3_vl_moe, {"moe_intermediate_size": 96, "num_hidden_layers": 2}),
 }
 VISION = {"out_hidden_size": 64}
 # As published: the class says how, the mean and the deviation are 0.5.
@@ -52,6 +62,12 @@ def make_config(**text: Any) -> dict[str, Any]:
     return qwen3_5(vision=VISION, **{**TEXT, **text}) | IDS
 
 
+def make_config_of(family: str) -> dict[str, Any]:
+    """Return the config.json of another family, with the ids of the embedded tokenizer."""
+    make, experts = FAMILIES[family]
+    return make(vision=VISION, **{**TEXT, **experts}) | IDS
+
+
 def hub_name(path: str) -> str:
     """Return the name that transformers gives to one of our parameters."""
     for old, new in (
@@ -64,15 +80,25 @@ def hub_name(path: str) -> str:
         (".merger.fc", ".merger.linear_fc"),
     ):
         path = path.replace(old, new)
+    if ".deepstack." in path:
+        path = path.replace(".deepstack.", ".deepstack_merger_list.").replace(".ln_q.", ".norm.")
+        path = path.replace(".fc", ".linear_fc")
     return path
 
 
 def make_weights(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return random weights in the names and layouts of transformers."""
-    parsed = QWEN3_5.parse(config)
+    return _with_stacks(make_parts(config), config["model_type"])
+
+
+def make_parts(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the same, but the experts' projections as we have them."""
+    family = find_family(config)
+    assert family is not None
+    parsed = family.parse(config)
     vision, weights = parsed.vision_config, {}
-    for path, value in tree_flatten(QWEN3_5.build(parsed).parameters()):
-        array = stored(QWEN3_5, parsed, path, value.shape)
+    for path, value in tree_flatten(family.build(parsed).parameters()):
+        array = stored(family, parsed, path, value.shape)
         if path == "vision.patch_embed.weight":
             time, size = vision.temporal_patch_size, vision.patch_size
             array = array.reshape(-1, vision.in_channels, time, size, size)
@@ -82,9 +108,27 @@ def make_weights(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return weights
 
 
-def as_mlx(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+def _with_stacks(weights: Mapping[str, np.ndarray], model_type: str) -> dict[str, np.ndarray]:
+    """Name and join the weights of experts as transformers does for a family."""
+    result = {}
+    axes = (0, 2, 1) if model_type == "qwen3_vl_moe" else (0, 1, 2)
+    for name, array in weights.items():
+        layer, _, part = name.partition(".switch_mlp.")
+        if part == "gate_proj.weight":
+            up = weights[f"{layer}.switch_mlp.up_proj.weight"]
+            result[f"{layer}.experts.gate_up_proj"] = np.concatenate([array, up], axis=1).transpose(
+                axes
+            )
+        elif part == "down_proj.weight":
+            result[f"{layer}.experts.down_proj"] = array.transpose(axes)
+        elif not part:
+            result[name] = array
+    return result
+
+
+def as_mlx(name: str, array: np.ndarray, family: str = "qwen3_5") -> tuple[str, np.ndarray]:
     """Return a weight of transformers as MLX tools write it."""
-    if name.endswith(
+    if "3_5" in family and name.endswith(
         ("layernorm.weight", "q_norm.weight", "k_norm.weight", "language_model.norm.weight")
     ):
         array = 1 + array
@@ -116,8 +160,14 @@ def make_inputs() -> Inputs:
 
 def write_qwen3_5(folder: Path, *, dtype: mx.Dtype = mx.float32, **text: Any) -> Path:
     """Write the checkpoint: weights, config, tokenizer, chat template and image settings."""
+    return write_checkpoint(folder, make_config(**text), dtype=dtype)
+
+
+def write_checkpoint(
+    folder: Path, config: Mapping[str, Any], *, dtype: mx.Dtype = mx.float32
+) -> Path:
+    """Write a checkpoint of any of these families."""
     copy_shapes(folder)
-    config = make_config(**text)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(IMAGES))
     change_json(folder / "generation_config.json", eos_token_id=627)

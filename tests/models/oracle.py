@@ -11,7 +11,8 @@ import torch
 import transformers
 
 from tests.media import grids_of, patches_of
-from tests.models.tiny import IMAGE, stored
+from tests.models.tiny import stored
+from tests.models.tiny_configs import IMAGE
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.models.families import find_family
 
@@ -24,9 +25,21 @@ CLASSES = {
         transformers.Qwen2_5_VLConfig,
         transformers.Qwen2_5_VLForConditionalGeneration,
     ),
+    "qwen3_vl": (
+        transformers.Qwen3VLConfig,
+        transformers.Qwen3VLForConditionalGeneration,
+    ),
+    "qwen3_vl_moe": (
+        transformers.Qwen3VLMoeConfig,
+        transformers.Qwen3VLMoeForConditionalGeneration,
+    ),
     "qwen3_5": (
         transformers.Qwen3_5Config,
         transformers.Qwen3_5ForConditionalGeneration,
+    ),
+    "qwen3_5_moe": (
+        transformers.Qwen3_5MoeConfig,
+        transformers.Qwen3_5MoeForConditionalGeneration,
     ),
 }
 

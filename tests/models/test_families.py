@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -10,12 +13,14 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from tests.models.tiny import build, nested, qwen2_5_vl, qwen2_vl
+import vlmkit
+from tests.models.tiny import build
+from tests.models.tiny_configs import nested, qwen2_5_vl, qwen2_vl
 from vlmkit.backend.policy import PLAIN
 from vlmkit.contracts.interface import KVSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.models.config import ModelConfig
-from vlmkit.models.families import FAMILIES, Family, find_family
+from vlmkit.models.families import FAMILIES, Family, find_family, known_types
 
 
 def parsed(config: dict[str, Any]) -> tuple[Family, ModelConfig]:
@@ -198,3 +203,38 @@ def test_model_holds_nothing_but_weights() -> None:
     model.logits(model.embed_tokens(mx.array([[1, 2]])))
     after = dict(tree_flatten(model.parameters()))
     assert before.keys() == after.keys()
+
+
+FREE_OF_FAMILIES = ("backend", "cache", "contracts", "contrast", "engine", "loading", "models",
+                    "passes", "preprocess", "prompts", "resolve", "sampling", "search",
+                    "stopping")  # fmt: skip
+NAMED = ("models/families/", "models/lm_adapter.py")  # the second names modules of mlx-lm
+
+
+def test_nothing_but_the_families_knows_a_family() -> None:
+    package = Path(vlmkit.__file__).parent
+    families = {re.split(r"[\d_]", name)[0] for name in known_types()}
+    assert "qwen" in families
+    for part in FREE_OF_FAMILIES:
+        for path in (package / part).rglob("*.py"):
+            if str(path.relative_to(package)).startswith(NAMED):
+                continue
+            # A sentence that one family's developers published, for whatever model.
+            code = _code(path).replace("qwen3_transition", "")
+            assert not [name for name in families if name in code], path
+
+
+def test_a_family_is_short() -> None:
+    for path in (Path(vlmkit.__file__).parent / "models" / "families").glob("*.py"):
+        assert len(_code(path).splitlines()) <= 150, path
+
+
+def _code(path: Path) -> str:
+    """The code of a file without its docstrings and comments."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree).lower()

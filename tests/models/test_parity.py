@@ -14,11 +14,11 @@ from tests.models.tiny import (
     continuation,
     decode,
     empty_cache,
-    nested,
     prefill,
     prompt,
     seed_of,
 )
+from tests.models.tiny_configs import nested
 from vlmkit.passes.embed import embed_prompts
 
 TOLERANCE = 1e-4  # of the logits' scale

@@ -10,18 +10,14 @@ import pytest
 from tests.models.test_parity import assert_near, golden
 from tests.models.tiny import (
     CASES,
-    TEXT_3_5,
     build,
     continuation,
     decode,
     empty_cache,
-    nested,
     prefill,
     prompt,
-    qwen2_5_vl,
-    qwen2_vl,
-    qwen3_5,
 )
+from tests.models.tiny_configs import TEXT_3_5, nested, qwen2_5_vl, qwen2_vl, qwen3_5
 from vlmkit.passes.embed import embed_prompts
 
 pytestmark = pytest.mark.torch

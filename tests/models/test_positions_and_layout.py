@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models.tiny import IMAGE, START, VIDEO, build, prompt, qwen2_vl, with_images
+from tests.models.tiny import build, prompt, with_images
+from tests.models.tiny_configs import IMAGE, START, VIDEO, qwen2_vl
 from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
 from vlmkit.errors import VlmkitError
 from vlmkit.models.mrope_positions import mrope_positions

@@ -17,8 +17,8 @@ from tests.models.tiny import (
     empty_cache,
     prefill,
     prompt,
-    qwen3_5,
 )
+from tests.models.tiny_configs import qwen3_5
 from vlmkit.contracts.interface import KVSpec, RecurrentSpec, StateArray
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families.qwen3_5 import QWEN3_5

@@ -10,6 +10,18 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
+from tests.models.tiny_configs import (
+    END,
+    IMAGE,
+    START,
+    VIDEO,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_5,
+    qwen3_5_moe,
+    qwen3_vl,
+    qwen3_vl_moe,
+)
 from vlmkit.cache import DenseConfig, build_cache
 from vlmkit.contracts.inputs import Embeddings, Inputs, Media, Piece
 from vlmkit.contracts.interface import Cache, Model, Span
@@ -17,131 +29,7 @@ from vlmkit.models.config import ModelConfig
 from vlmkit.models.families import Family, find_family
 from vlmkit.models.vlm import VisionLanguageModel
 
-VOCABULARY = 120
-IMAGE, VIDEO, START, END = 100, 101, 102, 103
 NUM_STEPS = 32
-
-TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": VOCABULARY,
-    "rms_norm_eps": 1e-6,
-    "max_position_embeddings": 512,
-    "hidden_act": "silu",
-    "rope_theta": 10000.0,
-    "rope_scaling": {"type": "mrope", "mrope_section": [2, 2, 2]},
-    "use_sliding_window": False,
-    "sliding_window": 64,
-    "max_window_layers": 3,
-    "bos_token_id": 104,
-    "eos_token_id": 105,
-}
-IDS = {
-    "image_token_id": IMAGE,
-    "video_token_id": VIDEO,
-    "vision_start_token_id": START,
-    "vision_end_token_id": END,
-}
-VISION_2 = {
-    "depth": 2,
-    "embed_dim": 32,
-    "hidden_size": 48,
-    "num_heads": 2,
-    "mlp_ratio": 2,
-    "in_channels": 3,
-    "patch_size": 4,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-}
-VISION_2_5 = {
-    "depth": 3,
-    "hidden_size": 32,
-    "intermediate_size": 44,
-    "num_heads": 2,
-    "in_channels": 3,
-    "out_hidden_size": 48,
-    "patch_size": 4,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "tokens_per_second": 2,
-    "window_size": 16,
-    "fullatt_block_indexes": [1],
-}
-TEXT_3_5 = {
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": VOCABULARY,
-    "rms_norm_eps": 1e-6,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": False,
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 10000.0,
-        "partial_rotary_factor": 0.5,
-        "mrope_section": [3, 3, 2],
-        "mrope_interleaved": True,
-    },
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 8,
-    "linear_value_head_dim": 12,
-    "linear_conv_kernel_dim": 4,
-    "bos_token_id": 104,
-    "eos_token_id": 105,
-}
-VISION_3_5 = {
-    "depth": 2,
-    "hidden_size": 32,
-    "intermediate_size": 44,
-    "num_heads": 2,
-    "in_channels": 3,
-    "out_hidden_size": 48,
-    "patch_size": 4,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "num_position_embeddings": 25,
-    "hidden_act": "gelu_pytorch_tanh",
-}
-
-
-def qwen2_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
-    """Return the config.json of a small Qwen2-VL, in the flat layout."""
-    config = {"model_type": "qwen2_vl", "tie_word_embeddings": True, **IDS, **TEXT, **text}
-    return config | {"vision_config": VISION_2 | (vision or {})}
-
-
-def qwen2_5_vl(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
-    """Return the config.json of a small Qwen2.5-VL, in the flat layout."""
-    config = {"model_type": "qwen2_5_vl", "tie_word_embeddings": False, **IDS, **TEXT, **text}
-    return config | {"vision_config": VISION_2_5 | (vision or {})}
-
-
-def qwen3_5(*, vision: dict[str, Any] | None = None, **text: Any) -> dict[str, Any]:
-    """Return the config.json of a small Qwen3.5, which there is in the nested layout only."""
-    text_config = {"model_type": "qwen3_5_text", **TEXT_3_5, **text}
-    head = {"model_type": "qwen3_5", **IDS}
-    head["tie_word_embeddings"] = text_config.pop("tie_word_embeddings")
-    return head | {"text_config": text_config, "vision_config": VISION_3_5 | (vision or {})}
-
-
-def nested(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the same config as transformers 5 writes it."""
-    if "text_config" in config:
-        return config
-    top = {key: config[key] for key in ("model_type", "tie_word_embeddings", *IDS, "vision_config")}
-    text = {key: value for key, value in config.items() if key not in top}
-    theta = text.pop("rope_theta")
-    scaling = dict(text.pop("rope_scaling"))
-    scaling.pop("type")
-    text["rope_parameters"] = {**scaling, "rope_type": "default", "rope_theta": theta}
-    return {**top, "text_config": text}
 
 
 def tensor(path: str, shape: Sequence[int]) -> np.ndarray:
@@ -160,11 +48,19 @@ def tensor(path: str, shape: Sequence[int]) -> np.ndarray:
         return 1 + 0.2 * values
     if "embed_tokens" in path:
         return values
-    return values * np.float32(1.5 / np.sqrt(np.prod(shape[1:])))
+    inputs = shape[-1] if "switch_mlp" in path else np.prod(shape[1:])
+    return values * np.float32(1.5 / np.sqrt(inputs))
 
 
 def stored(family: Family, config: ModelConfig, path: str, shape: Sequence[int]) -> np.ndarray:
     """Return the weights of a path as a checkpoint of transformers has them."""
+    layer, _, projection = path.partition(".experts.")
+    if projection == "gate_up_proj":
+        half = (shape[0], shape[1] // 2, shape[2])
+        parts = (f"{layer}.switch_mlp.{part}_proj.weight" for part in ("gate", "up"))
+        return np.concatenate([tensor(part, half) for part in parts], axis=1)
+    if projection == "down_proj":
+        return tensor(f"{layer}.switch_mlp.down_proj.weight", shape)
     values = tensor(path, shape)
     # Some families store how far a norm's factor is from one.
     is_offset = len(shape) == 1 and float(family.reshape("", path, mx.zeros(1), config)[0]) == 1
@@ -232,7 +128,10 @@ PROMPTS = {
 CASES = {
     "qwen2_vl": Case(qwen2_vl(), PROMPTS),
     "qwen2_5_vl": Case(qwen2_5_vl(), PROMPTS),
+    "qwen3_vl": Case(qwen3_vl(), PROMPTS),
+    "qwen3_vl_moe": Case(qwen3_vl_moe(), PROMPTS),
     "qwen3_5": Case(qwen3_5(), PROMPTS),
+    "qwen3_5_moe": Case(qwen3_5_moe(), PROMPTS),
 }
 
 

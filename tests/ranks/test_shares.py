@@ -7,13 +7,17 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from tests.loading.checkpoints import make_config
+from tests.models.tiny_configs import qwen3_5_moe
+from vlmkit.backend.policy import PLAIN
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families import find_family
+from vlmkit.models.mlp import Experts
 from vlmkit.models.shares import own_config, own_share, rows_of_vocabulary
 from vlmkit.models.text_config import TextConfig
-from vlmkit.ranks.group import Ranks
+from vlmkit.ranks.group import ALONE, Ranks
 from vlmkit.ranks.launched import launched_rank, ranks_timeout_s
 
 LAYER = "language.layers.3."
@@ -42,6 +46,22 @@ def test_parts_make_the_whole(path: str, axis: int, size: int) -> None:
     parts = _parts(LAYER + path, whole, size)
     assert {part.shape[axis] for part in parts} == {shape[axis] // size}
     np.testing.assert_array_equal(np.concatenate(parts, axis), np.array(whole))
+
+
+def test_parts_of_experts_add_up() -> None:
+    family = find_family(qwen3_5_moe())
+    assert family is not None
+    config = family.parse(qwen3_5_moe()).text_config
+    whole, x = Experts(config, PLAIN.forms, ALONE), mx.random.normal((5, config.hidden_size))
+    parameters = tree_flatten(whole.parameters())
+    total = mx.zeros_like(x)
+    for rank in range(2):
+        ranks = Ranks(rank, 2)
+        part = Experts(own_config(config, ranks), PLAIN.forms, ALONE)
+        shares = [(path, own_share(f"{LAYER}mlp.{path}", x, ranks)) for path, x in parameters]
+        part.load_weights(shares)
+        total = total + part(x)
+    np.testing.assert_allclose(total, whole(x), atol=1e-5)
 
 
 def test_a_bias_of_outputs_is_added_once() -> None:

@@ -136,7 +136,7 @@ def load_model_and_report(
         model = family.build(parsed, chosen)
         rename = partial(_rename, family, parsed)
         reshape = partial(_reshape, family, parsed, ranks)
-        weights = rename_weights(read_arrays(checkpoint), rename, reshape)
+        weights = rename_weights(family.arrange(read_arrays(checkpoint), parsed), rename, reshape)
         installed = install(model, weights, rename=rename, is_cast=family.is_cast)
         model.backend = installed.backend
     # Two forms are two graphs, and nothing says in which order a graph's sums are computed.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vlmkit.declare.section import MAX_SIZE, Section
+from vlmkit.declare.section import MAX_SIZE, Section, shown
 from vlmkit.models.text_config import TextConfig, TextTraits, parse_text
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
@@ -38,6 +38,8 @@ class VisionConfig:
     patch_bias: bool = False
     num_position_embeddings: int | None = None  # a square grid of them, learned, resampled to the
     # size of each image and added to its patches; None: rotary positions alone
+    deepstack_blocks: tuple[int, ...] = ()  # what they give, merged, is added after the first
+    # decoder layers, one for each
 
     @property
     def patch_dim(self) -> int:
@@ -129,12 +131,13 @@ def parse_config(
     flat = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     rope = {key: config[key] for key in ("rope_scaling", "rope_parameters") if key in config}
     section = Section({**flat, **rope, **nested}, "text_config." if nested else "")
-    # Either level may tie the head: old nested configs have it in text_config.
-    inner = Section(nested, "text_config.")
-    tied = any(part.flag("tie_word_embeddings", False) for part in (top, inner))
+    # Old nested configs say it in text_config alone; where both do, the model is the whole.
+    inner = Section(nested, "text_config.").flag("tie_word_embeddings", False)
+    tied = top.flag("tie_word_embeddings", inner)
     decoder = parse_text(section, text, tied=tied)
     parsed = vision(top.inner("vision_config"))
     _check_vision(parsed, decoder)
+    _check_deepstack(parsed, decoder)
     return ModelConfig(
         model_type=str(config["model_type"]),
         text_config=decoder,
@@ -145,6 +148,21 @@ def parse_config(
         vision_end_token_id=top.token_id("vision_end_token_id", ids.vision_end),
         eos_token_id=section.integers("eos_token_id", ()),
     )
+
+
+def _check_deepstack(vision: VisionConfig, text: TextConfig) -> None:
+    blocks = vision.deepstack_blocks
+    are_blocks = all(0 <= block < vision.depth for block in blocks)
+    if (
+        not are_blocks
+        or list(blocks) != sorted(set(blocks))
+        or len(blocks) > text.num_hidden_layers
+    ):
+        raise Section({}, "vision_config.").error(
+            "deepstack_visual_indexes",
+            f"is {shown(list(blocks))}; it has to be ascending numbers below depth, "
+            f"{vision.depth}, and at most num_hidden_layers, {text.num_hidden_layers}, of them",
+        )
 
 
 def _check_vision(vision: VisionConfig, text: TextConfig) -> None:

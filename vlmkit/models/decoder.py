@@ -1,16 +1,12 @@
-"""The text decoder: layers of attention or of a gated delta net, each with a gated MLP.
+"""The text decoder: layers of attention or of a gated delta net, each with an MLP or experts.
 
-Attention has grouped queries and M-RoPE; what else it has, and which layers are linear, is data:
-see :class:`vlmkit.models.text_config.TextConfig`. An RMSNorm is before each part.
-
-Reference: Vaswani et al. (2017), arXiv:1706.03762; Ainslie et al. (2023), arXiv:2305.13245
-(grouped queries); Shazeer (2020), arXiv:2002.05202 (SwiGLU).
+What a layer is, and what its parts have, is data: see
+:class:`vlmkit.models.text_config.TextConfig`. An RMSNorm is before each part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,113 +17,37 @@ from vlmkit.contracts.interface import (
     Cache,
     CacheKind,
     Forwarded,
-    KVSpec,
     LayerKind,
     LayerSpec,
     Pytree,
     Span,
 )
-from vlmkit.models.delta_net import GatedDeltaNet, Padding, find_padding
-from vlmkit.models.rope import Rotation, mrope_rotation, rotate
+from vlmkit.models.attention import Attention, Step
+from vlmkit.models.delta_net import GatedDeltaNet, find_padding
+from vlmkit.models.mlp import Experts, GatedMLP
+from vlmkit.models.rope import mrope_rotation
 from vlmkit.models.shares import own_config, rows_of_vocabulary
 from vlmkit.models.text_config import LINEAR, TextConfig
 from vlmkit.ranks.group import ALONE, Ranks
 
 
-class Step(NamedTuple):
-    """What all layers share in one forward pass."""
-
-    shape: tuple[int, int]  # B, L
-    angles: Rotation
-    plans: Mapping[int, Pytree]  # by the identity of the kind of cache
-    padding: Padding | None
-
-
-class Attention(nn.Module):
-    """Causal self-attention through a KV cache; of several ranks each has some of the heads."""
-
-    def __init__(self, config: TextConfig, ranks: Ranks) -> None:
-        super().__init__()
-        self.total = ranks.sum
-        hidden, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
-        self.num_heads, self.head_dim = config.num_attention_heads, dim
-        self.num_kv_heads = config.num_key_value_heads
-        self.scale = dim**-0.5
-        self.qk_norm, self.output_gate = config.qk_norm, config.output_gate
-        queries = self.num_heads * dim * (2 if config.output_gate else 1)
-        self.q_proj = nn.Linear(hidden, queries, bias=bias)
-        self.k_proj = nn.Linear(hidden, self.num_kv_heads * dim, bias=bias)
-        self.v_proj = nn.Linear(hidden, self.num_kv_heads * dim, bias=bias)
-        self.o_proj = nn.Linear(self.num_heads * dim, hidden, bias=config.output_bias)
-        if config.qk_norm:
-            self.q_norm = nn.RMSNorm(dim, eps=config.rms_norm_eps)
-            self.k_norm = nn.RMSNorm(dim, eps=config.rms_norm_eps)
-
-    @property
-    def spec(self) -> KVSpec:
-        """What the layer stores per token."""
-        return KVSpec(self.num_kv_heads, self.head_dim, self.head_dim)
-
-    def __call__(
-        self, x: mx.array, step: Step, kind: LayerKind, state: Pytree
-    ) -> tuple[mx.array, Pytree]:
-        """Return the attention output ``[B * L, hidden]`` and the new cache state."""
-        assert isinstance(kind, CacheKind)
-        (batch, length), dim, plan = step.shape, self.head_dim, step.plans[id(kind)]
-        queries, keys = self.q_proj(x), self.k_proj(x)
-        if self.output_gate:
-            queries, gate = mx.split(queries.reshape(-1, self.num_heads, 2 * dim), 2, axis=-1)
-            queries = queries.reshape(x.shape[0], -1)
-        if self.qk_norm:
-            queries, keys = _per_head(self.q_norm, queries), _per_head(self.k_norm, keys)
-        # Queries and keys turn together: half the operations, which is what a short step costs.
-        both = mx.concatenate([queries, keys], axis=-1)
-        both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), step.angles)
-        values = self.v_proj(x).reshape(batch, length, -1, dim).transpose(0, 2, 1, 3)
-        state = kind.append(state, both[:, self.num_heads :], values, plan)
-        out = kind.attend(state, both[:, : self.num_heads], plan, self.scale)
-        out = out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
-        if self.output_gate:
-            out = out * mx.sigmoid(gate).reshape(out.shape)
-        return self.total(self.o_proj(out)), state
-
-
-def _per_head(norm: nn.RMSNorm, x: mx.array) -> mx.array:
-    normed: mx.array = norm(x.reshape(x.shape[0], -1, norm.weight.shape[0]))
-    return normed.reshape(x.shape)
-
-
-class GatedMLP(nn.Module):
-    """``down(silu(gate(x)) * up(x))``; of several ranks each has some of the inner columns."""
-
-    def __init__(self, config: TextConfig, forms: Forms, ranks: Ranks) -> None:
-        super().__init__()
-        self.swiglu, self.total = forms.swiglu, ranks.sum
-        hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(hidden, inner, bias=False)
-        self.up_proj = nn.Linear(hidden, inner, bias=False)
-        self.down_proj = nn.Linear(inner, hidden, bias=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """Map ``[..., hidden]`` to ``[..., hidden]``."""
-        own = self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
-        out: mx.array = self.total(own)
-        return out
-
-
 class Layer(nn.Module):
-    """One decoder layer: attention or a gated delta net, then the MLP."""
+    """One decoder layer: attention or a gated delta net, then an MLP or experts."""
 
-    def __init__(self, config: TextConfig, layer_type: str, forms: Forms, ranks: Ranks) -> None:
+    def __init__(self, config: TextConfig, index: int, forms: Forms, ranks: Ranks) -> None:
         super().__init__()
-        self.is_linear = layer_type == LINEAR
+        self.is_linear = config.layer_types[index] == LINEAR
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if self.is_linear:
             self.linear_attn = GatedDeltaNet(config, forms)
         else:
             self.self_attn = Attention(config, ranks)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = GatedMLP(config, forms, ranks)
+        self.mlp: GatedMLP | Experts
+        if index in config.sparse_layers:
+            self.mlp = Experts(config, forms, ranks)
+        else:
+            self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, forms, ranks)
 
     @property
     def spec(self) -> LayerSpec:
@@ -165,7 +85,7 @@ class Decoder(nn.Module):
         self.config, self.ranks = config, ranks
         own, rows = own_config(config, ranks), rows_of_vocabulary(config.vocab_size, ranks)
         self.embed_tokens = nn.Embedding(len(rows), config.hidden_size)
-        self.layers = [Layer(own, layer_type, forms, ranks) for layer_type in config.layer_types]
+        self.layers = [Layer(own, i, forms, ranks) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, len(rows), bias=False)

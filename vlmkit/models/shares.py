@@ -1,8 +1,8 @@
 """Which part of a text decoder each of several ranks has.
 
 Reference: Shoeybi et al. (2019), "Megatron-LM", arXiv:1909.08053: attention is divided by heads, an
-MLP by its inner columns, so each needs one sum over the ranks; the embedding and the head are
-divided by the vocabulary.
+MLP, and each of several experts, by its inner columns, so each needs one sum over the ranks; the
+embedding and the head are divided by the vocabulary.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from vlmkit.models.text_config import TextConfig
 from vlmkit.ranks.group import Ranks
 
 _DIVIDED = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
-_OUTPUTS = re.compile(r"^language\..*\.(self_attn\.[qkv]_proj|mlp\.(gate|up)_proj)\.\w+$")
-_INPUTS = re.compile(r"^language\..*\.(self_attn\.o_proj|mlp\.down_proj)\.\w+$")
+_MLP = r"mlp\.((switch_mlp|shared_expert)\.)?"
+_OUTPUTS = re.compile(rf"^language\..*\.(self_attn\.[qkv]_proj|{_MLP}(gate|up)_proj)\.\w+$")
+_INPUTS = re.compile(rf"^language\..*\.(self_attn\.o_proj|{_MLP}down_proj)\.\w+$")
 _VOCABULARY = re.compile(r"^language\.(embed_tokens|lm_head)\.\w+$")
 
 
@@ -35,6 +36,11 @@ def own_config(config: TextConfig, ranks: Ranks) -> TextConfig:
     if ranks.size == 1:
         return config
     sizes = {name: getattr(config, name) for name in _DIVIDED}
+    experts = config.experts
+    if experts is not None:
+        sizes["moe_intermediate_size"] = experts.intermediate_size
+        if experts.shared_size is not None:
+            sizes["shared_expert_intermediate_size"] = experts.shared_size
     for name, size in sizes.items():
         if size % ranks.size:
             fitting = [
@@ -52,6 +58,12 @@ def own_config(config: TextConfig, ranks: Ranks) -> TextConfig:
         num_attention_heads=own["num_attention_heads"],
         num_key_value_heads=own["num_key_value_heads"],
         intermediate_size=own["intermediate_size"],
+        experts=experts
+        and dataclasses.replace(
+            experts,
+            intermediate_size=own["moe_intermediate_size"],
+            shared_size=own.get("shared_expert_intermediate_size"),
+        ),
     )
 
 
@@ -93,8 +105,8 @@ def own_share(path: str, array: mx.array, ranks: Ranks) -> mx.array:
     if _INPUTS.search(path) and array.ndim == 1:  # a bias, to be added once
         return array if ranks.rank == 0 else mx.zeros_like(array)
     if _INPUTS.search(path):
-        return _part(path, array, 1, ranks)
-    return _part(path, array, 0, ranks) if _OUTPUTS.search(path) else array
+        return _part(path, array, array.ndim - 1, ranks)
+    return _part(path, array, max(array.ndim - 2, 0), ranks) if _OUTPUTS.search(path) else array
 
 
 def _part(path: str, array: mx.array, axis: int, ranks: Ranks) -> mx.array:

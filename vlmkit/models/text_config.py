@@ -29,6 +29,18 @@ class DeltaNetConfig:
 
 
 @dataclass(frozen=True)
+class ExpertsConfig:
+    """The sizes of a mixture of experts."""
+
+    num_experts: int
+    num_per_token: int
+    intermediate_size: int  # of an expert
+    shared_size: (
+        int | None
+    )  # of one more that serves all tokens, behind a gate; None: there is none
+
+
+@dataclass(frozen=True)
 class TextConfig:
     """The text decoder."""
 
@@ -52,6 +64,8 @@ class TextConfig:
     qk_norm: bool = False  # RMSNorm over each head of q and k
     output_gate: bool = False  # q_proj gives a gate too; its sigmoid scales what attention gives
     delta_net: DeltaNetConfig | None = None  # of the LINEAR layers, where there are some
+    experts: ExpertsConfig | None = None
+    sparse_layers: tuple[int, ...] = ()  # those that have experts in place of the MLP
     hidden_act: str = "silu"
 
 
@@ -68,6 +82,8 @@ class TextTraits(NamedTuple):
     qk_norm: bool = False
     output_gate: bool = False
     full_attention_interval: int | None = None  # the layers between are gated delta nets
+    has_experts: bool = False
+    has_shared_expert: bool = False
 
 
 def parse_text(section: Section, traits: TextTraits, *, tied: bool) -> TextConfig:
@@ -90,11 +106,14 @@ def parse_text(section: Section, traits: TextTraits, *, tied: bool) -> TextConfi
     layers = section.positive("num_hidden_layers")
     _refuse_sliding_window(section, layers)
     types = _layer_types(section, layers, traits)
+    experts = _experts(section, traits)
     bias = traits.attention_bias
     given_bias = section.flag("attention_bias", False) if bias is None else bias
     return TextConfig(
         hidden_size=hidden,
-        intermediate_size=section.positive("intermediate_size"),
+        intermediate_size=section.positive(
+            "intermediate_size", experts.intermediate_size if experts else None
+        ),
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
@@ -113,6 +132,8 @@ def parse_text(section: Section, traits: TextTraits, *, tied: bool) -> TextConfi
         qk_norm=traits.qk_norm,
         output_gate=traits.output_gate,
         delta_net=_delta_net(section) if LINEAR in types else None,
+        experts=experts,
+        sparse_layers=_sparse_layers(section, layers) if experts else (),
         hidden_act=section.choice("hidden_act", "silu", ("silu",)),
     )
 
@@ -216,3 +237,29 @@ def _delta_net(section: Section) -> DeltaNetConfig:
     if config.conv_dim * config.conv_size > MAX_SIZE:
         raise section.error("linear_value_head_dim", "and the sizes beside it are too large")
     return config
+
+
+def _experts(section: Section, traits: TextTraits) -> ExpertsConfig | None:
+    if not traits.has_experts:
+        return None
+    inner = section.positive("moe_intermediate_size")
+    shared = (
+        section.positive("shared_expert_intermediate_size") if traits.has_shared_expert else None
+    )
+    # transformers writes some families' number under another name.
+    key = "num_local_experts" if section.values.get("num_local_experts") else "num_experts"
+    number = section.positive(key)
+    per_token = section.positive("num_experts_per_tok")
+    if per_token > number:
+        raise section.error("num_experts_per_tok", f"is {per_token}, and {key} is {number}")
+    if number * inner > MAX_SIZE:
+        raise section.error(key, f"is {number}; so many of {inner} columns are too many")
+    if not section.flag("norm_topk_prob", True):
+        raise section.error("norm_topk_prob", "is false, which is not supported; it has to be true")
+    return ExpertsConfig(number, per_token, inner, shared)
+
+
+def _sparse_layers(section: Section, layers: int) -> tuple[int, ...]:
+    step = section.positive("decoder_sparse_step", 1)
+    dense = section.integers("mlp_only_layers", ())
+    return tuple(i for i in range(layers) if (i + 1) % step == 0 and i not in dense)

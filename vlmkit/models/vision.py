@@ -22,9 +22,9 @@ from vlmkit.models.rope import Rotation, inverse_frequencies, rotate, rotation
 from vlmkit.models.vision_layout import Segments, resample_grid, vision_layout
 
 
-def _norm(config: VisionConfig) -> nn.LayerNorm | nn.RMSNorm:
+def _norm(config: VisionConfig, width: int) -> nn.LayerNorm | nn.RMSNorm:
     kind = nn.LayerNorm if config.norm == "layer_norm" else nn.RMSNorm
-    return kind(config.embed_dim, eps=config.norm_eps)
+    return kind(width, eps=config.norm_eps)
 
 
 class VisionAttention(nn.Module):
@@ -89,9 +89,9 @@ class VisionBlock(nn.Module):
 
     def __init__(self, config: VisionConfig, forms: Forms) -> None:
         super().__init__()
-        self.norm1 = _norm(config)
+        self.norm1 = _norm(config, config.embed_dim)
         self.attn = VisionAttention(config, forms)
-        self.norm2 = _norm(config)
+        self.norm2 = _norm(config, config.embed_dim)
         self.mlp = VisionMLP(config, forms)
 
     def __call__(self, x: mx.array, angles: Rotation, segments: Segments) -> mx.array:
@@ -101,19 +101,27 @@ class VisionBlock(nn.Module):
 
 
 class Merger(nn.Module):
-    """Joins ``merge_size**2`` patches to one token of the decoder's width."""
+    """Joins ``merge_size**2`` patches to one token of the decoder's width.
 
-    def __init__(self, config: VisionConfig, forms: Forms) -> None:
+    Args:
+        config: of the encoder.
+        forms: how parts of it are computed.
+        normed: what the norm before it is over, each "patch" or each "token".
+    """
+
+    def __init__(self, config: VisionConfig, forms: Forms, normed: str = "patch") -> None:
         super().__init__()
         self.act = forms.gelu
         self.width = config.embed_dim * config.spatial_merge_size**2
-        self.ln_q = _norm(config)
+        self.norm_width = config.embed_dim if normed == "patch" else self.width
+        self.ln_q = _norm(config, self.norm_width)
         self.fc1 = nn.Linear(self.width, self.width, bias=True)
         self.fc2 = nn.Linear(self.width, config.out_hidden_size, bias=True)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[N, embed]`` to ``[N / merge_size**2, hidden]``."""
-        out: mx.array = self.fc2(self.act(self.fc1(self.ln_q(x).reshape(-1, self.width))))
+        normed = self.ln_q(x.reshape(-1, self.norm_width)).reshape(-1, self.width)
+        out: mx.array = self.fc2(self.act(self.fc1(normed)))
         return out
 
 
@@ -128,8 +136,10 @@ class VisionEncoder(nn.Module):
             self.pos_embed = nn.Embedding(config.num_position_embeddings, config.embed_dim)
         self.blocks = [VisionBlock(config, forms) for _ in range(config.depth)]
         self.merger = Merger(config, forms)
+        if config.deepstack_blocks:
+            self.deepstack = [Merger(config, forms, "token") for _ in config.deepstack_blocks]
 
-    def __call__(self, patches: mx.array, grids: Sequence[ImageGrid]) -> mx.array:
+    def __call__(self, patches: mx.array, grids: Sequence[ImageGrid]) -> tuple[mx.array, ...]:
         """Encode images.
 
         Args:
@@ -138,7 +148,8 @@ class VisionEncoder(nn.Module):
             grids: one per image.
 
         Returns:
-            ``[N / merge_size**2, hidden]``, in the order of the patches.
+            ``[N / merge_size**2, hidden]`` each, in the order of the patches: visual tokens, then
+            what is added to them after each of the first decoder layers.
         """
         config = self.config
         layout = vision_layout(
@@ -159,13 +170,17 @@ class VisionEncoder(nn.Module):
         )
         turns = mx.array(layout.coordinates)[:, :, None].astype(mx.float32) * frequencies
         angles = rotation(turns.reshape(x.shape[0], 1, 1, -1), dtype=x.dtype)
+        outputs: list[mx.array] = []
         for index, block in enumerate(self.blocks):
             full = config.window_size is None or index in config.full_attention_blocks
             x = block(x, angles, layout.frames if full else layout.windows)
-        tokens: mx.array = self.merger(x)
+            if index in config.deepstack_blocks:
+                outputs.append(self.deepstack[len(outputs)](x))
+        outputs.insert(0, self.merger(x))
         if layout.token_order is not None:
-            tokens = tokens[mx.array(layout.token_order.argsort())]
-        return tokens
+            places = mx.array(layout.token_order.argsort())
+            outputs = [tokens[places] for tokens in outputs]
+        return tuple(outputs)
 
 
 def _window_tokens(config: VisionConfig) -> int | None:

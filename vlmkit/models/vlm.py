@@ -46,6 +46,11 @@ class VisionLanguageModel(nn.Module):
         return self.language.layer_specs
 
     @property
+    def num_injected(self) -> int:
+        """How many decoder layers get features of media beside the first one's input."""
+        return len(self.config.vision_config.deepstack_blocks)
+
+    @property
     def dtype(self) -> mx.Dtype:
         """The dtype of activations."""
         dtype: mx.Dtype = self.language.norm.weight.dtype
@@ -62,13 +67,15 @@ class VisionLanguageModel(nn.Module):
         for medium in media:
             self._check_media(medium)
         patches = mx.array(np.concatenate([medium.data for medium in media])).astype(self.dtype)
-        tokens = self.vision(patches, [ImageGrid(*medium.shape) for medium in media])
+        outputs = self.vision(patches, [ImageGrid(*medium.shape) for medium in media])
         if self.ranks.size > 1:
-            tokens = self.ranks.of_first(tokens)  # the same bytes, whatever each machine computes
-            mx.eval(tokens)  # by itself: sums of one graph must come in one order on all ranks
-        ends = np.cumsum([self._num_tokens(medium) for medium in media])
-        parts = mx.split(tokens, ends[:-1].tolist()) if len(media) > 1 else [tokens]
-        return tuple(Features(part) for part in parts)
+            # One by one: sums of one graph must come in one order on all ranks.
+            outputs = tuple(self._of_first(tokens) for tokens in outputs)
+        ends = np.cumsum([self._num_tokens(medium) for medium in media])[:-1].tolist()
+        parts = [mx.split(tokens, ends) if ends else [tokens] for tokens in outputs]
+        return tuple(
+            Features(tokens, tuple(layers)) for tokens, *layers in zip(*parts, strict=True)
+        )
 
     def embed(
         self,
@@ -88,7 +95,8 @@ class VisionLanguageModel(nn.Module):
         )
         ids = np.zeros((len(batch), max(lengths)), np.int32)
         positions = np.zeros((3, *ids.shape), np.int32)
-        after, places, parts = [], [], []
+        after, places = [], []
+        parts: list[list[mx.array]] = [[] for _ in range(1 + self.num_injected)]
         for row, (inputs, start) in enumerate(zip(batch, starts, strict=True)):
             self._check(inputs)
             ids[row, : lengths[row]] = inputs.token_ids[start:]
@@ -101,14 +109,19 @@ class VisionLanguageModel(nn.Module):
                     skipped = max(start - first, 0)
                     offset = row * ids.shape[1] + first + skipped - start
                     places.append(np.arange(offset, offset + end - first - skipped))
-                    parts.append(features[medium.digest].embedded[skipped:])
-        hidden = self.embed_tokens(mx.array(ids))
-        if parts:
+                    encoded = features[medium.digest]
+                    for part, tokens in zip(
+                        parts, (encoded.embedded, *encoded.layers), strict=True
+                    ):
+                        part.append(tokens[skipped:])
+        hidden, layers = self.embed_tokens(mx.array(ids)), []
+        if places:
             rows = mx.array(np.concatenate(places).astype(np.int32))
-            flat = hidden.reshape(-1, hidden.shape[-1])
-            flat[rows] = mx.concatenate(parts).astype(flat.dtype)
-            hidden = flat.reshape(hidden.shape)
-        return Embeddings(Piece(hidden, mx.array(positions)), lengths, tuple(after))
+            blank = mx.zeros_like(hidden)
+            layers = [_put(blank, rows, part) for part in parts[1:]]
+            hidden = _put(hidden, rows, parts[0])
+        piece = Piece(hidden, mx.array(positions), tuple(layers))
+        return Embeddings(piece, lengths, tuple(after))
 
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
         """Embed int32 ``[B, L]`` token ids to ``[B, L, hidden]``."""
@@ -124,6 +137,11 @@ class VisionLanguageModel(nn.Module):
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
         return self.language.logits(hidden)
+
+    def _of_first(self, tokens: mx.array) -> mx.array:
+        tokens = self.ranks.of_first(tokens)  # the same bytes, whatever each machine computes
+        mx.eval(tokens)
+        return tokens
 
     def _positions(self, inputs: Inputs) -> tuple[NDArray[np.int32], int]:
         vision = self.config.vision_config
@@ -174,3 +192,10 @@ class VisionLanguageModel(nn.Module):
                 f"an image of {grid.height}x{grid.width} patches does not divide into tokens "
                 f"of {vision.spatial_merge_size}x{vision.spatial_merge_size}"
             )
+
+
+def _put(hidden: mx.array, rows: mx.array, parts: list[mx.array]) -> mx.array:
+    """Return ``[B, L, hidden]`` with tokens in some of its B * L places."""
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    flat[rows] = mx.concatenate(parts).astype(flat.dtype)
+    return flat.reshape(hidden.shape)

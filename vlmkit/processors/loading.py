@@ -37,7 +37,9 @@ from vlmkit.templates.helper import prepare
 
 Backend = Literal["auto", "native", "transformers"]
 BACKENDS = ("auto", "native", "transformers")
-IMAGE_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")
+IMAGE_FAMILIES = (
+    "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"
+)  # fmt: skip
 """The model types of config.json whose images are prepared by the rules of Qwen2-VL."""
 
 # Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or

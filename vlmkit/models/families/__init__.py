@@ -7,7 +7,9 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
     language.layers.N.self_attn.{q,k}_norm.weight       where the family has them
     language.layers.N.linear_attn.in_proj_{qkv,z,b,a}.weight, .conv1d.weight [channels, size],
         .A_log, .dt_bias, .norm.weight, .out_proj.weight   in place of self_attn
-    language.layers.N.mlp.{gate,up,down}_proj.weight
+    language.layers.N.mlp.{gate,up,down}_proj.weight, or, where the family has experts,
+        .mlp.gate.weight, .mlp.switch_mlp.{gate,up,down}_proj.weight [experts, outputs, inputs],
+        .mlp.shared_expert.{gate,up,down}_proj.weight, .mlp.shared_expert_gate.weight
     language.layers.N.{input,post_attention}_layernorm.weight
     language.norm.weight
     language.lm_head.weight                             absent when the head is tied
@@ -15,6 +17,7 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
     vision.pos_embed.weight                             where the family has one
     vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
     vision.merger.{ln_q,fc1,fc2}.weight, and biases
+    vision.deepstack.N.{ln_q,fc1,fc2}.weight, and biases   where the family has some
 """
 
 from __future__ import annotations
@@ -27,11 +30,12 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
-from vlmkit.models.families.qwen3_5 import QWEN3_5
+from vlmkit.models.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
+from vlmkit.models.families.qwen3_vl import QWEN3_VL, QWEN3_VL_MOE
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_5)
+FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE)
 
 
 def find_family(config: Mapping[str, Any]) -> Family | None:

@@ -23,6 +23,9 @@ class Family(NamedTuple):
 
     ``reshape`` brings a tensor into the layout of our parameter; most come back as they are. The
     name in the checkpoint tells which tool wrote it.
+
+    ``arrange`` comes before both, where one tensor of a checkpoint is several of ours, or several
+    are one; what it gives has names as a checkpoint could have them.
     """
 
     name: str
@@ -34,6 +37,9 @@ class Family(NamedTuple):
     reshape: Callable[[str, str, mx.array, ModelConfig], mx.array]
     # (name in the checkpoint, our path, tensor, config)
     is_cast: Callable[[str], bool] = lambda path: True  # False: a parameter keeps its own dtype
+    arrange: Callable[[Mapping[str, mx.array], ModelConfig], Mapping[str, mx.array]] = (
+        lambda arrays, config: arrays
+    )
 
 
 _PREFIXES = (
@@ -54,6 +60,7 @@ _VISION_PARTS = (
     ("vision.merger.mlp.2", "vision.merger.fc2"),
     ("vision.merger.norm", "vision.merger.ln_q"),
 )
+_DEEPSTACK = re.compile(r"^vision\.deepstack_merger_list\.(\d+)\.")
 _LINEAR = re.compile(r"^(vision\..*)\.linear_fc")
 _CENTRED = ("layernorm.weight", "q_norm.weight", "k_norm.weight", "language.norm.weight")
 _DRAFTS = ".mtp."  # layers that guess further tokens
@@ -75,6 +82,8 @@ def rename_qwen(name: str, config: ModelConfig) -> str | None:
     path = _replace_prefix(name, _PREFIXES)
     if path.startswith("language.lm_head") and config.text_config.tie_word_embeddings:
         return None
+    if path.startswith("vision.deepstack_merger_list."):
+        path = _DEEPSTACK.sub(r"vision.deepstack.\1.", path).replace(".norm", ".ln_q")
     return _LINEAR.sub(r"\1.fc", _replace_prefix(path, _VISION_PARTS))
 
 

@@ -1,4 +1,6 @@
-"""Qwen3.5, dense: gated delta nets with full attention every fourth layer; the eyes of Qwen3-VL.
+"""Qwen3.5: gated delta nets with full attention every fourth layer; the eyes of Qwen3-VL.
+
+The larger ones have experts in place of each MLP, and one more that all tokens share.
 
 Reference: Bai et al. (2025), "Qwen3-VL Technical Report", arXiv:2511.21631 (vision, positions);
 Yang et al. (2024), arXiv:2412.06464 (delta net); Qiu et al. (2025), arXiv:2505.06708 (the gate).
@@ -9,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlmkit.declare.section import Section
-from vlmkit.models.config import ModelConfig, TokenIds, VisionConfig, parse_config, shared_vision
+from vlmkit.models.config import ModelConfig, TokenIds, parse_config
+from vlmkit.models.families.expert_weights import arrange_experts
 from vlmkit.models.families.family import Family, rename_qwen, reshape_centred
+from vlmkit.models.families.qwen3_vl import read_vision
 from vlmkit.models.text_config import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
 
@@ -30,22 +33,13 @@ _TEXT = TextTraits(
 _IDS = TokenIds(image=248056, video=248057, vision_start=248053, vision_end=248054)
 
 
-def _vision(section: Section) -> VisionConfig:
-    return VisionConfig(
-        **shared_vision(section, default_act="gelu_pytorch_tanh", patch_size=16),
-        embed_dim=section.positive("hidden_size"),
-        out_hidden_size=section.positive("out_hidden_size"),
-        intermediate_size=section.positive("intermediate_size"),
-        norm="layer_norm",
-        gated_mlp=False,
-        patch_bias=True,
-        num_position_embeddings=section.positive("num_position_embeddings", 2304),
-        video_time_step=None,
-    )
-
-
 def _parse(config: Mapping[str, Any]) -> ModelConfig:
-    return parse_config(config, vision=_vision, text=_TEXT, ids=_IDS)
+    return parse_config(config, vision=read_vision, text=_TEXT, ids=_IDS)
+
+
+def _parse_experts(config: Mapping[str, Any]) -> ModelConfig:
+    text = _TEXT._replace(has_experts=True, has_shared_expert=True)
+    return parse_config(config, vision=read_vision, text=text, ids=_IDS)
 
 
 QWEN3_5 = Family(
@@ -56,4 +50,11 @@ QWEN3_5 = Family(
     rename=rename_qwen,
     reshape=reshape_centred,
     is_cast=lambda path: not path.endswith(".A_log"),
+)
+
+QWEN3_5_MOE = QWEN3_5._replace(
+    name="qwen3_5_moe",
+    model_types=("qwen3_5_moe",),
+    parse=_parse_experts,
+    arrange=arrange_experts,
 )
