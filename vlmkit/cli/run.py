@@ -116,4 +116,5 @@ def load_request(config: RunConfig, question: str) -> LoadedRun:
         config.model, revision=config.revision, dtype=config.dtype, backend=config.backend
     )
     prompt, pipeline = format_run(processor, config, question)
-    return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)
+    request = Request(prompt, config.images, config.audio, video=config.video)
+    return LoadedRun(model, processor, request, pipeline)

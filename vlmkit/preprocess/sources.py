@@ -1,4 +1,4 @@
-"""Where a medium comes from: a file, an address, a ``data:`` URI or bytes, as one readable stream."""
+"""Where a medium comes from: a file, an address, a ``data:`` URI or bytes, as one stream."""
 
 from __future__ import annotations
 

@@ -181,9 +181,7 @@ class _Facts(NamedTuple):
     rate: float  # per second
 
 
-def _decode(
-    stream: BinaryIO, name: str, rules: VideoRules, limits: PreprocessConfig
-) -> Video:
+def _decode(stream: BinaryIO, name: str, rules: VideoRules, limits: PreprocessConfig) -> Video:
     facts, is_counted = _facts(stream, name, limits)
     while True:
         wanted = rules.sample(facts.total, facts.rate, limits.fps, limits.max_frames)

@@ -2,9 +2,9 @@
 
 Reference: Wang et al. (2024), "Qwen2-VL", arXiv:2409.12191; Bai et al. (2025), "Qwen2.5-VL",
 arXiv:2502.13923 (times as positions); Bai et al. (2025), "Qwen3-VL", arXiv:2511.21631 (times as
-text). The numbers are those of transformers' ``Qwen2VLVideoProcessor`` and ``Qwen3VLVideoProcessor``
-on frames of the final size; Pillow resizes in place of torchvision, whose bicubic differs from it
-by a step of a byte here and there.
+text). The numbers are those of the video processors of transformers on frames of the final size;
+Pillow resizes in place of torchvision, whose bicubic differs from it by a step of a byte here and
+there.
 """
 
 from __future__ import annotations
@@ -233,9 +233,7 @@ def process_frames(
     return patches.reshape(len(patches), -1), ImageGrid(steps, rows, columns)
 
 
-def frame_times(
-    seconds: NDArray[np.float64], temporal_patch_size: int
-) -> NDArray[np.float64]:
+def frame_times(seconds: NDArray[np.float64], temporal_patch_size: int) -> NDArray[np.float64]:
     """Return the time of each temporal patch: half-way between its first and its last frame.
 
     Example:

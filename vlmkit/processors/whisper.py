@@ -59,7 +59,7 @@ def read_whisper(section: Section) -> WhisperFeatures:
         *(section.positive(key, getattr(default, key)) for key in WhisperFeatures._fields)
     )
     if section.values.get("dither"):
-        raise section.error("dither", "asks for noise, which would make answers differ; set it to 0")
+        raise section.error("dither", "asks for noise, which changes the answers; set it to 0")
     if config.max_samples > MAX_WINDOW_SAMPLES:
         raise section.error(
             "chunk_length", f"is {config.chunk_length} s; {MAX_WINDOW_SAMPLES:,} samples at most"
