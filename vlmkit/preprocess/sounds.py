@@ -79,7 +79,7 @@ def check_clip(source: object) -> None:
     Raises:
         VlmkitError: says what came and what to give.
     """
-    if isinstance(source, Clip | Mapping | READABLE_TYPES) or _is_pair(source):
+    if isinstance(source, (Clip, Mapping, *READABLE_TYPES)) or _is_pair(source):
         return
     what = "without its rate" if _is_array(source) else f"of type {type(source).__name__}"
     raise VlmkitError(
@@ -173,7 +173,7 @@ def _decode(data: bytes, name: str, limits: PreprocessConfig) -> Clip:
         except wave.Error as error:
             if "unknown format" not in str(error):
                 raise _broken(name, error) from error
-        except EOFError as error:
+        except (EOFError, RuntimeError) as error:  # so its parts end beyond the file
             raise _broken(name, "it ends within its header") from error
     if find_package("soundfile") is not None:
         found = _soundfile(data, name, limits)

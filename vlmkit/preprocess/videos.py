@@ -69,7 +69,7 @@ def check_video(source: object) -> None:
     Raises:
         VlmkitError: says what came and what to give.
     """
-    if isinstance(source, Video | READABLE_TYPES):
+    if isinstance(source, (Video, *READABLE_TYPES)):
         return
     if isinstance(source, list | tuple):
         if not source:
