@@ -45,6 +45,7 @@ LAYERS = (
     {"pipeline"},
     {"resolve"},
     {"engine", "config"},
+    {"asking"},
     {"api", "branching", "conversion"},
     {"batch", "tracing"},
     {"experiment"},

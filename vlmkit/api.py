@@ -8,9 +8,8 @@ from typing import Any, List, Union
 
 import mlx.core as mx
 
+from vlmkit.asking import check_request, read_params, read_prompt_cache
 from vlmkit.backend.config import BackendConfig, as_choices
-from vlmkit.config.params import pipeline_from_params
-from vlmkit.config.recommended import check_sampling_choice, checkpoint_sampling
 from vlmkit.contracts.interface import Model
 from vlmkit.engine import (
     Amateur,
@@ -22,17 +21,15 @@ from vlmkit.engine import (
     run_request,
     to_result,
 )
-from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.loading.bridge import ModelSource, check_source_name, load_bridge
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, as_sources, check_prompt
+from vlmkit.preprocess import AudioSource, ImageSource
 from vlmkit.printable import printable
 from vlmkit.processors import Processor, load_processor
 from vlmkit.processors.bridge import load_bridge_processor
 from vlmkit.processors.literal import unmark
 from vlmkit.processors.loading import Backend as ProcessorBackend
-from vlmkit.prompt_utils import with_thinking
 from vlmkit.prompts import PromptCache
 from vlmkit.results import GenerationResult
 
@@ -111,24 +108,31 @@ def generate(
     processor: Processor,
     prompt: str,
     image: Union[ImageSource, List[ImageSource], None] = None,
-    audio: Union[str, List[str], None] = None,
+    audio: Union[AudioSource, List[AudioSource], None] = None,
     verbose: bool = False,
+    *,
+    video: Any = None,
     **kwargs: Any,
 ) -> GenerationResult:
-    """Generate text from a formatted prompt, optional images and optional audio.
+    """Generate text from a formatted prompt, optional images, audio and videos.
 
     Args:
         model: from :func:`load`.
         processor: from :func:`load`.
         prompt: formatted text, from :func:`vlmkit.prompt_utils.apply_chat_template`.
         image: path, URL, data URI, bytes or ``PIL.Image``, or a list of these.
-        audio: audio file paths or URLs; families without audio refuse them.
+        audio: path, URL, data URI, bytes, or samples with their rate, ``(array, 16000)``, or a
+            list of these; families without audio refuse them.
         verbose: print the prompt, the text as it comes, and the timing to stdout.
+        video: path, URL, data URI, bytes, or frames: a list of images or a uint8 array
+            ``[frames, height, width, 3]``; or a list of these. ``fps`` and ``max_frames`` say
+            which frames are taken.
         **kwargs: ``max_tokens=256``, ``temperature=0.0``, ``top_p=1.0``, ``top_k=0``,
             ``min_p=0.0``, ``repetition_penalty``, ``repetition_context_size=20``,
             ``presence_penalty``, ``frequency_penalty``, ``logit_bias`` (a number by token, which is
             an id, the text of one token, or ``eos``), ``seed=0``, ``sample=0``,
-            ``resize_shape`` (height, width), ``kv_bits``, ``kv_group_size=64``, ``max_kv_size``,
+            ``resize_shape`` (height, width), ``fps``, ``max_frames``, ``kv_bits``,
+            ``kv_group_size=64``, ``max_kv_size``,
             ``prefill_step_size=2048``, ``eos_tokens``, ``stop``, ``skip_special_tokens=False``,
             ``enable_thinking=False``, ``thinking_budget``, ``prompt_cache`` (a
             :class:`vlmkit.PromptCache`). ``sampling="checkpoint"`` takes the stages that the
@@ -148,7 +152,7 @@ def generate(
         >>> generate(model, processor, "How many?", max_tokens=1).generation_tokens
         1
     """
-    stream = stream_generate(model, processor, prompt, image, audio, **kwargs)
+    stream = stream_generate(model, processor, prompt, image, audio, video=video, **kwargs)
     if verbose:
         _print(f"Prompt: {unmark(prompt) if isinstance(prompt, str) else prompt}\n")
     result = collect(_shown(stream) if verbose else stream)
@@ -162,7 +166,9 @@ def stream_generate(
     processor: Processor,
     prompt: str,
     image: Union[ImageSource, List[ImageSource], None] = None,
-    audio: Union[str, List[str], None] = None,
+    audio: Union[AudioSource, List[AudioSource], None] = None,
+    *,
+    video: Any = None,
     **kwargs: Any,
 ) -> Generator[GenerationResult, None, None]:
     """Generate like :func:`generate`, yielding one result per token.
@@ -179,54 +185,8 @@ def stream_generate(
         True
     """
     prompt_cache = read_prompt_cache(kwargs.pop("prompt_cache", None))
-    request, pipeline = read_params(processor, prompt, image, audio, kwargs)
+    request, pipeline = read_params(processor, prompt, image, audio, kwargs, video)
     return stream_pipeline(model, processor, request, pipeline, prompt_cache=prompt_cache)
-
-
-def read_prompt_cache(value: Any) -> PromptCache | None:
-    """Check the ``prompt_cache`` parameter.
-
-    Raises:
-        VlmkitError: it is no prompt cache.
-    """
-    if value is None or isinstance(value, PromptCache):
-        return value
-    raise VlmkitError(
-        f"prompt_cache is of type {type(value).__name__}; give a vlmkit.PromptCache, or None"
-    )
-
-
-def read_params(
-    processor: Processor,
-    prompt: object,
-    images: object,
-    audio: object,
-    params: Mapping[str, Any],
-) -> tuple[Request, PipelineConfig]:
-    """Turn the keyword parameters of one prompt into what to generate from, and how.
-
-    Raises:
-        VlmkitError: an unknown name, a value out of range, or a prompt of the wrong type.
-    """
-    checked = check_prompt(prompt)
-    rest = dict(params)
-    enable_thinking = rest.pop("enable_thinking", False)
-    sample = rest.pop("sample", 0)
-    own = rest.pop("sampling", None)
-    pipeline = pipeline_from_params(**rest)
-    if own is not None:
-        check_sampling_choice(own, rest)
-        stages = checkpoint_sampling(processor)
-        pipeline = pipeline.model_copy(update={"sampling": stages})
-    if not isinstance(enable_thinking, bool):
-        raise VlmkitError(f"enable_thinking must be True or False, got {enable_thinking!r}")
-    if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
-        raise VlmkitError(f"sample must be a whole number, 0 or more, got {sample!r}")
-    if enable_thinking:
-        if not isinstance(checked, str):
-            raise VlmkitError("enable_thinking: the prompt is token ids; set it before encoding")
-        checked = with_thinking(processor, checked)
-    return Request(checked, as_sources(images), as_sources(audio), sample), pipeline
 
 
 def stream_pipeline(
@@ -271,24 +231,6 @@ def _results(
         if step.finish is not None and step.finish.error is not None:
             raise step.finish.error
         yield to_result(step, effective)
-
-
-def check_request(request: object, where: str = "") -> Request:
-    """Return a request with its prompt and media in one form each.
-
-    Raises:
-        VlmkitError: no :class:`Request`, or a prompt that is neither text nor token ids.
-    """
-    if not isinstance(request, Request):
-        raise VlmkitError(
-            f"{where}request: {type(request).__name__} given; wrap the prompt, as in"
-            " Request(prompt, images)"
-        )
-    return request._replace(
-        prompt=check_prompt(request.prompt, f"{where}prompt"),
-        images=as_sources(request.images),
-        audio=as_sources(request.audio),
-    )
 
 
 def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:

@@ -9,7 +9,7 @@ from typing import Any, List, NamedTuple, Union
 
 import mlx.core as mx
 
-from vlmkit.api import check_request, read_params, read_prompt_cache
+from vlmkit.asking import check_request, read_params, read_prompt_cache
 from vlmkit.contracts.interface import Model
 from vlmkit.engine import (
     Request,
@@ -21,13 +21,14 @@ from vlmkit.engine import (
 )
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, as_sources, check_prompt
+from vlmkit.preprocess import ImageSource, as_clips, as_sources, as_videos, check_prompt
 from vlmkit.preprocess.arguments import BYTES_LIKE
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 
 # A list for one of these is one value; a list of lists is one value per prompt.
+_SPLITS = {"images": as_sources, "audios": as_clips, "videos": as_videos}
 _SEQUENCE_PARAMS = frozenset({"eos_tokens", "stop", "resize_shape"})
 
 
@@ -50,6 +51,7 @@ def batch_generate(
     track_image_sizes: bool = True,
     *,
     batch_size: int = 16,
+    videos: Union[str, Sequence[Any], None] = None,
     **kwargs: Any,
 ) -> BatchResponse:
     """Generate a response for each prompt, several at a time.
@@ -73,6 +75,7 @@ def batch_generate(
         track_image_sizes: report the original (height, width) of every image; none of a row with
             one that cannot be read.
         batch_size: rows in flight at most, at least 1.
+        videos: one entry per prompt, likewise.
         **kwargs: every parameter of :func:`vlmkit.generate`; a list with one entry per prompt
             gives each row its own value.
 
@@ -99,6 +102,7 @@ def batch_generate(
         _per_prompt("images", images, len(checked)),
         _per_prompt("audios", audios, len(checked)),
         params,
+        _per_prompt("videos", videos, len(checked)),
         strict=True,
     )
     response = _run_batch(
@@ -217,7 +221,7 @@ def _per_prompt(name: str, value: Any, num_prompts: int) -> list[tuple[Any, ...]
             f"{name} has {len(entries)} entries for {num_prompts} prompts; give one per prompt "
             "(None for a prompt without, a list for a prompt with several)"
         )
-    return [as_sources(entry) for entry in entries]
+    return [_SPLITS[name](entry) for entry in entries]
 
 
 def _split_params(params: dict[str, Any], num_prompts: int) -> list[dict[str, Any]]:

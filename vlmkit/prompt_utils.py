@@ -1,4 +1,4 @@
-"""From a question to a formatted prompt: messages, image placeholders, the chat template."""
+"""From a question to a formatted prompt: messages, placeholders of media, the chat template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors import Processor
 from vlmkit.processors.chat_template import OWN_VARIABLES, template_variables
-from vlmkit.processors.messages import Prompt, build_messages, count_images, mark_texts
+from vlmkit.processors.messages import MEDIA_TYPES, Prompt, build_messages, count_parts, mark_texts
 from vlmkit.processors.reading import check_switches
 
 KEYWORDS = (
@@ -16,6 +16,7 @@ KEYWORDS = (
     "return_messages",
     "num_images",
     "num_audios",
+    "num_videos",
     "enable_thinking",
     "tools",
     "chat_template",
@@ -40,6 +41,7 @@ def apply_chat_template(
     num_images: int = 0,
     num_audios: int = 0,
     *,
+    num_videos: int = 0,
     enable_thinking: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
@@ -59,6 +61,7 @@ def apply_chat_template(
     return_messages: Literal[True],
     num_images: int = 0,
     num_audios: int = 0,
+    num_videos: int = 0,
     enable_thinking: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
@@ -77,6 +80,7 @@ def apply_chat_template(
     num_images: int = 0,
     num_audios: int = 0,
     *,
+    num_videos: int = 0,
     enable_thinking: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
     chat_template: str | None = None,
@@ -86,7 +90,7 @@ def apply_chat_template(
 ) -> str | list[dict[str, Any]]:
     """Format a prompt for a model with its checkpoint's chat template.
 
-    Images that no message mentions come first in the last user message. What users and tools wrote
+    Media that no message mentions come first in the last user message. What users and tools wrote
     is text: a special token in it, such as ``<|im_end|>`` or the placeholder of an image, gets an
     invisible mark (U+FDD0) that keeps :func:`vlmkit.generate` from reading it as one. Where it is
     meant as a token, format with ``processor.apply_chat_template(messages)``.
@@ -97,9 +101,10 @@ def apply_chat_template(
         prompt: a question, a message (``{"role": ..., "content": ...}``), or a list of messages.
             Contents may be lists of parts as in the OpenAI API; images stay where they stand.
         add_generation_prompt: end with the header of the assistant's turn.
-        return_messages: return the messages with their image parts, not the text.
+        return_messages: return the messages with their parts of media, not the text.
         num_images: images to place, those that messages mention included.
-        num_audios: audio clips to place.
+        num_audios: audio clips to place, likewise.
+        num_videos: videos to place, likewise.
         enable_thinking: let the model think before it answers, where its template has the switch.
         tools: JSON schemas of functions the model may call, where its template reads them; the
             checkpoint's template for tools is used where it has one.
@@ -111,7 +116,7 @@ def apply_chat_template(
             may be left open.
 
     Raises:
-        VlmkitError: no template, an unknown keyword or variable, a prompt of the wrong type, images
+        VlmkitError: no template, an unknown keyword or variable, a prompt of the wrong type, media
             that cannot be placed, a last message that cannot go on, or tools, tool calls, roles of
             tools or keys of a message that the template would drop.
 
@@ -125,14 +130,14 @@ def apply_chat_template(
         <|im_start|>assistant
         <think></think>
     """
-    _check_keywords(processor, unknown, num_audios)
+    _check_keywords(unknown)
     check_switches(
         add_generation_prompt=add_generation_prompt,
         return_messages=return_messages,
         enable_thinking=enable_thinking,
     )
     _check_continuing(continue_final_message, return_messages)
-    messages = build_messages(processor, prompt, num_images)
+    messages = build_messages(processor, prompt, num_images, num_audios, num_videos)
     for_template = {
         "enable_thinking": enable_thinking,
         "tools": tools,
@@ -153,7 +158,8 @@ def apply_chat_template(
         template_kwargs=variables,
         continue_final_message=continue_final_message,
     )
-    _check_images(processor, text, count_images(messages))
+    for kind in MEDIA_TYPES:
+        _check_placeholders(processor, text, kind, count_parts(messages, kind))
     return text
 
 
@@ -198,16 +204,11 @@ def with_thinking(processor: Processor, prompt: str) -> str:
     )
 
 
-def _check_keywords(processor: Processor, unknown: Mapping[str, object], num_audios: int) -> None:
+def _check_keywords(unknown: Mapping[str, object]) -> None:
     for name in unknown:
         raise VlmkitError(
             f"apply_chat_template: unknown keyword {name!r}{nearest(name, KEYWORDS)}; variables of"
             f" the chat template go into template_kwargs={{{name!r}: ...}}"
-        )
-    if num_audios:
-        raise VlmkitError(
-            f"num_audios={num_audios}: the {processor.model_type} family takes no audio; leave it"
-            " out"
         )
 
 
@@ -269,11 +270,11 @@ def _template_variables(
     return {**values, **given}
 
 
-def _check_images(processor: Processor, text: str, num_images: int) -> None:
-    placeholder = processor.image_token
-    if placeholder is not None and text.count(placeholder) < num_images:
+def _check_placeholders(processor: Processor, text: str, kind: str, number: int) -> None:
+    placeholder = processor.placeholder(kind)
+    if placeholder is not None and text.count(placeholder) < number:
         raise VlmkitError(
-            f"the chat template of {processor.folder} renders {text.count(placeholder)} image"
-            f" placeholders ({placeholder}) for {num_images} images; pass chat_template=, or give"
+            f"the chat template of {processor.folder} renders {text.count(placeholder)} {kind}"
+            f" placeholders ({placeholder}) for {number} {kind}s; pass chat_template=, or give"
             f" generate a prompt in which you wrote {placeholder} yourself"
         )

@@ -9,11 +9,10 @@ import pytest
 
 from tests.prompts.test_branching import CHAINS, METHODS
 from tests.prompts.test_cache import Loaded, ask, picture
-from vlmkit import PipelineConfig, PromptCache, Request, VlmkitError, branch, load, start
+from vlmkit import PipelineConfig, PromptCache, Request, branch, load, start
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.branching import load_prompts, save_prompts
-from vlmkit.cache import build_cache
 from vlmkit.engine import collect
 from vlmkit.passes.prefill import PrefillConfig
 
@@ -41,9 +40,7 @@ def pipeline_of(kind: str, **more: Any) -> PipelineConfig:
 
 
 @each_cache
-def test_rows_together_cut_and_branched_are_what_they_are_alone(
-    shapes: Loaded, kind: str
-) -> None:
+def test_rows_together_cut_and_branched_are_what_they_are_alone(shapes: Loaded, kind: str) -> None:
     ways = [{}, CHAINS["warm"], METHODS["vcd"], METHODS["dola"], METHODS["beam"]]
     questions = ("Count the objects.", "How many red circles are left of the square?")
     rows = [

@@ -39,7 +39,7 @@ from vlmkit.experiment.reopen import run_info, run_samples, run_scorers
 from vlmkit.experiment.store import RECORDS
 from vlmkit.files import check_target, make_folder
 
-_NOT_ARGUMENTS = {"model", "prompt", "messages", "images", "audio"}
+_NOT_ARGUMENTS = {"model", "prompt", "messages", "images", "audio", "video"}
 
 
 def export_inspect(folder: Path, out: Path, *, trust_code: bool = False) -> list[Path]:

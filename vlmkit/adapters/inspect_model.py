@@ -34,7 +34,7 @@ from vlmkit.experiment.provenance import code_hash, config_hash, weights_hash
 
 _POLL_S = 0.02
 _PER_EPOCH = 1 << 20  # draws that an epoch can have of one prompt
-_NOT_PIPELINE = {"prompt", "messages", "images", "audio"}
+_NOT_PIPELINE = {"prompt", "messages", "images", "audio", "video"}
 
 
 class ModelArgumentError(VlmkitError, PrerequisiteError):

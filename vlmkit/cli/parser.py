@@ -18,7 +18,7 @@ from vlmkit.errors import VlmkitError, nearest
 from vlmkit.names.words import flag_words
 
 _REQUEST_FLAGS = (
-    *("model", "revision", "dtype", "prompt", "image", "audio", "enable_thinking"),
+    *("model", "revision", "dtype", "prompt", "image", "audio", "video", "enable_thinking"),
     *("continue_final_message", "prefill_response"),
 )
 _OWN_FLAGS = {
@@ -78,6 +78,8 @@ PARAM_FLAGS = (
         "resize_shape",
         {"type": int, "nargs": 2, "metavar": ("H", "W"), "help": "resize images to H x W pixels"},
     ),
+    ParamFlag("fps", _number(float, "F", "frames per second to take of a video (2)")),
+    ParamFlag("max_frames", _number(int, "N", "frames to take of a video at most (768)")),
     ParamFlag("kv_bits", _number(int, "BITS", "quantize the KV cache (off)")),
     ParamFlag("kv_group_size", _number(int, "N", "values per quantization group (64)")),
     ParamFlag("max_kv_size", _number(int, "N", "tokens the KV cache keeps (all)")),
@@ -221,6 +223,7 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
     request.add_argument("--prompt", metavar="TEXT", help="'-' reads it from standard input")
     request.add_argument("--image", action="append", metavar="PATH", help="path or URL; repeatable")
     request.add_argument("--audio", action="append", metavar="PATH", help="path or URL; repeatable")
+    request.add_argument("--video", action="append", metavar="PATH", help="path or URL; repeatable")
     request.add_argument(
         "--enable-thinking",
         action="store_true",

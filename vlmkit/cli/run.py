@@ -123,4 +123,5 @@ def load_request(config: RunConfig, question: str) -> LoadedRun:
         model_source=config.model_source,
     )
     prompt, pipeline = format_run(processor, config, question)
-    return LoadedRun(model, processor, Request(prompt, config.images, config.audio), pipeline)
+    request = Request(prompt, config.images, config.audio, video=config.video)
+    return LoadedRun(model, processor, request, pipeline)

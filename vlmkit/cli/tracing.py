@@ -135,7 +135,13 @@ def _run_records(args: argparse.Namespace) -> Iterator[Record]:
 def _recorded(config: RunConfig) -> dict[str, Any]:
     """A config for a file that is passed on: without what web addresses hold of secrets."""
     values = config.model_dump(mode="json")
-    return values | {name: list(map(mask_secrets, values[name])) for name in ("images", "audio")}
+    return values | {name: _masked(values[name]) for name in ("images", "audio", "video")}
+
+
+def _masked(sources: list[Any]) -> list[Any]:
+    return [
+        mask_secrets(source) if isinstance(source, str) else _masked(source) for source in sources
+    ]
 
 
 def _collect(records: Iterable[Record], show: Show | None) -> Trace:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from vlmkit.errors import VlmkitError
 
-_REPEATABLE = ("--image", "--audio", "--stop", "--eos-tokens")
+_REPEATABLE = ("--image", "--audio", "--video", "--stop", "--eos-tokens")
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 _LIKE_AN_OVERRIDE = re.compile(r"[^\s/\\=:]+=")
 _MEDIA = {
     "--image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic"),
     "--audio": (".wav", ".mp3", ".flac", ".ogg", ".m4a"),
+    "--video": (".mp4", ".mov", ".mkv", ".webm", ".avi"),
 }
 
 

@@ -23,7 +23,7 @@ from vlmkit.tokens.lookup import has_text, resolve_tokens, token_fields
 
 STAGES = (
     ("model", ("model", "revision", "dtype", "backend")),
-    ("request", ("prompt", "messages", "images", "audio", "template")),
+    ("request", ("prompt", "messages", "images", "audio", "video", "template")),
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
     ("cache", ("cache",)),

@@ -48,9 +48,22 @@ def format_run(processor: Processor, config: RunConfig, question: str | None = N
 
 
 def format_messages(
-    processor: Processor, config: RunConfig, messages: Sequence[dict[str, Any]], *, num_images: int
+    processor: Processor,
+    config: RunConfig,
+    messages: Sequence[dict[str, Any]],
+    *,
+    num_images: int,
+    has_others: bool = True,
 ) -> str:
-    """Put messages into the chat template as a run says, its begun answer behind them."""
+    """Put messages into the chat template as a run says, its begun answer behind them.
+
+    Args:
+        processor: of the run's model.
+        config: the run.
+        messages: the oldest first.
+        num_images: of all messages.
+        has_others: its videos and sounds belong to them too.
+    """
     template, answer = config.template, begun_answer(config)
     if not template.apply:
         return str(messages[0]["content"])
@@ -59,7 +72,8 @@ def format_messages(
         None,
         [*messages, *answer],
         num_images=num_images,
-        num_audios=len(config.audio),
+        num_audios=len(config.audio) if has_others else 0,
+        num_videos=len(config.video) if has_others else 0,
         enable_thinking=template.enable_thinking,
         continue_final_message=bool(answer),
     )
@@ -74,6 +88,8 @@ def with_negative(
         return pipeline
     asked = [{"role": "user", "content": contrast.negative_prompt}]
     shown = num_images if contrast.negative_images else 0
-    negative = format_messages(processor, config, asked, num_images=shown)
+    negative = format_messages(
+        processor, config, asked, num_images=shown, has_others=contrast.negative_images
+    )
     contrast = contrast.model_copy(update={"negative_prompt": negative})
     return pipeline.model_copy(update={"contrast": contrast})

@@ -23,6 +23,7 @@ from vlmkit.names.words import PIPELINE, keyword_words, off_param_words
 from vlmkit.passes.prefill import PrefillConfig
 from vlmkit.pipeline import DEFAULT_MAX_TOKENS, PipelineConfig
 from vlmkit.preprocess import PreprocessConfig
+from vlmkit.processors.qwen_video import MAX_FRAMES
 from vlmkit.sampling import (
     FrequencyPenalty,
     Greedy,
@@ -94,6 +95,8 @@ class GenerationParams(StageConfig):
     logit_bias: Annotated[dict[TokenKey, Number] | None, check_count] = None
     seed: Count | None = Field(default=None, ge=0, lt=2**64)
     resize_shape: Annotated[tuple[Side, Side] | None, BeforeValidator(_height_and_width)] = None
+    fps: Number | None = Field(default=None, gt=0.0, le=1000.0)
+    max_frames: Count | None = Field(default=None, ge=1, le=MAX_FRAMES)
     kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None
     kv_group_size: Literal[32, 64, 128] = 64
     max_kv_size: Count | None = Field(default=None, ge=1)
@@ -106,7 +109,9 @@ class GenerationParams(StageConfig):
     thinking_end_token: StopText | None = None
 
 
-_REQUEST_NAMES = ("image", "audio", "verbose", "enable_thinking", "sample", "sampling", "prompt")
+_REQUEST_NAMES = (
+    *("image", "audio", "video", "verbose", "enable_thinking", "sample", "sampling", "prompt"),
+)
 
 
 def pipeline_from_params(**given: Any) -> PipelineConfig:
@@ -129,7 +134,9 @@ def pipeline_from_params(**given: Any) -> PipelineConfig:
     """
     params = parse_params(given)
     return PipelineConfig.model_construct(  # of parts that are valid, and fit where no search is
-        preprocess=PreprocessConfig(resize_shape=params.resize_shape),
+        preprocess=PreprocessConfig(
+            resize_shape=params.resize_shape, fps=params.fps, max_frames=params.max_frames
+        ),
         prefill=PrefillConfig(step_size=params.prefill_step_size),
         cache=_cache(params),
         sampling=_sampling(params),
@@ -160,7 +167,7 @@ def parse_params(given: Mapping[str, Any]) -> GenerationParams:
 
 
 def _unknown(name: str) -> str:
-    if name in ("prompt", "image", "audio"):  # generate takes these by name
+    if name in ("prompt", "image", "audio", "video"):  # generate takes these by name
         return f"unknown parameter {name!r}: batch_generate has {name}s"
     words = keyword_words(name)
     if words is None and (section := kind_sections(json_schema(PipelineConfig)).get(name)):

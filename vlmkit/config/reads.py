@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from vlmkit.config.run import ResolvedRun
@@ -17,7 +18,7 @@ MAX_FILES = 10_000
 
 
 def files_read(run: ResolvedRun) -> Iterator[Path]:
-    """Yield the config's files, images, sounds, and the files of the checkpoints; no URLs.
+    """Yield the config's files, images, sounds, videos, and the files of the checkpoints; no URLs.
 
     Nothing is fetched. A hub id stands for what is on this machine.
 
@@ -30,7 +31,8 @@ def files_read(run: ResolvedRun) -> Iterator[Path]:
     """
     config = run.config
     yield from run.files
-    for source in (*config.images, *config.audio):
+    frames = [[video] if isinstance(video, str) else video for video in config.video]
+    for source in (*config.images, *config.audio, *chain.from_iterable(frames)):
         if source.startswith(PREFIX):
             yield packaged_image(source)
         elif "://" not in source and not source.startswith("data:"):

@@ -80,6 +80,10 @@ class RunConfig(PipelineConfig):
     )
     images: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
     audio: tuple[str, ...] = Field(default=(), description="paths, relative to this file, or URLs")
+    video: tuple[str | tuple[str, ...], ...] = Field(
+        default=(),
+        description="paths, relative to this file, or URLs; a list in it is one video of images",
+    )
     template: TemplateConfig = Field(
         default=TemplateConfig(), description="how the prompt is formatted"
     )
@@ -89,6 +93,9 @@ class RunConfig(PipelineConfig):
         """The part that the engine takes."""
         fields = {name: getattr(self, name) for name in PipelineConfig.model_fields}
         return PipelineConfig.model_construct(**fields)  # they were validated with the run
+
+
+_MEDIA_PATHS = (("images",), ("audio",), ("video",))
 
 
 class ResolvedRun(NamedTuple):
@@ -183,17 +190,23 @@ def _without_default_sampling(tree: Node) -> Node:
 
 def _resolve_paths(tree: Node) -> Node:
     """Make relative media paths, and models written as ``./…``, relative to their file."""
-    for path in (("images",), ("audio",), ("model",), ("contrast", "amateur")):
+    for path in (*_MEDIA_PATHS, ("model",), ("contrast", "amateur")):
         node = find(tree, path)
         if node is None:
             continue
         if isinstance(node.value, list):
-            items = [_resolve_path(item, always=True) for item in node.value]
-            tree = replace_at(tree, path, node._replace(value=items))
+            tree = replace_at(tree, path, _resolve_all(node))
         else:
-            is_media = path in (("images",), ("audio",))
-            tree = replace_at(tree, path, _resolve_path(node, always=is_media))
+            tree = replace_at(tree, path, _resolve_path(node, always=path in _MEDIA_PATHS))
     return tree
+
+
+def _resolve_all(node: Node) -> Node:
+    items = [
+        _resolve_all(item) if isinstance(item.value, list) else _resolve_path(item, always=True)
+        for item in node.value
+    ]
+    return node._replace(value=items)
 
 
 def _resolve_path(node: Node, *, always: bool) -> Node:

@@ -26,14 +26,22 @@ class Media(NamedTuple):
     """One image, video or audio clip of a prompt, as its encoder takes it."""
 
     kind: str  # "image" | "video" | "audio"
-    data: NDArray[np.float32]  # for images and videos patches [N, channels * time * size * size]
-    shape: tuple[int, ...]  # for images and videos the grid (time, height, width) in patches
+    data: NDArray[np.float32]  # for images and videos patches [N, channels * time * size * size],
+    # for sounds frames [N, bands], one window after another
+    shape: tuple[int, ...]  # for images and videos the grid (time, height, width) in patches, for
+    # sounds the frames of each window that have sound
     span: tuple[int, int]  # [start, end) of its tokens in ``Inputs.token_ids``
-    digest: bytes  # of kind, shape and data: equal digests are encoded alike
+    digest: bytes  # of kind, shape, seconds and data: equal digests are encoded alike
+    seconds: float | None = None  # between two steps of a video's grid; None: nobody asks
 
     @classmethod
     def of(
-        cls, kind: str, data: NDArray[np.float32], shape: Sequence[int], span: tuple[int, int]
+        cls,
+        kind: str,
+        data: NDArray[np.float32],
+        shape: Sequence[int],
+        span: tuple[int, int],
+        seconds: float | None = None,
     ) -> Media:
         """Make a value of its parts, with their digest.
 
@@ -43,9 +51,10 @@ class Media(NamedTuple):
             >>> one.digest == two.digest
             True
         """
-        digest = hashlib.blake2b(repr((kind, tuple(shape))).encode(), digest_size=_DIGEST_BYTES)
+        told = (kind, tuple(shape)) if seconds is None else (kind, tuple(shape), seconds)
+        digest = hashlib.blake2b(repr(told).encode(), digest_size=_DIGEST_BYTES)
         digest.update(np.ascontiguousarray(data).data)
-        return cls(kind, data, tuple(shape), span, digest.digest())
+        return cls(kind, data, tuple(shape), span, digest.digest(), seconds)
 
 
 class Inputs(NamedTuple):

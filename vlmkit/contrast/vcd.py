@@ -59,21 +59,25 @@ def vcd(config: VcdConfig) -> Contrast:
 def vcd_inputs(
     inputs: Inputs, markers: StreamMarkers, *, step: int, seed: int, sample: int
 ) -> Inputs:
-    """Return the same prompt with noised images.
+    """Return the same prompt with noised images and videos.
 
     Raises:
-        VlmkitError: the prompt has no image.
+        VlmkitError: the prompt has none.
     """
-    if not inputs.media:
+    seen = [medium for medium in inputs.media if medium.kind != "audio"]
+    if not seen:
         raise VlmkitError(
             "vcd: the prompt has no image to noise; give it one, or use cfg with a negative_prompt"
         )
-    patches = np.concatenate([medium.data for medium in inputs.media])
+    patches = np.concatenate([medium.data for medium in seen])
     noised = noise_patches(patches, markers.patch_shape, step=step, seed=seed, sample=sample)
     media, start = [], 0
     for medium in inputs.media:
+        if medium.kind == "audio":
+            media.append(medium)
+            continue
         data = noised[start : start + len(medium.data)]
-        media.append(Media.of(medium.kind, data, medium.shape, medium.span))
+        media.append(Media.of(medium.kind, data, medium.shape, medium.span, medium.seconds))
         start += len(data)
     return Inputs.of(inputs.token_ids, media)
 

@@ -34,7 +34,7 @@ QUESTION = "{question}"
 """Stands in an arm's prompt where the sample's question goes."""
 
 MAX_ARMS = 1_000
-_FROM_DATA = ("images", "audio")
+_FROM_DATA = ("images", "audio", "video")
 
 
 class Arm(NamedTuple):
@@ -208,7 +208,7 @@ def _build_arm(name: str, layers: Sequence[Node], base: Node, trust_code: bool) 
         run = load_run(merge_all([start, *nested]), trust_code=trust_code)
     except VlmkitError as error:
         raise VlmkitError(f"{error} (in the arm {name!r})", path=error.path) from error
-    asked = {"prompt": _asked(name, run), "images": (), "audio": ()}
+    asked = {"prompt": _asked(name, run), "images": (), "audio": (), "video": ()}
     config = _with_whole_paths(run.config.model_copy(update=asked))
     return Arm(name, config, run.tree, patch.origin)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vlmkit.declare.section import MAX_SIZE, Section, shown
+from vlmkit.models.audio import AudioConfig
 from vlmkit.models.text_config import TextConfig, TextTraits, parse_text
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
@@ -33,8 +34,8 @@ class VisionConfig:
     norm_eps: float = 1e-6
     window_size: int | None = None  # pixels; None: every block attends to the whole image
     full_attention_blocks: tuple[int, ...] = ()  # where a window_size is set
-    video_time_step: int | None = 1  # positions between two frames of a video, one second apart;
-    # None: the family has no place for a video among its tokens
+    video_time_step: int | None = 1  # positions between two frames of a video: of a second, where
+    # the video says how long one lasts; None: each frame is a medium of its own
     patch_bias: bool = False
     num_position_embeddings: int | None = None  # a square grid of them, learned, resampled to the
     # size of each image and added to its patches; None: rotary positions alone
@@ -49,7 +50,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A vision-language model.
+    """A decoder and the encoders before it; what a family does not have is None.
 
     Example:
         >>> from vlmkit.models.families import FAMILIES
@@ -59,12 +60,20 @@ class ModelConfig:
 
     model_type: str
     text_config: TextConfig
-    vision_config: VisionConfig
-    image_token_id: int
-    video_token_id: int
-    vision_start_token_id: int
-    vision_end_token_id: int
     eos_token_id: tuple[int, ...]  # may be empty: the tokenizer has its own
+    vision_config: VisionConfig | None = None
+    image_token_id: int | None = None
+    video_token_id: int | None = None
+    vision_start_token_id: int | None = None
+    vision_end_token_id: int | None = None
+    audio_config: AudioConfig | None = None
+    audio_token_id: int | None = None
+
+    @property
+    def placeholder_ids(self) -> tuple[int, ...]:
+        """The ids whose places media take."""
+        found = (self.image_token_id, self.video_token_id, self.audio_token_id)
+        return tuple(token_id for token_id in found if token_id is not None)
 
     @property
     def vocab_size(self) -> int:
@@ -127,6 +136,62 @@ def parse_config(
         VlmkitError: a value is missing, has the wrong type, or asks for something unsupported.
     """
     top = Section(config, "")
+    decoder, eos_token_id = _parse_decoder(config, text)
+    parsed = vision(top.inner("vision_config"))
+    _check_vision(parsed, decoder)
+    _check_deepstack(parsed, decoder)
+    return ModelConfig(
+        model_type=str(config["model_type"]),
+        text_config=decoder,
+        eos_token_id=eos_token_id,
+        vision_config=parsed,
+        image_token_id=top.token_id("image_token_id", ids.image),
+        video_token_id=top.token_id("video_token_id", ids.video),
+        vision_start_token_id=top.token_id("vision_start_token_id", ids.vision_start),
+        vision_end_token_id=top.token_id("vision_end_token_id", ids.vision_end),
+    )
+
+
+def parse_audio_config(
+    config: Mapping[str, Any],
+    *,
+    audio: Callable[[Section, int], AudioConfig],
+    text: TextTraits,
+    token: tuple[str, int],
+    defaults: Mapping[str, int],
+) -> ModelConfig:
+    """Parse the config.json of a model that hears and does not see.
+
+    Args:
+        config: the contents of config.json.
+        audio: reads the family's ``audio_config`` section, given the decoder's width.
+        text: what the family's decoder is like.
+        token: the key of the placeholder's id, and the id where it is missing.
+        defaults: sizes of the decoder that a config.json may leave out.
+
+    Raises:
+        VlmkitError: a value is missing, has the wrong type, or asks for something unsupported.
+    """
+    top = Section(config, "")
+    nested = {**defaults, **top.mapping("text_config")}
+    decoder, eos_token_id = _parse_decoder({**config, "text_config": nested}, text)
+    parsed = audio(top.inner("audio_config"), decoder.hidden_size)
+    section = Section({}, "audio_config.")
+    section.divides("encoder_attention_heads", parsed.num_heads, "d_model", parsed.embed_dim)
+    return ModelConfig(
+        model_type=str(config["model_type"]),
+        text_config=decoder,
+        eos_token_id=eos_token_id,
+        audio_config=parsed,
+        audio_token_id=top.token_id(*token),
+    )
+
+
+def _parse_decoder(
+    config: Mapping[str, Any], text: TextTraits
+) -> tuple[TextConfig, tuple[int, ...]]:
+    """Read the decoder's config, and the ids that end an answer."""
+    top = Section(config, "")
     nested = top.mapping("text_config")
     flat = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     rope = {key: config[key] for key in ("rope_scaling", "rope_parameters") if key in config}
@@ -134,20 +199,7 @@ def parse_config(
     # Old nested configs say it in text_config alone; where both do, the model is the whole.
     inner = Section(nested, "text_config.").flag("tie_word_embeddings", False)
     tied = top.flag("tie_word_embeddings", inner)
-    decoder = parse_text(section, text, tied=tied)
-    parsed = vision(top.inner("vision_config"))
-    _check_vision(parsed, decoder)
-    _check_deepstack(parsed, decoder)
-    return ModelConfig(
-        model_type=str(config["model_type"]),
-        text_config=decoder,
-        vision_config=parsed,
-        image_token_id=top.token_id("image_token_id", ids.image),
-        video_token_id=top.token_id("video_token_id", ids.video),
-        vision_start_token_id=top.token_id("vision_start_token_id", ids.vision_start),
-        vision_end_token_id=top.token_id("vision_end_token_id", ids.vision_end),
-        eos_token_id=section.integers("eos_token_id", ()),
-    )
+    return parse_text(section, text, tied=tied), section.integers("eos_token_id", ())
 
 
 def _check_deepstack(vision: VisionConfig, text: TextConfig) -> None:

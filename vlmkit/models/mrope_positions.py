@@ -1,6 +1,7 @@
-"""Positions of text and image tokens on the three axes of M-RoPE: time, height, width.
+"""Positions of text, image and sound tokens on the three axes of M-RoPE: time, height, width.
 
-A text token has the same position on all axes, one more than everything before it. An image
+A text token, and one of a sound, has the same position on all axes, one more than everything before
+it. An image
 starts there too; its tokens count frames, rows and columns from the start. The text behind goes on
 after its longer side.
 
@@ -24,9 +25,10 @@ def mrope_positions(
 
     Args:
         length: tokens of the prompt, T.
-        media: its images and videos, in order; their shapes are (time, height, width) in patches.
+        media: in order; the shapes of images and videos are (time, height, width) in patches.
         merge_size: patches per side of one token.
-        video_time_step: positions between two frames of a video.
+        video_time_step: positions between two frames of a video; where it says how many seconds
+            lie between them, positions of one second, rounded down per frame.
 
     Returns:
         Positions int32 ``[3, T]`` and the next position, one above the largest.
@@ -40,19 +42,27 @@ def mrope_positions(
     parts: list[NDArray[np.int32]] = []
     position, cursor = 0, 0
     for medium in media:
+        if medium.kind == "audio":
+            continue
         (start, end), (time, height, width) = medium.span, medium.shape
         rows, columns = height // merge_size, width // merge_size
         parts.append(_text(position, start - cursor))
         position += start - cursor
         grid = np.indices((time, rows, columns), dtype=np.int32).reshape(3, end - start)
         if medium.kind == "video":
-            grid[0] *= video_time_step
+            grid[0] = _video_times(time, medium.seconds, video_time_step)[grid[0]]
         parts.append(grid + np.int32(position))
         position += max(rows, columns)
         cursor = end
     parts.append(_text(position, length - cursor))
     positions = np.concatenate(parts, axis=1)
     return positions, int(positions.max(initial=-1)) + 1
+
+
+def _video_times(count: int, seconds: float | None, step: int) -> NDArray[np.int32]:
+    # In float32, as transformers counts.
+    apart = np.float32(step) * np.float32(1 if seconds is None else seconds)
+    return (np.arange(count, dtype=np.float32) * apart).astype(np.int32)
 
 
 def _text(start: int, count: int) -> NDArray[np.int32]:

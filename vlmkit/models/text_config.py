@@ -76,7 +76,7 @@ class TextTraits(NamedTuple):
     rms_norm_eps: float = 1e-5
     rope_theta: float = 1e6
     rotary_factor: float = 1.0  # of a head's size
-    mrope_section: tuple[int, ...] = (16, 24, 24)
+    mrope_section: tuple[int, ...] = (16, 24, 24)  # empty: one position for all frequencies
     mrope_interleaved: bool = False
     attention_bias: bool | None = True  # of q, k and v; None: attention_bias says, of o as well
     qk_norm: bool = False
@@ -179,6 +179,8 @@ def _rotary_dim(section: Section, rope: Section, traits: TextTraits, head_dim: i
 
 
 def _sections(rope: Section, traits: TextTraits, rotary_dim: int) -> tuple[int, ...]:
+    if not traits.mrope_section:
+        return (rotary_dim // 2,)
     sections = rope.integers("mrope_section", traits.mrope_section)
     if min(sections, default=0) < 1 or sum(sections) != rotary_dim // 2:
         whole = "head_dim" if traits.rotary_factor == 1 else "partial_rotary_factor * head_dim"

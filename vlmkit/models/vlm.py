@@ -1,4 +1,4 @@
-"""A vision encoder and a text decoder as one model."""
+"""Encoders of what is seen and heard, and a text decoder, as one model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vlmkit.backend.policy import PLAIN, Backend
 from vlmkit.contracts.inputs import Embeddings, ImageGrid, Inputs, Media, Piece
 from vlmkit.contracts.interface import Cache, Features, Forwarded, LayerSpec, Span
 from vlmkit.errors import VlmkitError
+from vlmkit.models.audio import AudioEncoder, num_audio_tokens, num_rows
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.decoder import Decoder
 from vlmkit.models.mrope_positions import mrope_positions
@@ -23,7 +24,7 @@ from vlmkit.ranks.group import join_ranks
 
 
 class VisionLanguageModel(nn.Module):
-    """A vision-language model: visual tokens take the places of placeholders in the prompt.
+    """A vision-language or audio model: media take the places of placeholders in the prompt.
 
     It satisfies :class:`vlmkit.contracts.interface.Model` and holds weights only.
 
@@ -36,7 +37,10 @@ class VisionLanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.backend = backend
-        self.vision = VisionEncoder(config.vision_config, backend.forms)
+        if config.vision_config is not None:
+            self.vision = VisionEncoder(config.vision_config, backend.forms)
+        if config.audio_config is not None:
+            self.audio = AudioEncoder(config.audio_config, backend.forms)
         self.ranks = join_ranks()
         self.language = Decoder(config.text_config, backend.forms, self.ranks)
 
@@ -48,7 +52,8 @@ class VisionLanguageModel(nn.Module):
     @property
     def num_injected(self) -> int:
         """How many decoder layers get features of media beside the first one's input."""
-        return len(self.config.vision_config.deepstack_blocks)
+        vision = self.config.vision_config
+        return 0 if vision is None else len(vision.deepstack_blocks)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -57,25 +62,44 @@ class VisionLanguageModel(nn.Module):
         return dtype
 
     def encode(self, media: Sequence[Media]) -> tuple[Features, ...]:
-        """Encode images and videos in one pass: their patches become visual tokens.
+        """Encode images and videos in one pass, audio clips in another.
 
         Raises:
-            VlmkitError: a medium of another kind, or patches and grid that do not fit the model.
+            VlmkitError: a medium of a kind that the model does not take, or whose data does not
+                fit it.
         """
-        if not media:
-            return ()
         for medium in media:
             self._check_media(medium)
+        heard = [medium for medium in media if medium.kind == "audio"]
+        seen = [medium for medium in media if medium.kind != "audio"]
+        found = {
+            medium.digest: one
+            for part, encode in ((seen, self._see), (heard, self._hear))
+            if part
+            for medium, one in zip(part, encode(part), strict=True)
+        }
+        return tuple(found[medium.digest] for medium in media)
+
+    def _see(self, media: Sequence[Media]) -> tuple[Features, ...]:
         patches = mx.array(np.concatenate([medium.data for medium in media])).astype(self.dtype)
         outputs = self.vision(patches, [ImageGrid(*medium.shape) for medium in media])
-        if self.ranks.size > 1:
-            # One by one: sums of one graph must come in one order on all ranks.
-            outputs = tuple(self._of_first(tokens) for tokens in outputs)
-        ends = np.cumsum([self._num_tokens(medium) for medium in media])[:-1].tolist()
-        parts = [mx.split(tokens, ends) if ends else [tokens] for tokens in outputs]
+        parts = [self._split(tokens, media) for tokens in outputs]
         return tuple(
             Features(tokens, tuple(layers)) for tokens, *layers in zip(*parts, strict=True)
         )
+
+    def _hear(self, media: Sequence[Media]) -> tuple[Features, ...]:
+        rows = mx.array(np.concatenate([medium.data for medium in media])).astype(self.dtype)
+        tokens = self.audio(rows, [count for medium in media for count in medium.shape])
+        return tuple(Features(part) for part in self._split(tokens, media))
+
+    def _split(self, tokens: mx.array, media: Sequence[Media]) -> list[mx.array]:
+        """Return the tokens of each medium, the same on all ranks."""
+        if self.ranks.size > 1:
+            tokens = self.ranks.of_first(tokens)  # the same bytes, whatever each machine computes
+            mx.eval(tokens)  # by itself: sums of one graph must come in one order on all ranks
+        ends = np.cumsum([self._num_tokens(medium) for medium in media])[:-1].tolist()
+        return mx.split(tokens, ends) if ends else [tokens]
 
     def embed(
         self,
@@ -138,47 +162,55 @@ class VisionLanguageModel(nn.Module):
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
         return self.language.logits(hidden)
 
-    def _of_first(self, tokens: mx.array) -> mx.array:
-        tokens = self.ranks.of_first(tokens)  # the same bytes, whatever each machine computes
-        mx.eval(tokens)
-        return tokens
-
     def _positions(self, inputs: Inputs) -> tuple[NDArray[np.int32], int]:
         vision = self.config.vision_config
         return mrope_positions(
             len(inputs.token_ids),
             inputs.media,
-            merge_size=vision.spatial_merge_size,
-            video_time_step=vision.video_time_step or 1,
+            merge_size=1 if vision is None else vision.spatial_merge_size,
+            video_time_step=(vision.video_time_step if vision is not None else None) or 1,
         )
 
     def _num_tokens(self, medium: Media) -> int:
-        return math.prod(medium.shape) // self.config.vision_config.spatial_merge_size**2
+        if medium.kind == "audio":
+            return sum(map(num_audio_tokens, medium.shape))
+        vision = self.config.vision_config
+        assert vision is not None
+        return math.prod(medium.shape) // vision.spatial_merge_size**2
 
     def _check(self, inputs: Inputs) -> None:
         check_token_ids(inputs, self.config.vocab_size)
-        config, ids = self.config, inputs.token_ids
-        placeholders = (ids == config.image_token_id) | (ids == config.video_token_id)
+        placeholders = np.isin(inputs.token_ids, self.config.placeholder_ids)
         found, expected = int(placeholders.sum()), 0
         for medium in inputs.media:
             start, end = medium.span
             num_tokens = self._num_tokens(medium)
             expected += num_tokens
             if end - start != num_tokens or not placeholders[start:end].all():
+                of = "patches" if medium.kind != "audio" else "frames"
                 raise VlmkitError(
                     f"the tokens {start} to {end} of the prompt are not the {num_tokens} "
-                    f"placeholders that a grid of {'x'.join(map(str, medium.shape))} patches needs"
+                    f"placeholders that a grid of {'x'.join(map(str, medium.shape))} {of} needs"
                 )
         if found != expected:
             raise VlmkitError(
-                f"the prompt has {found} image placeholder tokens, and its {len(inputs.media)} "
-                f"images need {expected}; let the processor expand one placeholder per image"
+                f"the prompt has {found} placeholder tokens, and its {len(inputs.media)} media "
+                f"need {expected}; let the processor expand one placeholder per medium"
             )
 
     def _check_media(self, medium: Media) -> None:
-        vision = self.config.vision_config
-        kinds = ("image",) if vision.video_time_step is None else ("image", "video")
-        if medium.kind not in kinds:
+        vision, audio = self.config.vision_config, self.config.audio_config
+        if medium.kind == "audio" and audio is not None:
+            rows = sum(num_rows(count, audio.max_frames) for count in medium.shape)
+            is_fitting = all(0 < count <= audio.max_frames for count in medium.shape)
+            if medium.data.shape != (rows, audio.num_mel_bins) or not is_fitting:
+                raise VlmkitError(
+                    f"the audio is {medium.data.shape[0]} frames of {medium.data.shape[-1]} "
+                    f"numbers; its length needs {rows} of {audio.num_mel_bins}, and at most "
+                    f"{audio.max_frames} are heard at once"
+                )
+            return
+        if medium.kind not in ("image", "video") or vision is None:
             raise VlmkitError(f"{self.config.model_type} takes no {medium.kind}; leave it out")
         grid = ImageGrid(*medium.shape)
         expected, found = math.prod(grid), medium.data.shape

@@ -24,12 +24,15 @@ RUN_FIELDS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "image": ("images",),
     "audio": ("audio",),
+    "video": ("video",),
     "enable_thinking": ("template", "enable_thinking"),
     "continue_final_message": ("template", "continue_final_message"),
     "prefill_response": ("template", "prefill_response"),
     "seed": ("seed",),
     "skip_special_tokens": ("skip_special_tokens",),
     "resize_shape": ("preprocess", "resize_shape"),
+    "fps": ("preprocess", "fps"),
+    "max_frames": ("preprocess", "max_frames"),
     "prefill_step_size": ("prefill", "step_size"),
 }
 STAGE_FIELDS: Mapping[str, Place] = {

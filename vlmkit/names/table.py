@@ -146,7 +146,6 @@ _ELSEWHERE: Mapping[str, str] = {
     "Python",
     "chat_template": "it is the checkpoint's; for a prompt that is formatted already, give "
     "template: {apply: false}",
-    "video videos": "only images can be seen so far; give frames as images",
     "input_ids pixel_values attention_mask inputs_embeds image_grid_thw": "give prompt and image; "
     "ids, pixels and masks are made of them",
     "pad_token_id pad_token bos_token_id": "rows need no padding token; leave it out",
@@ -169,6 +168,11 @@ FOREIGN: Mapping[str, Target] = {
     **{name: Words(text) for names, text in _ELSEWHERE.items() for name in names.split()},
     "images": Param("image", "batch_generate has images"),
     "audios": Param("audio", "batch_generate has audios"),
+    "videos": Param("video", "batch_generate has videos"),
+    "video_fps": Param("fps"),
+    "max_num_frames": Param("max_frames"),
+    "num_frames": Param("max_frames", "or fps"),
+    "nframes": Param("max_frames", "or fps"),
     "image_size": Param("resize_shape", "height and width in pixels"),
     "resize": Param("resize_shape", "height and width in pixels"),
     "p": Param("top_p"),

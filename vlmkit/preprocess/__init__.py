@@ -6,5 +6,14 @@ from vlmkit.preprocess.config import PreprocessConfig as PreprocessConfig
 from vlmkit.preprocess.images import ImageSource as ImageSource
 from vlmkit.preprocess.images import load_image as load_image
 from vlmkit.preprocess.images import resize_image as resize_image
+from vlmkit.preprocess.request import FIELDS as FIELDS
 from vlmkit.preprocess.request import check_media as check_media
 from vlmkit.preprocess.request import prepare as prepare
+from vlmkit.preprocess.sounds import AudioSource as AudioSource
+from vlmkit.preprocess.sounds import Clip as Clip
+from vlmkit.preprocess.sounds import as_clips as as_clips
+from vlmkit.preprocess.sounds import load_clip as load_clip
+from vlmkit.preprocess.videos import Video as Video
+from vlmkit.preprocess.videos import VideoSource as VideoSource
+from vlmkit.preprocess.videos import as_videos as as_videos
+from vlmkit.preprocess.videos import load_video as load_video

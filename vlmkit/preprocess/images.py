@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 from PIL import Image, UnidentifiedImageError
 
-from vlmkit.declare.packaged import packaged_image
-from vlmkit.errors import VlmkitError, nearest
-from vlmkit.files import check_size, open_file
+from vlmkit.errors import VlmkitError
 from vlmkit.files.images import MAX_IMAGE_BYTES, quick_formats, readable_formats
 from vlmkit.preprocess.config import PILLOW_MAX_PIXELS, PreprocessConfig
-from vlmkit.printable import mask_address
+from vlmkit.preprocess.sources import open_source, source_name
 from vlmkit.processors.rgb import to_rgb
 
 ImageSource: TypeAlias = str | Path | bytes | bytearray | memoryview | io.BytesIO | Image.Image
@@ -64,7 +59,8 @@ def load_image(source: ImageSource, *, config: PreprocessConfig | None = None) -
     name = describe_source(source)
     if isinstance(source, Image.Image):
         return _upright_rgb(source, name, limits)
-    with _stream(source, name, limits) as stream:
+    check_source(source)
+    with open_source(source, name, limits, MAX_IMAGE_BYTES) as stream:
         image = _upright_rgb(_open(stream, name, limits), name, limits)
     vars(image)[_LOADED_FROM] = name
     return image
@@ -93,16 +89,7 @@ def describe_source(source: object) -> str:
             return str(vars(source)[_LOADED_FROM])
         kind = source.format or source.mode
         return f"PIL image ({kind}, height {source.height}, width {source.width})"
-    if isinstance(source, bytes | bytearray | memoryview):
-        return f"image in memory ({memoryview(source).nbytes} bytes)"
-    if isinstance(source, io.BytesIO):
-        return f"image in memory ({source.getbuffer().nbytes} bytes)"
-    text = str(source)
-    if isinstance(source, str) and "://" in source.replace("\\", "/"):
-        text = mask_address(source)
-    if _scheme(text) == "data":
-        return f"image {text.split(',', 1)[0][:60]},… ({len(text)} characters)"
-    return "image " + (text if len(text) <= 200 else f"{text[:60]}… ({len(text)} characters)")
+    return source_name(source, "image")
 
 
 def check_source(source: object) -> None:
@@ -122,84 +109,6 @@ def check_source(source: object) -> None:
             f"an image of type {type(source).__name__} cannot be read; give a path, a URL, a data:"
             " URI, bytes, or a PIL image (PIL.Image.fromarray makes one of an array)"
         )
-
-
-def _stream(source: object, name: str, limits: PreprocessConfig) -> BinaryIO:
-    if isinstance(source, bytes | bytearray | memoryview):
-        return io.BytesIO(bytes(source))
-    if isinstance(source, io.BytesIO):
-        return io.BytesIO(source.getvalue())
-    if isinstance(source, os.PathLike):
-        return _file(Path(source), name)
-    check_source(source)
-    assert isinstance(source, str)
-    scheme = _scheme(source)
-    if scheme == "data":
-        return io.BytesIO(decode_data_uri(source, name))
-    if scheme == "vlmkit":
-        return _file(packaged_image(source), name)
-    if scheme in ("http", "https"):
-        from vlmkit.preprocess.fetch import fetch  # httpx2 is slow to import
-
-        return io.BytesIO(
-            fetch(
-                source,
-                timeout_s=limits.url_timeout_s,
-                max_bytes=limits.max_download_bytes,
-                private_addresses=limits.private_addresses,
-            )
-        )
-    if scheme and "://" in source:
-        raise VlmkitError(
-            f"{name}: {scheme}: addresses are not read; use http or https, or give the path"
-        )
-    return _file(Path(source), name)
-
-
-def _scheme(text: str) -> str:
-    head, colon, _ = text[:16].partition(":")
-    return head.strip().lower() if colon and head.strip().isalnum() else ""
-
-
-def _file(path: Path, name: str) -> BinaryIO:
-    try:
-        file = open_file(path)
-        check_size(os.fstat(file.fileno()).st_size, MAX_IMAGE_BYTES)
-        return file
-    except IsADirectoryError:
-        raise VlmkitError(f"{name}: a folder; give the path of an image file in it") from None
-    except FileNotFoundError:
-        near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        raise VlmkitError(f"{name}: no such file in {path.parent.resolve()}{near}") from None
-    except OSError as error:  # no permission, a name that is too long, a pipe, a device
-        raise VlmkitError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-
-
-def decode_data_uri(source: str, name: str) -> bytes:
-    """Return what stands in a ``data:`` URI.
-
-    Args:
-        source: the URI.
-        name: stands before messages.
-
-    Raises:
-        VlmkitError: it has no data, or they are no base64.
-
-    Example:
-        >>> decode_data_uri("data:;base64,aGk=", "image")
-        b'hi'
-    """
-    head, comma, body = source.partition(",")
-    if not comma:
-        raise VlmkitError(f"{name}: a data: URI needs a comma before its data")
-    raw = unquote_to_bytes(body)
-    if not head.rstrip().lower().endswith(";base64"):
-        return raw
-    compact = b"".join(raw.split()).rstrip(b"=")
-    try:
-        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise VlmkitError(f"{name}: not valid base64 ({error})") from error
 
 
 def _open(stream: BinaryIO, name: str, limits: PreprocessConfig) -> Image.Image:

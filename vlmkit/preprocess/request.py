@@ -1,19 +1,29 @@
-"""The preprocess stage: a request's prompt and images become the model's inputs."""
+"""The preprocess stage: a request's prompt and media become the model's inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
+from vlmkit.contracts.inputs import ImageGrid, Inputs
 from vlmkit.errors import VlmkitError, within
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.expanded import expand_images
+from vlmkit.preprocess.expanding import (
+    KINDS,
+    Shown,
+    count_tokens,
+    expand,
+    image_part,
+    show_clip,
+    show_video,
+)
 from vlmkit.preprocess.images import (
     ImageSource,
     check_source,
@@ -22,34 +32,45 @@ from vlmkit.preprocess.images import (
     resize_image,
 )
 from vlmkit.preprocess.length import check_text_length
+from vlmkit.preprocess.sounds import as_clips, check_clip, load_clip
+from vlmkit.preprocess.videos import as_videos, check_video, load_video
 from vlmkit.processors import Processor
 
 _PROMPT = ("prompt",)
+FIELDS: Mapping[str, str] = {"image": "images", "video": "video", "audio": "audio"}
+"""What a request calls its media, by their kind."""
+_CHECKS: Mapping[str, Callable[[object], None]] = {
+    "image": check_source,
+    "video": check_video,
+    "audio": check_clip,
+}
 
 
 def prepare(
     processor: Processor,
     prompt: str | Sequence[int],
     images: ImageSource | Sequence[ImageSource] | None = (),
-    audio: object = (),
+    audio: Any = (),
+    video: Any = (),
     *,
     config: PreprocessConfig,
     context_length: int | None = None,
 ) -> Inputs:
-    """Tokenize a formatted prompt, load its images, and expand each image placeholder.
+    """Tokenize a formatted prompt, load its media, and expand their placeholders.
 
     An image of ``t * h * w`` patches becomes ``t * h * w / merge²`` visual tokens: so often does
-    its placeholder stand in ``Inputs.token_ids``.
+    its placeholder stand in ``Inputs.token_ids``. So it is with videos and sounds.
 
     Args:
-        prompt: the text after the chat template, or its token ids; one placeholder per image.
+        prompt: the text after the chat template, or its token ids; one placeholder per medium.
         images: one, or several in the order of the placeholders.
+        audio: one sound, or several in the order of theirs.
+        video: one video, or several in the order of theirs.
         context_length: the most tokens the model can take; None does not check.
 
     Raises:
-        VlmkitError: placeholders and images disagree, the prompt is no text, empty or too long,
-            an id has no embedding, an image cannot be read, or the model takes no images or no
-            audio.
+        VlmkitError: placeholders and media disagree, the prompt is no text, empty or too long,
+            an id has no embedding, a medium cannot be read, or the model takes none of its kind.
 
     Example:
         >>> from importlib.resources import files
@@ -61,51 +82,67 @@ def prepare(
         >>> [(image.kind, image.data.shape, image.shape, image.span) for image in inputs.media]
         [('image', (64, 1176), (1, 8, 8), (0, 16))]
     """
-    images = as_sources(images)
-    check_media(processor, images, as_sources(audio))
+    sources = {"image": as_sources(images), "video": as_videos(video), "audio": as_clips(audio)}
+    check_media(processor, **sources)
     token_ids = _token_ids(processor, prompt, context_length)
-    _check_placeholders(processor, token_ids, len(images))
-    _check_length(len(token_ids), len(images), (), context_length)
-    if images and processor.expand_image is not None:
-        return _expanded(processor, token_ids, images, config, context_length)
-    processed: list[tuple[NDArray[np.float32], ImageGrid]] = []
-    counts: list[int] = []
-    for index, source in enumerate(images):
+    for kind in KINDS:
+        _check_placeholders(processor, token_ids, kind, len(sources[kind]))
+    counts: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    numbers = {kind: len(given) for kind, given in sources.items()}
+
+    def check_length(kind: str | None = None, num_tokens: int = 0) -> None:
+        if kind is not None:
+            counts[kind].append(num_tokens)
+        total = len(token_ids) + sum(sum(each) - len(each) for each in counts.values())
+        _check_length(total, numbers, counts, context_length)
+
+    check_length()
+    if sources["image"] and processor.expand_image is not None:
+        return _expanded(processor, token_ids, sources["image"], config, context_length)
+    shown: dict[str, list[Shown]] = {kind: [] for kind in KINDS}
+    for index, source in enumerate(sources["image"]):
         with within("images", index):
             image, grid = _load(processor, source, config)
-        counts.append(processor.num_image_tokens(grid))
-        num_tokens = len(token_ids) - len(counts) + sum(counts)
-        _check_length(num_tokens, len(images), counts, context_length)  # before pixels are resized
+        check_length("image", processor.num_image_tokens(grid))  # before pixels are resized
         with within("images", index):
-            processed.append(_process(processor, image, source, config))
-    if not processed:
-        return Inputs.of(np.array(token_ids, np.int32))
-    expanded, spans = _expand(token_ids, processor.image_token_id, counts)
-    media = [
-        Media.of("image", patches, grid, span)
-        for (patches, grid), span in zip(processed, spans, strict=True)
-    ]
-    return Inputs.of(np.array(expanded, np.int32), media)
+            patches, grid = _process(processor, image, source, config)
+        shown["image"].append(image_part(patches, grid, counts["image"][-1]))
+    for kind, make in (("video", _show_video), ("audio", _show_clip)):
+        for index, source in enumerate(sources[kind]):
+            with within(FIELDS[kind], index):
+                shown[kind].append(make(processor, source, config))
+            check_length(kind, count_tokens(shown[kind][-1]))
+    return expand(processor, token_ids, shown)
+
+
+def _show_video(processor: Processor, source: Any, config: PreprocessConfig) -> Shown:
+    assert processor.video is not None
+    return show_video(processor, load_video(source, processor.video, config=config))
+
+
+def _show_clip(processor: Processor, source: Any, config: PreprocessConfig) -> Shown:
+    return show_clip(processor, load_clip(source, config=config), config)
 
 
 def check_media(
-    processor: Processor, images: Sequence[object], audio: Sequence[object] = ()
+    processor: Processor,
+    image: Sequence[object] = (),
+    audio: Sequence[object] = (),
+    video: Sequence[object] = (),
 ) -> None:
-    """Refuse media that the model takes none of, and what is no image whatever it holds.
+    """Refuse media that the model takes none of, and what is no such medium whatever it holds.
 
     Raises:
         VlmkitError: says which.
     """
-    if audio:
-        raise VlmkitError(
-            f"audio: the {processor.model_type} family takes no audio; leave it out",
-            path=("audio",),
-        )
-    if images and processor.image_processor is None and processor.expand_image is None:
-        raise VlmkitError(processor.no_images(), path=("images",))
-    for index, source in enumerate(images):
-        with within("images", index):
-            check_source(source)
+    prepare_image = processor.image_processor or processor.expand_image
+    rules = {"image": prepare_image, "video": processor.video, "audio": processor.audio}
+    for kind, sources in (("audio", audio), ("video", video), ("image", image)):
+        if sources and rules[kind] is None:
+            raise VlmkitError(processor.takes_none(kind), path=(FIELDS[kind],))
+        for index, source in enumerate(sources):
+            with within(FIELDS[kind], index):
+                _CHECKS[kind](source)
 
 
 def _token_ids(processor: Processor, prompt: object, context_length: int | None) -> list[int]:
@@ -115,7 +152,7 @@ def _token_ids(processor: Processor, prompt: object, context_length: int | None)
         token_ids = processor.encode(checked)
     else:
         token_ids = list(checked)
-        _check_length(len(token_ids), 0, (), context_length)
+        _check_length(len(token_ids), {}, {}, context_length)
         for index, token_id in enumerate(token_ids):
             if not 0 <= token_id < processor.num_embeddings:
                 raise VlmkitError(
@@ -128,38 +165,49 @@ def _token_ids(processor: Processor, prompt: object, context_length: int | None)
     return token_ids
 
 
-def _check_placeholders(processor: Processor, token_ids: list[int], num_images: int) -> None:
-    if processor.video_token_id is not None and processor.video_token_id in token_ids:
-        raise VlmkitError(
-            "prompt: it has a video placeholder, and videos are not supported; give the frames as"
-            " images",
-            path=_PROMPT,
-        )
-    if processor.image_token_id is None:
+def _check_placeholders(processor: Processor, token_ids: list[int], kind: str, number: int) -> None:
+    token_id = processor.placeholder_id(kind)
+    if token_id is None:
         return
-    found = token_ids.count(processor.image_token_id)
-    if found != num_images:
+    found = token_ids.count(token_id)
+    if found != number:
         raise VlmkitError(
-            f"prompt: it has {found} image placeholder{'s' * (found != 1)}"
-            f" ({processor.image_token}), but there {'is' if num_images == 1 else 'are'}"
-            f" {num_images} image{'s' * (num_images != 1)}; format it with"
-            f" apply_chat_template(processor, config, prompt, num_images={num_images})",
+            f"prompt: it has {found} {kind} placeholder{'s' * (found != 1)}"
+            f" ({processor.placeholder(kind)}), but there {'is' if number == 1 else 'are'}"
+            f" {_counted(kind, number)}; format it with"
+            f" apply_chat_template(processor, config, prompt, num_{kind}s={number})",
             path=_PROMPT,
         )
+
+
+def _counted(kind: str, number: int) -> str:
+    return f"{number} {'audio clip' if kind == 'audio' else kind}{'s' * (number != 1)}"
 
 
 def _check_length(
-    num_tokens: int, num_images: int, counts: Sequence[int], context_length: int | None
+    num_tokens: int,
+    numbers: Mapping[str, int],
+    counts: Mapping[str, Sequence[int]],
+    context_length: int | None,
 ) -> None:
-    """Refuse a prompt that is too long with the images so far, ``counts`` tokens each."""
+    """Refuse a prompt that is too long with the media so far, ``counts`` tokens each."""
     if context_length is None or num_tokens <= context_length:
         return
-    of_all = "" if len(counts) == num_images else f"the first {len(counts)} of "
-    visual = f", {sum(counts)} of them for {of_all}{num_images} image{'s' * (num_images != 1)}"
-    advice = "shorten the text" + (" or set a smaller resize_shape" if num_images else "")
+    parts = []
+    for kind in KINDS:
+        if counts.get(kind):
+            of_all = "" if len(counts[kind]) == numbers[kind] else f"first {len(counts[kind])} of "
+            of_all = f"the {of_all}" if of_all else ""
+            parts.append(f"{sum(counts[kind])} of them for {of_all}{_counted(kind, numbers[kind])}")
+    smaller = {
+        "image": "set a smaller resize_shape",
+        "video": "take fewer frames by fps or max_frames",
+        "audio": "give a shorter sound",
+    }
+    advice = ["shorten the text", *(smaller[kind] for kind in KINDS if numbers.get(kind))]
     raise VlmkitError(
-        f"prompt: {num_tokens} tokens{visual if counts else ''}, but the model's context is"
-        f" {context_length}; {advice}",
+        f"prompt: {', '.join([f'{num_tokens} tokens', *parts])}, but the model's context is"
+        f" {context_length}; {' or '.join(advice)}",
         path=_PROMPT,
     )
 
@@ -208,20 +256,6 @@ def _expanded(
         size = config.resize_shape
         images.append(image if size is None else resize_image(image, size))
     inputs = expand_images(token_ids, processor.image_token_id, images, processor.expand_image)
-    counts = [medium.span[1] - medium.span[0] for medium in inputs.media]
-    _check_length(len(inputs.token_ids), len(images), counts, context_length)
+    counts = {"image": [medium.span[1] - medium.span[0] for medium in inputs.media]}
+    _check_length(len(inputs.token_ids), {"image": len(images)}, counts, context_length)
     return inputs
-
-
-def _expand(
-    token_ids: list[int], placeholder: int | None, counts: list[int]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Repeat each placeholder as often as its medium has tokens; also say where these are."""
-    expanded: list[int] = []
-    spans: list[tuple[int, int]] = []
-    for token_id in token_ids:
-        count = counts[len(spans)] if token_id == placeholder else 1
-        if token_id == placeholder:
-            spans.append((len(expanded), len(expanded) + count))
-        expanded += [token_id] * count
-    return expanded, spans

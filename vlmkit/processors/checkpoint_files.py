@@ -30,6 +30,8 @@ class CheckpointFiles(NamedTuple):
     generation_config: Section  # generation_config.json
     tokenizer_config: Section  # tokenizer_config.json
     image_processor: Section  # preprocessor_config.json, or within processor_config.json
+    video_processor: Section  # video_preprocessor_config.json, likewise; else that of images
+    feature_extractor: Section  # of sounds: preprocessor_config.json, likewise
     chat_template: str | None
     chat_template_place: str = "chat template"  # its file, and the key where it is JSON
     tool_template: str | None = None  # the one for chats with tools, where there are two
@@ -51,7 +53,9 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     if not (folder / "config.json").is_file():
         raise VlmkitError(f"{folder}: no config.json; a checkpoint folder has one")
     processor = read_section(folder / "processor_config.json")
-    nested = processor.inner("image_processor")
+    own = read_section(folder / "preprocessor_config.json")
+    images = _first_filled(processor.inner("image_processor"), own)
+    video = read_section(folder / "video_preprocessor_config.json")
     tokenizer_config = read_section(folder / "tokenizer_config.json")
     found, place = _find_template(folder, processor, tokenizer_config)
     return CheckpointFiles(
@@ -59,13 +63,17 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
         config=read_section(folder / "config.json"),
         generation_config=read_section(folder / "generation_config.json"),
         tokenizer_config=tokenizer_config,
-        image_processor=nested
-        if nested.values
-        else read_section(folder / "preprocessor_config.json"),
+        image_processor=images,
+        video_processor=_first_filled(processor.inner("video_processor"), video, images),
+        feature_extractor=_first_filled(processor.inner("feature_extractor"), own),
         chat_template=_named_template(found, "default"),
         chat_template_place=place,
         tool_template=_tool_template(folder, found),
     )
+
+
+def _first_filled(*sections: Section) -> Section:
+    return next((section for section in sections if section.values), sections[-1])
 
 
 def read_section(path: Path) -> Section:

@@ -16,8 +16,8 @@ PADDING = (False, "do_not_pad", True, "longest", "max_length")
 ELSEWHERE = {
     "truncation": "a prompt that is cut loses its end; shorten the text",
     "text_pair": "models that generate take one text; join the two",
-    "videos": "videos are not supported; give the frames as images",
-    "audio": "this family takes no audio; leave it out",
+    "videos": "generate takes videos; here give the frames as images",
+    "audio": "generate takes audio; leave it out here",
     "return_dict": "the result is a dict always; leave it out",
 }
 

@@ -28,6 +28,7 @@ from vlmkit.processors.qwen2_vl import (
     process_images,
     read_qwen2_vl_images,
 )
+from vlmkit.processors.qwen_video import TIMES, VideoRules, read_qwen_video, video_rules
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.processors.tokenizer_file import (
@@ -36,6 +37,7 @@ from vlmkit.processors.tokenizer_file import (
     read_tokenizer,
 )
 from vlmkit.processors.tokenizer_limits import MAX_IDS
+from vlmkit.processors.whisper import AudioRules, pooled_rules, read_whisper
 from vlmkit.templates.helper import prepare
 
 Backend = Literal["auto", "native", "transformers"]
@@ -44,6 +46,8 @@ IMAGE_FAMILIES = (
     "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"
 )  # fmt: skip
 """The model types of config.json whose images are prepared by the rules of Qwen2-VL."""
+AUDIO_FAMILIES = ("qwen2_audio",)
+"""The model types of config.json whose sounds are prepared by the rules of Qwen2-Audio."""
 
 # Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or
 # those of later families with the same rules. The family and the sizes decide.
@@ -161,6 +165,40 @@ def _takes_images(files: CheckpointFiles) -> bool:
     return has_eyes and model_type(files) in IMAGE_FAMILIES
 
 
+def _takes_sounds(files: CheckpointFiles) -> bool:
+    has_ears = files.config.values.get("audio_config") is not None
+    return has_ears and model_type(files) in AUDIO_FAMILIES
+
+
+def _video_rules(files: CheckpointFiles, images: Qwen2VLImages | None) -> VideoRules | None:
+    section = files.video_processor
+    if images is None or not section.values:
+        return None
+    config = read_qwen_video(section, TIMES[model_type(files)])
+    _check_patches(config.images, section, files.config.inner("vision_config"))
+    return video_rules(config)
+
+
+def _audio_rules(files: CheckpointFiles) -> AudioRules | None:
+    section = files.feature_extractor
+    if not _takes_sounds(files) or not section.values:
+        return None
+    config = read_whisper(section)
+    audio = files.config.inner("audio_config")
+    for key, given, theirs in (
+        ("feature_size", config.feature_size, "num_mel_bins"),
+        ("chunk_length", config.max_frames // 2, "max_source_positions"),
+    ):
+        expected = audio.positive(theirs, given)
+        if given != expected:
+            raise section.error(
+                key,
+                f"gives {given}, but {audio.file}: {audio.path}{theirs} is {expected}; the two"
+                " files disagree",
+            )
+    return pooled_rules(config)
+
+
 def _check_patches(config: Qwen2VLImages, section: Section, vision: Section) -> None:
     """Refuse patches that the vision encoder would not fit: they would be other pixels."""
     for key, theirs in (
@@ -191,7 +229,9 @@ def _build(
     text_config = files.config.inner("text_config")
     vocab_size = files.config.positive("vocab_size", tokenizer.vocab_size)
     num_embeddings = max(text_config.positive("vocab_size", vocab_size), tokenizer.vocab_size)
-    image, video = (_placeholder(files, tokenizer, k, num_embeddings) for k in ("image", "video"))
+    image, video, audio = (
+        _placeholder(files, tokenizer, kind, num_embeddings) for kind in ("image", "video", "audio")
+    )
     if image is not None and image == video:
         raise files.config.error("image_token_id", f"is {image}, as video_token_id is")
     if num_embeddings > MAX_IDS:
@@ -219,7 +259,11 @@ def _build(
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
         image_grid=None if config is None else partial(image_grid, config=config),
-        is_text_part=has_senses(files.config.values) and not _takes_images(files),
+        video=_video_rules(files, config),
+        audio_token_id=audio,
+        audio=_audio_rules(files),
+        is_text_part=has_senses(files.config.values)
+        and not (_takes_images(files) or _takes_sounds(files)),
         tool_template=files.tool_template,
     )
     return for_scripts(processor, files.tokenizer_config.values)
@@ -228,12 +272,14 @@ def _build(
 def _placeholder(
     files: CheckpointFiles, tokenizer: Tokenizer, kind: str, num_embeddings: int
 ) -> int | None:
-    # A text-only sibling shares the tokenizer with its placeholders, but cannot see.
-    if not _takes_images(files):
+    # A text-only sibling shares the tokenizer with its placeholders, but cannot see or hear.
+    if not (_takes_sounds(files) if kind == "audio" else _takes_images(files)):
         return None
-    key = f"{kind}_token_id"
+    index = f"{kind}_token_index"
+    key = index if index in files.config.values else f"{kind}_token_id"
     given = files.config.token_ids(key, tokenizer.token_to_id)
     if given and given[0] >= num_embeddings:
         problem = f"{given[0]} is outside the vocabulary of {num_embeddings}"
         raise files.config.error(key, problem)
-    return given[0] if given else tokenizer.token_to_id(f"<|{kind}_pad|>")
+    usual = "<|AUDIO|>" if kind == "audio" else f"<|{kind}_pad|>"
+    return given[0] if given else tokenizer.token_to_id(usual)

@@ -1,4 +1,4 @@
-"""Messages as chat templates want them: roles, text parts, image parts."""
+"""Messages as chat templates want them: roles, and parts of text, images, videos and audio."""
 
 from __future__ import annotations
 
@@ -13,26 +13,41 @@ from vlmkit.processors.processor import Processor
 from vlmkit.processors.reading import is_empty
 
 IMAGE_TYPES = ("image", "image_url", "input_image")
+MEDIA_TYPES = {
+    "image": IMAGE_TYPES,
+    "video": ("video", "video_url", "input_video"),
+    "audio": ("audio", "audio_url", "input_audio"),
+}
+"""What a part of each kind of medium may be called."""
 TEXT_TYPES = ("text", "input_text", "output_text")
 TRUSTED_ROLES = ("system", "developer", "assistant", "model")
-# An image's source says that there is one; the image itself is given to generate.
+# A medium's source says that there is one; the medium itself is given to generate.
+_SOURCE_KEYS = ("type", "url", "path", "base64", "detail")
 PART_KEYS = {
-    **dict.fromkeys(IMAGE_TYPES, ("type", "image", "image_url", "url", "path", "base64", "detail")),
+    **{
+        name: (*_SOURCE_KEYS, kind, f"{kind}_url", f"input_{kind}")
+        for kind, names in MEDIA_TYPES.items()
+        for name in names
+    },
     **dict.fromkeys(TEXT_TYPES, ("type", "text", "content")),
 }
 Prompt = str | Message | Sequence[str | Message]
 
 
 def build_messages(
-    processor: Processor, prompt: Prompt, num_images: int = 0
+    processor: Processor,
+    prompt: Prompt,
+    num_images: int = 0,
+    num_audios: int = 0,
+    num_videos: int = 0,
 ) -> list[dict[str, Any]]:
-    """Turn a prompt into messages as a chat template wants them, with ``num_images`` image parts.
+    """Turn a prompt into messages as a chat template wants them, with a part for each medium.
 
-    Vision-language templates get lists of parts, text-only ones get strings. Messages that carry
-    tool calls stay as they are.
+    Templates of models that see or hear get lists of parts, text-only ones get strings. Messages
+    that carry tool calls stay as they are.
 
     Raises:
-        VlmkitError: a message, role or part that cannot be used; a count of images that disagrees.
+        VlmkitError: a message, role or part that cannot be used; a count of media that disagrees.
 
     Example:
         >>> from importlib.resources import files
@@ -42,23 +57,27 @@ def build_messages(
         [{'role': 'user', 'content': [{'type': 'image'}, {'type': 'text', 'text': 'Why?'}]}]
     """
     given = _as_list(prompt)
-    num_images = _count(num_images)
-    sees = processor.image_token_id is not None
-    messages = [_message(entry, index, sees) for index, entry in enumerate(given)]
-    mentioned = count_images(messages)
-    if (num_images or mentioned) and not sees:
-        raise VlmkitError(processor.no_images())
-    if num_images < 0 or 0 < num_images < mentioned:
-        raise VlmkitError(
-            f"num_images={num_images}, but the messages mention {mentioned}; leave num_images out"
-            f" or give {mentioned} or more"
-        )
-    missing = max(num_images - mentioned, 0)
-    if missing:
+    numbers = {"image": num_images, "video": num_videos, "audio": num_audios}
+    counts = {kind: _count(kind, number) for kind, number in numbers.items()}
+    has_senses = bool(processor.placeholder_ids)
+    messages = [_message(entry, index, has_senses) for index, entry in enumerate(given)]
+    added: list[dict[str, Any]] = []
+    for kind, number in counts.items():
+        mentioned = count_parts(messages, kind)
+        if (number or mentioned) and processor.placeholder_id(kind) is None:
+            raise VlmkitError(processor.takes_none(kind))
+        if number < 0 or 0 < number < mentioned:
+            raise VlmkitError(
+                f"num_{kind}s={number}, but the messages mention {mentioned}; leave num_{kind}s out"
+                f" or give {mentioned} or more"
+            )
+        added += [{"type": kind}] * max(number - mentioned, 0)
+    if added:
         users = [message for message in messages if message["role"] == "user"]
         if not users:
-            raise VlmkitError(f"num_images={num_images}: no user message to place the images in")
-        users[-1]["content"] = [{"type": "image"}] * missing + users[-1]["content"]
+            what = ", ".join(f"num_{kind}s={number}" for kind, number in counts.items() if number)
+            raise VlmkitError(f"{what}: no user message to place the {added[0]['type']}s in")
+        users[-1]["content"] = added + users[-1]["content"]
     return messages
 
 
@@ -79,18 +98,18 @@ def _as_list(prompt: object) -> list[Any]:
     return list(prompt)
 
 
-def _count(num_images: object) -> int:
-    if isinstance(num_images, Sized):
+def _count(kind: str, number: object) -> int:
+    if isinstance(number, Sized):
         raise VlmkitError(
-            f"num_images: {type(num_images).__name__} given; it takes their number, and generate"
-            " takes the images"
+            f"num_{kind}s: {type(number).__name__} given; it takes their number, and generate"
+            f" takes the {kind}s"
         )
-    if isinstance(num_images, bool) or not isinstance(num_images, SupportsIndex):
-        raise VlmkitError(f"num_images must be a whole number, got {num_images!r}")
-    return operator.index(num_images)
+    if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+        raise VlmkitError(f"num_{kind}s must be a whole number, got {number!r}")
+    return operator.index(number)
 
 
-def _message(entry: object, index: int, sees: bool) -> dict[str, Any]:
+def _message(entry: object, index: int, has_senses: bool) -> dict[str, Any]:
     if isinstance(entry, str):
         entry = {"role": "user", "content": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("role"), str):
@@ -117,7 +136,7 @@ def _message(entry: object, index: int, sees: bool) -> dict[str, Any]:
         [{"type": "text", "text": content or ""}] if isinstance(content, str | None) else content
     )
     normal = [_part(part, index) for part in parts]
-    if sees:
+    if has_senses:
         message["content"] = normal
     elif all(part["type"] == "text" for part in normal):
         message["content"] = " ".join(part["text"] for part in normal)
@@ -132,8 +151,8 @@ def _part(part: object, index: int) -> dict[str, str]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or kind not in PART_KEYS:
         raise VlmkitError(
-            f"prompt: message {index} has a part of type {kind!r}; supported: text, image and"
-            " image_url"
+            f"prompt: message {index} has a part of type {kind!r}; supported: text, image, video"
+            " and audio"
         )
     for key, value in part.items():
         if key not in PART_KEYS[kind] and not is_empty(value):
@@ -141,19 +160,20 @@ def _part(part: object, index: int) -> dict[str, str]:
                 f"prompt: message {index}: a part of type {kind!r} has no use for {key!r}"
                 f"{nearest(str(key), PART_KEYS[kind])}; leave it out"
             )
-    if kind in IMAGE_TYPES:
-        return {"type": "image"}
+    for medium, names in MEDIA_TYPES.items():
+        if kind in names:
+            return {"type": medium}
     text = part.get("text", part.get("content"))
     if not isinstance(text, str):
         raise VlmkitError(f"prompt: message {index}: a part of text needs 'text', a string")
     return {"type": "text", "text": text}
 
 
-def count_images(messages: Sequence[Message]) -> int:
-    """Return how many image parts the messages have."""
+def count_parts(messages: Sequence[Message], kind: str) -> int:
+    """Return how many parts of a kind of medium the messages have."""
     contents = [message.get("content") for message in messages]
     return sum(
-        isinstance(part, Mapping) and part.get("type") in IMAGE_TYPES
+        isinstance(part, Mapping) and part.get("type") in MEDIA_TYPES[kind]
         for content in contents
         if isinstance(content, list)
         for part in content

@@ -1,4 +1,4 @@
-"""The processor of a checkpoint: its tokenizer, its image processor, its chat template."""
+"""The processor of a checkpoint: its tokenizer, its rules for media, its chat template."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.continuing import render_begun
 from vlmkit.processors.encoding import Encoding
 from vlmkit.processors.literal import mark_literal
+from vlmkit.processors.qwen_video import VideoRules
 from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
+from vlmkit.processors.whisper import AudioRules
 from vlmkit.tokens.vocabulary import Vocabulary
 
 THINKING = ("<think>", "</think>")
@@ -60,6 +62,9 @@ class Processor:
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
     image_grid: Callable[[int, int], ImageGrid] | None = None  # of (height, width) in pixels
+    video: VideoRules | None = None
+    audio_token_id: int | None = None  # None: the model takes no sounds
+    audio: AudioRules | None = None
     is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
     tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
     chat_template_place: str = "chat template"  # what errors call it: file, and key in JSON
@@ -68,13 +73,25 @@ class Processor:
     @property
     def image_token(self) -> str | None:
         """The text that stands for one image in a prompt."""
-        token_id = self.image_token_id
+        return self.placeholder("image")
+
+    def placeholder(self, kind: str) -> str | None:
+        """The text that stands for one "image", "video" or "audio" in a prompt; None: no such."""
+        token_id = self.placeholder_id(kind)
         return None if token_id is None else self.tokenizer.id_to_token(token_id)
+
+    def placeholder_id(self, kind: str) -> int | None:
+        """The token id of :meth:`placeholder`."""
+        return {
+            "image": self.image_token_id,
+            "video": self.video_token_id,
+            "audio": self.audio_token_id,
+        }[kind]
 
     @property
     def placeholder_ids(self) -> frozenset[int]:
-        """The ids that stand for images or videos in a prompt, and are never an answer."""
-        found = (self.image_token_id, self.video_token_id)
+        """The ids that stand for media in a prompt, and are never an answer."""
+        found = (self.image_token_id, self.video_token_id, self.audio_token_id)
         return frozenset(token_id for token_id in found if token_id is not None)
 
     @cached_property
@@ -113,20 +130,28 @@ class Processor:
 
     def no_images(self) -> str:
         """Say why this processor takes no images, and what would help."""
+        return self.takes_none("image")
+
+    def takes_none(self, kind: str) -> str:
+        """Say why this processor takes no "image", "video" or "audio", and what would help."""
+        what = {"image": "images", "video": "videos", "audio": "audio"}[kind]
         if self.expand_image is not None:
             return (
                 f"{self.folder}: mlx-vlm prepares the images of this model, within a prompt alone;"
                 " give generate the prompt and the images"
+                if kind == "image"
+                else f"{self.folder}: of a model of mlx-vlm only images are taken; leave {kind} out"
             )
         if self.is_text_part:
             return f"{self.folder}: {text_part_note(self.model_type)}"
-        if self.image_token_id is None:
+        if self.placeholder_id(kind) is None:
+            load = "a vision-language" if kind != "audio" else "an audio"
             return (
-                f"{self.folder}: the {self.model_type} family takes no images; leave image out, or"
-                " load a vision-language checkpoint"
+                f"{self.folder}: the {self.model_type} family takes no {what}; leave {kind} out, or"
+                f" load {load} checkpoint"
             )
         return (
-            f"{self.folder}: no preprocessor_config.json, so its images cannot be prepared; copy"
+            f"{self.folder}: no preprocessor_config.json, so its {what} cannot be prepared; copy"
             " the file from the original checkpoint"
         )
 

@@ -88,7 +88,7 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
             "min_pixels", f"is {config.min_pixels}, more than max_pixels, {config.max_pixels}"
         )
     with np.errstate(all="ignore"):
-        if not np.isfinite(_value_table(config)).all():
+        if not np.isfinite(value_table(config)).all():
             keys = "image_mean, image_std, rescale_factor"
             raise section.error(keys, "give pixels that are no finite numbers")
     return config
@@ -224,7 +224,7 @@ def process_images(
         >>> patches.shape, grids
         ((24, 1176), (ImageGrid(time=1, height=6, width=4),))
     """
-    table = _value_table(config)
+    table = value_table(config)
     cut = [_process_image(image, config, table) for image in images]
     size = 3 * config.temporal_patch_size * config.patch_size**2
     empty = np.zeros((0, size), np.float32)
@@ -232,7 +232,8 @@ def process_images(
     return patches, tuple(grid for _, grid in cut)
 
 
-def _value_table(config: Qwen2VLImages) -> NDArray[np.float32]:
+def value_table(config: Qwen2VLImages) -> NDArray[np.float32]:
+    """Return what each value of a byte becomes, float32 ``[3, 256]``, a row per channel."""
     # Pixels are bytes, so rescaling and normalising are a look-up of 256 values per channel. The
     # casts are those of transformers: multiply in float64, round to float32, normalise there.
     byte = np.arange(256)

@@ -200,7 +200,7 @@ def _check_layer(layer: Any, empty: Any, length: int) -> None:
         _check_array(found, expected)
         sizes |= {size for size, none in zip(found.shape, expected.shape, strict=True) if not none}
     if not isinstance(layer, KVState):
-        return  # blocks of tokens, and those that fill none yet, have sizes of their own
+        return None  # blocks of tokens, and those that fill none yet, have sizes of their own
     if len(sizes) > 1:
         raise ValueError(f"a layer with places for {' and '.join(map(str, sorted(sizes)))} tokens")
     if layer.ends.tolist() != [length]:

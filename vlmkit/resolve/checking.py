@@ -14,13 +14,13 @@ from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import check_media
 from vlmkit.processors import Processor
-from vlmkit.resolve.request import Request, content_key, load_images, prepare_inputs
+from vlmkit.resolve.request import Request, content_key, load_media, prepare_inputs
 from vlmkit.resolve.search_plan import check_search_plan, plan_search
 from vlmkit.resolve.stages import Resolved, resolve
 
 
 class Work(NamedTuple):
-    """One request, checked, with its images loaded."""
+    """One request, checked, with its media loaded."""
 
     request: Request
     images: tuple[Image, ...]
@@ -46,11 +46,11 @@ def check_requests(
         processor: its processor.
         rows: what to generate from, and how.
         trace: the logits after each stage will be asked for.
-        is_batch: errors name their row, and an image that cannot be read is its row's failure.
+        is_batch: errors name their row, and a medium that cannot be read is its row's failure.
 
     Raises:
         VlmkitError: media that the model does not take or that are no media at all, a pipeline that
-            cannot run on this model, or an image that cannot be read.
+            cannot run on this model, or a medium that cannot be read.
     """
     resolved: dict[str, Resolved] = {}
     seen: Counter[Hashable] = Counter()
@@ -60,16 +60,16 @@ def check_requests(
         with named_row(place) if is_batch else nullcontext():
             if key not in resolved:
                 resolved[key] = resolve(model, processor, pipeline, trace=trace)
-            check_media(processor, request.images, request.audio)
+            check_media(processor, request.images, request.audio, request.video)
         try:
-            images = load_images(request, pipeline)
+            request = load_media(processor, request, pipeline)
         except VlmkitError as error:
             if not is_batch:
                 raise
             work.append(Work(request, (), resolved[key], place, of_row(place, error)))
             continue
-        request = request._replace(images=images)
-        content = content_key(request, images, pipeline)
+        images = tuple(image for image in request.images if isinstance(image, Image))
+        content = content_key(request, pipeline)
         same = (content, resolved[key].key, request.sample)
         numbered = request._replace(sample=request.sample + seen[same])
         seen[same] += 1

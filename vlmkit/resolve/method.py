@@ -172,9 +172,11 @@ def _negative(
     """The prepared negative prompt, where the config has one."""
     if not isinstance(config, CfgConfig) or config.negative_prompt is None:
         return None
-    images = request.images if config.negative_images else ()
+    asked = request._replace(prompt=config.negative_prompt)
+    if not config.negative_images:
+        asked = asked._replace(images=(), audio=(), video=())
     try:
-        return prepare_inputs(model, processor, Request(config.negative_prompt, images), pipeline)
+        return prepare_inputs(model, processor, asked, pipeline)
     except VlmkitError as error:
         raise VlmkitError(
             f"contrast.negative_prompt: {error}", path=("contrast", "negative_prompt")
@@ -183,10 +185,13 @@ def _negative(
 
 def _markers(model: Model, processor: Processor) -> StreamMarkers:
     """What prompts of this model look like around images."""
+    none = frozenset[int]()
     if not isinstance(model, VisionLanguageModel):
-        none = frozenset[int]()
         return StreamMarkers(processor.encode_plain, none, none, none, (1, 1, 1))
     config, vision = model.config, model.config.vision_config
+    if vision is None or config.vision_start_token_id is None or config.vision_end_token_id is None:
+        placeholders = processor.placeholder_ids
+        return StreamMarkers(processor.encode_plain, placeholders, none, none, (1, 1, 1))
     return StreamMarkers(
         encode=processor.encode_plain,
         placeholder_ids=processor.placeholder_ids,

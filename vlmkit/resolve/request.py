@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL.Image import Image
 
@@ -12,7 +12,17 @@ from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Model
 from vlmkit.errors import within
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, load_image, prepare
+from vlmkit.preprocess import (
+    AudioSource,
+    Clip,
+    ImageSource,
+    Video,
+    VideoSource,
+    load_clip,
+    load_image,
+    load_video,
+    prepare,
+)
 from vlmkit.processors import Processor
 
 
@@ -21,8 +31,9 @@ class Request(NamedTuple):
 
     prompt: str | Sequence[int]  # formatted text, or token ids
     images: tuple[ImageSource, ...] = ()
-    audio: tuple[Any, ...] = ()
+    audio: tuple[AudioSource | Clip, ...] = ()
     sample: int = 0  # which of several independent samples of the same prompt this is
+    video: tuple[VideoSource | Video, ...] = ()
 
 
 def load_images(request: Request, pipeline: PipelineConfig) -> tuple[Image, ...]:
@@ -38,11 +49,37 @@ def load_images(request: Request, pipeline: PipelineConfig) -> tuple[Image, ...]
     return tuple(images)
 
 
-def content_key(request: Request, images: Sequence[Image], pipeline: PipelineConfig) -> Hashable:
-    """Return what two requests with these images have in common if they are one prompt."""
+def load_media(processor: Processor, request: Request, pipeline: PipelineConfig) -> Request:
+    """Fetch and decode all media of a request, each once, whatever reads them afterwards.
+
+    Raises:
+        VlmkitError: a medium cannot be read.
+    """
+    config, clips, videos = pipeline.preprocess, [], []
+    images = load_images(request, pipeline)
+    for index, sound in enumerate(request.audio):
+        with within("audio", index):
+            clips.append(load_clip(sound, config=config))
+    for index, video in enumerate(request.video):
+        assert processor.video is not None
+        with within("video", index):
+            videos.append(load_video(video, processor.video, config=config))
+    return request._replace(images=images, audio=tuple(clips), video=tuple(videos))
+
+
+def content_key(request: Request, pipeline: PipelineConfig) -> Hashable:
+    """Return what two requests with loaded media have in common if they are one prompt."""
     digest = hashlib.blake2b(pipeline.preprocess.model_dump_json().encode())
-    for image in images:
+    for image in request.images:
+        assert isinstance(image, Image)
         digest.update(repr(image.size).encode() + image.tobytes())
+    for clip in request.audio:
+        assert isinstance(clip, Clip)
+        digest.update(repr((clip.rate, len(clip.samples))).encode() + clip.samples.tobytes())
+    for video in request.video:
+        assert isinstance(video, Video)
+        digest.update(repr((video.frames.shape, video.rate)).encode() + video.times.tobytes())
+        digest.update(video.frames.tobytes())
     prompt = request.prompt
     return prompt if isinstance(prompt, str) else tuple(prompt), digest.digest()
 
@@ -50,12 +87,13 @@ def content_key(request: Request, images: Sequence[Image], pipeline: PipelineCon
 def prepare_inputs(
     model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
 ) -> Inputs:
-    """Load the request's media and lay the prompt out as token ids and patches."""
+    """Load the request's media and lay the prompt out as token ids and media."""
     return prepare(
         processor,
         request.prompt,
         request.images,
         request.audio,
+        request.video,
         config=pipeline.preprocess,
         context_length=model.config.max_position_embeddings,
     )

@@ -57,7 +57,8 @@ def check_image(source: str | bytes, where: str) -> None:
     """
     if isinstance(source, str):
         if source[:5].lower() == "data:":
-            from vlmkit.preprocess.images import decode_data_uri, describe_source
+            from vlmkit.preprocess.images import describe_source
+            from vlmkit.preprocess.sources import decode_data_uri
 
             source = decode_data_uri(source, f"{where}: {describe_source(source)}")
         elif is_url(source):

@@ -18,6 +18,10 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
     vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
     vision.merger.{ln_q,fc1,fc2}.weight, and biases
     vision.deepstack.N.{ln_q,fc1,fc2}.weight, and biases   where the family has some
+    audio.{conv1,conv2}.weight [embed, 3 * inputs], and biases, .pos_embed.weight
+    audio.blocks.N.{norm1,norm2}.weight, .attn.{q,k,v,out}_proj.weight, .{fc1,fc2}.weight, and
+        biases where there are some
+    audio.norm.weight, .projector.weight, and biases
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
+from vlmkit.models.families.qwen2_audio import QWEN2_AUDIO
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
 from vlmkit.models.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from vlmkit.models.families.qwen3_vl import QWEN3_VL, QWEN3_VL_MOE
@@ -38,14 +43,18 @@ __all__ = ["FAMILIES", "Family", "find_family"]
 
 _MAX_NAME = 100  # characters of a name that are compared with others
 
-FAMILIES: tuple[Family, ...] = (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE)
+FAMILIES: tuple[Family, ...] = (
+    *(QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE),
+    QWEN2_AUDIO,
+)
 
 
 def find_family(config: Mapping[str, Any]) -> Family | None:
     """Return the family of a checkpoint's config.json, or None if no family has its model type.
 
     A text-only checkpoint has no family: see :mod:`vlmkit.models.lm_adapter`. That is also one of
-    a family's model type without a ``vision_config``: mlx-lm's convert keeps the text part alone.
+    a family's model type without its ``vision_config`` or ``audio_config``: mlx-lm's convert keeps
+    the text part alone.
 
     Args:
         config: the contents of config.json.
@@ -63,7 +72,8 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
     if not isinstance(model_type, str):
         raise VlmkitError("config.json has no 'model_type'; supported: " + ", ".join(known_types()))
     for family in FAMILIES:
-        if model_type in family.model_types and config.get("vision_config") is not None:
+        has_senses = any(config.get(key) is not None for key in family.senses)
+        if model_type in family.model_types and has_senses:
             return family
     return None
 

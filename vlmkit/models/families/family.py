@@ -48,6 +48,7 @@ class Family(NamedTuple):
     arrange: Callable[[Mapping[str, mx.array], ModelConfig], Mapping[str, mx.array]] = (
         lambda arrays, config: arrays
     )
+    senses: tuple[str, ...] = ("vision_config",)  # of config.json: without one it is a text model
 
 
 _PREFIXES = (
@@ -87,15 +88,16 @@ def rename_qwen(name: str, config: ModelConfig) -> str | None:
     """
     if name.endswith(_NOT_NEEDED) or _DRAFTS in f".{name}":
         return None
-    path = _replace_prefix(name, _PREFIXES)
+    path = replace_prefix(name, _PREFIXES)
     if path.startswith("language.lm_head") and config.text_config.tie_word_embeddings:
         return None
     if path.startswith("vision.deepstack_merger_list."):
         path = _DEEPSTACK.sub(r"vision.deepstack.\1.", path).replace(".norm", ".ln_q")
-    return _LINEAR.sub(r"\1.fc", _replace_prefix(path, _VISION_PARTS))
+    return _LINEAR.sub(r"\1.fc", replace_prefix(path, _VISION_PARTS))
 
 
-def _replace_prefix(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
+def replace_prefix(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
+    """Replace the first prefix that fits."""
     for old, new in prefixes:
         if name.startswith(old):
             return new + name[len(old) :]
@@ -123,6 +125,7 @@ def reshape_qwen(name: str, path: str, tensor: mx.array, config: ModelConfig) ->
     if path != "vision.patch_embed.weight" or tensor.ndim == 2:
         return tensor
     vision = config.vision_config
+    assert vision is not None
     channels, size = (
         vision.in_channels,
         (
