@@ -13,27 +13,29 @@ from vlmkit.config.locate import located
 from vlmkit.config.run import RunConfig
 from vlmkit.engine import (
     Amateur,
-    Method,
-    Resolved,
     RowSpec,
     RunOptions,
     Step,
-    Work,
-    build_method,
     build_spec,
-    check_search_plan,
     collect,
-    find_amateur,
-    load_images,
-    plan_search,
     prepare_inputs,
-    resolve,
     run_specs,
     to_result,
 )
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
+from vlmkit.resolve import (
+    Method,
+    Resolved,
+    Work,
+    build_method,
+    check_search_plan,
+    find_amateur,
+    load_images,
+    plan_search,
+    resolve,
+)
 from vlmkit.results import GenerationResult
 from vlmkit.sampling import numbered_hosts
 

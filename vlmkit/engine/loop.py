@@ -16,8 +16,16 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.contracts.inputs import num_equal
-from vlmkit.contracts.interface import Hidden
+from vlmkit.contracts.inputs import Inputs, num_equal
+from vlmkit.engine.batch import (
+    Batch,
+    combine,
+    join,
+    read_logits,
+    select,
+    step_batch,
+    with_failures,
+)
 from vlmkit.engine.rows import (
     RowSpec,
     RowState,
@@ -28,9 +36,8 @@ from vlmkit.engine.rows import (
     start_row,
 )
 from vlmkit.engine.searching import start_search
-from vlmkit.engine.step import Batch, Flight, choose, fail_rows, join_batches, launch, observe
-from vlmkit.engine.streams import Streams, read_logits
-from vlmkit.engine.timing import Work, prompt_timings, work_of
+from vlmkit.engine.step import draw, move, observe
+from vlmkit.engine.timing import prompt_timings
 from vlmkit.errors import VlmkitError
 from vlmkit.prompts import (
     Prefilled,
@@ -74,48 +81,44 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
     batch: Batch | None = None
     method = options.method
     while True:
-        free = options.batch_size - (batch.num_requests if batch else 0)
         arrived = False
-        for arrival in _take_arrivals(source, waiting, free, options):
+        free = options.batch_size - (batch.num_requests if batch else 0)
+        for arrival in _arrivals(source, waiting, free, options):
             arrived = True
             if isinstance(arrival, Step):
                 yield arrival
-                continue
-            for joiner, steps in _start_apart(arrival, options):
-                yield from steps
-                if joiner is not None:
-                    batch = joiner if batch is None else join_batches(method, batch, joiner)
-                joiner = None
+            else:
+                batch = arrival if batch is None else join(method, batch, arrival)
+            del arrival  # nothing may hold an old state when a pass is computed: it would be copied
         if batch is None:
             if not arrived:
                 return
-            continue  # a row can end with its first token, and leave its place to another
-        rows, drawn = batch.rows, batch.drawn
-        flight = launch(method, batch) if any(map(may_continue, rows)) else None
-        streams = batch.streams if flight is None else flight.streams
-        # Nothing may hold an old state when a pass is computed: the caches would be copied.
-        batch = None
-        if flight is not None:
-            mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
-        rows, steps = observe(rows, drawn)
+            continue  # all that came have ended, and left their places to others
+        batch, given, steps = move(method, combine(method, batch))
+        yield from steps
+        if batch is None:
+            continue
+        batch, drawn = draw(batch, given)
+        if any(map(may_continue, batch.rows)):
+            batch = step_batch(method, batch, drawn.tokens)
+            mx.async_eval(batch.logits)  # type: ignore[no-untyped-call]
+        rows, steps = observe(batch.rows, drawn)
         del drawn
         yield from steps
+        batch = batch._replace(rows=rows)
         if options.keep_all:
-            _keep_finished(rows, streams, options)
-        del streams
-        if flight is not None:
-            batch, steps = choose(method, flight._replace(rows=rows))
-            flight = None
-            yield from steps
+            _keep_finished(batch, options)
+        stays = [place for place, row in enumerate(rows) if row.search is not None or row.goes_on]
+        batch = select(method, batch, stays)
 
 
-def _take_arrivals(
+def _arrivals(
     source: Iterator[RowSpec | Step],
     waiting: deque[RowState],
     free: int,
     options: LoopOptions,
-) -> Iterator[Step | list[RowState]]:
-    """Yield groups of rows to prefill together, and final steps of rows that ended at once."""
+) -> Iterator[Step | Batch]:
+    """Yield rows after their prefill, and final steps of rows that ended before it."""
     while free > 0:
         while len(waiting) < free and (spec := next(source, None)) is not None:
             if isinstance(spec, Step):
@@ -128,26 +131,29 @@ def _take_arrivals(
                 yield end_row(row)
         if not waiting:
             return
-        group = [waiting.popleft()]
-        first = group[0].spec
-        # Equal prompts are computed once, and so is what all of a group begin with.
-        lengths, shared = (
-            {_content(first): len(first.inputs.token_ids)},
-            len(first.inputs.token_ids),
-        )
-        while waiting and len(group) < free and not _is_alone(first):
-            spec = waiting[0].spec
-            joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
-            common = min(shared, num_equal(first.inputs, spec.inputs))
-            tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
-            if len(joined) > len(lengths) and tokens > options.prefill.step_size:
-                break
-            if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
-                break
-            lengths, shared = joined, common
-            group.append(waiting.popleft())
+        group = _take_group(waiting, free, options)
         free -= len(group)
-        yield group
+        yield from _start_apart(group, options)
+
+
+def _take_group(waiting: deque[RowState], free: int, options: LoopOptions) -> list[RowState]:
+    """Take rows off the queue that are to be prefilled together."""
+    group = [waiting.popleft()]
+    first = group[0].spec
+    # Equal prompts are computed once, and so is what all of a group begin with.
+    lengths, shared = {_content(first): len(first.inputs.token_ids)}, len(first.inputs.token_ids)
+    while waiting and len(group) < free and not _is_alone(first):
+        spec = waiting[0].spec
+        joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
+        common = min(shared, num_equal(first.inputs, spec.inputs))
+        tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
+        if len(joined) > len(lengths) and tokens > options.prefill.step_size:
+            break
+        if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
+            break
+        lengths, shared = joined, common
+        group.append(waiting.popleft())
+    return group
 
 
 def _content(spec: RowSpec) -> bytes:
@@ -163,15 +169,13 @@ def _is_alone(spec: RowSpec) -> bool:
     return spec.search is not None and spec.search.needs_hidden
 
 
-def _start_apart(
-    rows: Sequence[RowState], options: LoopOptions
-) -> Iterator[tuple[Batch | None, list[Step]]]:
+def _start_apart(rows: Sequence[RowState], options: LoopOptions) -> Iterator[Step | Batch]:
     """Start rows together; where that fails each alone, so that a row that cannot ends alone."""
     try:
         started = _start_batch(rows, options)
     except Exception as error:  # a prompt or a model of a third party raises what it likes
         if len(rows) == 1:
-            yield None, [end_row(fail_row(rows[0], error))]
+            yield end_row(fail_row(rows[0], error))
             return
     else:
         yield started
@@ -180,72 +184,55 @@ def _start_apart(
         yield from _start_apart([row], options)
 
 
-def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch | None, list[Step]]:
-    """Prefill rows together and choose their first tokens."""
+def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> Batch:
+    """Prefill rows together."""
     clock = rows[0].spec.clock
     started = clock()
     order = together([row.spec.sampler.key for row in rows])
     rows = [rows[place] for place in order]
-    streams, hidden, amateur, work = _prefill(rows, options)
-    logits = read_logits(options.method, hidden, amateur)
+    prefilled = _prefill([row.spec for row in rows], options)
+    hidden = [part.hidden for part in prefilled]
+    logits = read_logits(options.method, hidden)
     mx.eval(logits)
     now = clock()
-    prompts = [row.spec.inputs.token_ids for row in rows]
-    timings = prompt_timings(rows, work, now - started)
-    timed = [
-        row._replace(timing=timing, started_s=started, first_token_s=now)
-        for row, timing in zip(rows, timings, strict=True)
-    ]
-    samplers = [row.spec.sampler for row in rows]
-    sections, failures = init_sections(samplers, prompts, logits.own.shape[-1])
-    started_rows, failed = fail_rows(timed, failures)
-    flight = Flight(
-        rows=started_rows,
-        streams=streams,
-        sections=sections,
-        logits=logits,
-        searches={
-            row.number: start_search(row, hidden.prompt) for row in timed if row.search is not None
-        },
+    counts = [count for _, count in options.method.parts]
+    timings = prompt_timings([row.spec.inputs for row in rows], prefilled, counts, now - started)
+    sections, failures = init_sections(
+        [row.spec.sampler for row in rows],
+        [row.spec.inputs.token_ids for row in rows],
+        logits.own.shape[-1],
     )
-    del streams
-    batch, steps = choose(options.method, flight)
-    return batch, failed + steps
+    timed = tuple(
+        start_search(row, hidden[0].prompt)._replace(
+            timing=timing, started_s=started, first_token_s=now
+        )
+        for row, timing in zip(rows, timings, strict=True)
+    )
+    streams = tuple(part.state for part in prefilled)
+    return Batch(with_failures(timed, failures), streams, sections, logits)
 
 
-def _prefill(
-    rows: Sequence[RowState], options: LoopOptions
-) -> tuple[Streams, Hidden, Hidden | None, list[Work]]:
-    """Run the prompts of all streams, and keep those that later rows need."""
-    method, specs = options.method, [row.spec for row in rows]
-    others = () if method.amateur is not None else tuple(spec.others or () for spec in specs)
-    batch = [
-        stream
-        for place, spec in enumerate(specs)
-        for stream in (spec.inputs, *(others[place] if others else ()))
-    ]
+def _prefill(specs: Sequence[RowSpec], options: LoopOptions) -> list[Prefilled]:
+    """Run the prompts of all streams by each model, and keep those that later rows need."""
+    method, prompts = options.method, list[Inputs]()
+    for spec in specs:
+        prompts += (spec.inputs, *(spec.others or ()))[: method.num_own]
     own = prefill_prompts(
         method.model,
-        batch,
+        prompts,
         options.prefill,
         known=options.store,
         taps=method.taps,
         keep_prompt=_is_alone(specs[0]),
     )
     _keep_started(specs, own, options)
-    work = work_of(own, method.num_own)
     if method.amateur is None:
-        return Streams(own.state), own.hidden, None, work
-    streams = [stream for spec in specs for stream in spec.others or ()]
+        return [own]
+    prompts = [prompt for spec in specs for prompt in spec.others or ()]
     try:
-        second = prefill_prompts(method.amateur, streams, options.prefill)
+        return [own, prefill_prompts(method.amateur, prompts, options.prefill)]
     except VlmkitError as error:
         raise VlmkitError(f"contrast.amateur: {error}", path=("contrast", "amateur")) from error
-    work = [
-        row._replace(others=other.own + other.others)
-        for row, other in zip(work, work_of(second, method.num_others), strict=True)
-    ]
-    return Streams(own.state, second.state), own.hidden, second.hidden, work
 
 
 def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions) -> None:
@@ -268,13 +255,13 @@ def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> S
     return Started(spec.inputs, state, hidden, taps)
 
 
-def _keep_finished(rows: Sequence[RowState], streams: Streams, options: LoopOptions) -> None:
+def _keep_finished(batch: Batch, options: LoopOptions) -> None:
     """Put rows that have just ended into the store: a next turn goes on from their answers."""
-    for place, row in enumerate(rows):
+    for place, row in enumerate(batch.rows):
         finish = row.decision.finish
         if finish is None or finish.error is not None or row.search is not None:
             continue
-        state = select_state(streams.own, [place * options.method.num_own])
+        state = select_state(batch.streams[0], [place * options.method.num_own])
         mx.eval(state)
         inputs = row.spec.inputs.followed_by(row.token_ids)
         options.store.put(Started(inputs, state, None))

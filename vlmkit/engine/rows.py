@@ -65,6 +65,8 @@ class RowState(NamedTuple):
     timing: PromptTiming = PromptTiming()
     started_s: float = 0.0  # clock reading when its prefill began
     first_token_s: float = 0.0  # clock reading when the first token was there
+    failure: Exception | None = None  # why the row ends at the token being drawn
+    searching: Searching | None = None  # how far its search is; the same for all of its paths
     trail: Trail | None = None  # of a search: the steps that led here; None before the first
 
     @property
@@ -97,7 +99,6 @@ class Taken(NamedTuple):
     entropy: float | None = None
     confidence: float | None = None
     trace: StepTrace | None = None
-    failure: Exception | None = None  # why there is no token
 
 
 class Step(NamedTuple):
@@ -116,6 +117,13 @@ class Step(NamedTuple):
     trace: StepTrace | None = None
     hypotheses: tuple[tuple[float, tuple[Step, ...]], ...] = ()
     # on the last step of a search: (score, steps) of its results, the best first
+
+
+class Searching(NamedTuple):
+    """A request that is being searched for."""
+
+    state: Any  # the search's own
+    num_emitted: int = 0  # steps that were given out
 
 
 class Trail(NamedTuple):
@@ -152,7 +160,7 @@ def may_continue(row: RowState) -> bool:
     if row.search is not None:
         return True
     limit = row.spec.token_limit
-    return limit is None or row.num_tokens + 1 < limit
+    return row.failure is None and (limit is None or row.num_tokens + 1 < limit)
 
 
 def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
@@ -160,8 +168,8 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 
     A row that cannot go on ends with an error, which is its last step; its neighbours go on.
     """
-    if taken.failure is not None:
-        row = fail_row(row, taken.failure)
+    if row.failure is not None:
+        row = fail_row(row, row.failure)
     elif taken.token_id < 0:
         row = fail_row(row, nothing_to_draw(row))
     else:

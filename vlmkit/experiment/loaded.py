@@ -10,7 +10,7 @@ from vlmkit.backend.memory import available_bytes
 from vlmkit.config.locate import located
 from vlmkit.contracts.interface import Model
 from vlmkit.contrast import ContrastiveDecodingConfig
-from vlmkit.engine import Amateur, Method, Resolved, build_method, find_amateur
+from vlmkit.engine import Amateur
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.estimate import row_bytes, rows_in_flight
@@ -19,6 +19,7 @@ from vlmkit.experiment.prompting import resolve_arm
 from vlmkit.loading import read_config, resolve_checkpoint
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
+from vlmkit.resolve import Method, Resolved, build_method, find_amateur
 from vlmkit.stopping import token_limit
 
 _PROMPT_TOKENS = 1024  # taken for a prompt's length where rows in flight are chosen

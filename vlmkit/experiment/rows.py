@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from vlmkit.config.formatting import with_negative
-from vlmkit.engine import RowSpec, Work, build_spec
+from vlmkit.engine import RowSpec, build_spec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.groups import Batch, request_key
@@ -20,6 +20,7 @@ from vlmkit.experiment.prefills import PrefillShares
 from vlmkit.experiment.prompting import Prepared, prepare_sample
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.units import Units
+from vlmkit.resolve import Work
 from vlmkit.sampling import numbered_hosts
 
 

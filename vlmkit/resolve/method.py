@@ -44,6 +44,12 @@ class Method(NamedTuple):
         """Streams per row that ``model`` runs, the row's own first."""
         return 1 if self.amateur is not None else 1 + self.num_others
 
+    @property
+    def parts(self) -> tuple[tuple[Model, int], ...]:
+        """Each model with the streams per row that it runs; the row's own is the first of all."""
+        own = (self.model, self.num_own)
+        return (own,) if self.amateur is None else (own, (self.amateur, self.num_others))
+
 
 class Amateur(NamedTuple):
     """A second checkpoint."""
