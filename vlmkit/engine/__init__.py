@@ -16,8 +16,9 @@ What is known before anything is generated is in `vlmkit.resolve`.
 """
 
 from vlmkit.engine.collect import collect, collect_rows, to_result
+from vlmkit.engine.loop import RunOptions
 from vlmkit.engine.rows import RowSpec, Step
-from vlmkit.engine.run import RunOptions, build_spec, run_request, run_requests, run_specs
+from vlmkit.engine.run import build_spec, run_request, run_requests, run_specs
 from vlmkit.resolve.checking import check_requests
 from vlmkit.resolve.method import Amateur
 from vlmkit.resolve.request import Request, prepare_inputs

@@ -125,7 +125,7 @@ def read_logits(method: Method, hidden: Sequence[Hidden]) -> Logits:
         early = mx.stack([tapped[layer] for layer in contrast.early_layers], axis=1)
         others = method.model.logits(early).astype(mx.float32)
     if method.amateur is not None:
-        theirs = method.amateur.logits(amateur[0].final).astype(mx.float32)
+        theirs = method.amateur.model.logits(amateur[0].final).astype(mx.float32)
         others = theirs.reshape(mine.shape[0], -1, theirs.shape[-1])
         mine, others = _same_vocabulary(mine, others)
     return Logits(mine, final, others)
@@ -144,15 +144,12 @@ def combine(method: Method, batch: Batch) -> Batch:
         logits = logits._replace(doubts=read_doubts(logits.own))
     if method.contrast is not None and others is not None:
         own, more = apply_hosts(sections, logits.own)
+        if own is not logits.own:
+            others = mx.where(own[:, None] == -mx.inf, -mx.inf, others)
         num_tokens = mx.array([row.num_tokens for row in batch.rows], mx.int32)
-        if own is logits.own:
-            combined = method.contrast.combine(own, others, num_tokens)
-        else:
-            removed = own == -mx.inf
-            others = mx.where(removed[:, None], -mx.inf, others)
-            combined = method.contrast.combine(own, others, num_tokens)
-            # A difference of removed tokens may be NaN.
-            combined = mx.where(removed, -mx.inf, combined)
+        combined = method.contrast.combine(own, others, num_tokens)
+        if own is not logits.own:  # a method's difference of removed tokens may be NaN
+            combined = mx.where(own == -mx.inf, -mx.inf, combined)
         failures |= more
         logits = logits._replace(others=None, combined=combined)
     return Batch(with_failures(batch.rows, failures), batch.streams, sections, logits)

@@ -10,13 +10,15 @@ the next ones from the pass's logits, by drawing or by a search, and move the ro
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
 
 from vlmkit.contracts.inputs import Inputs, num_equal
+from vlmkit.contracts.interface import DecodeState, Hidden
 from vlmkit.engine.batch import (
     Batch,
     combine,
@@ -35,13 +37,14 @@ from vlmkit.engine.rows import (
     may_continue,
     start_row,
 )
-from vlmkit.engine.searching import start_search
-from vlmkit.engine.step import draw, move, observe
+from vlmkit.engine.searching import advance_searches, start_search
+from vlmkit.engine.step import draw, observe
 from vlmkit.engine.timing import prompt_timings
 from vlmkit.errors import VlmkitError
 from vlmkit.prompts import (
     Prefilled,
     PrefillOptions,
+    PromptCache,
     PromptStore,
     Started,
     prefill_prompts,
@@ -52,15 +55,24 @@ from vlmkit.resolve.method import Method
 from vlmkit.sampling.sections import init_sections, together
 
 
+class RunOptions(NamedTuple):
+    """How requests run beside each other."""
+
+    batch_size: int = 1  # requests in flight at most; a search counts as one
+    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
+    trace: bool = False  # keep the logits after each stage in every step
+    prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
+    keep_prompts: bool = True  # prompts and answers of this run go into ``prompt_cache``
+    clock: Callable[[], float] = time.perf_counter  # seconds
+
+
 class LoopOptions(NamedTuple):
     """What all rows of one loop share."""
 
     method: Method
     prefill: PrefillOptions
-    batch_size: int  # requests in flight at most
     store: PromptStore  # prompts of earlier rows and calls
-    keep_all: bool = False  # every prompt goes into the store, and every row at its end
-    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
+    run: RunOptions  # with ``keep_prompts``: every prompt goes into the store, and every row's end
 
 
 def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterator[Step]:
@@ -81,20 +93,16 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
     batch: Batch | None = None
     method = options.method
     while True:
-        arrived = False
-        free = options.batch_size - (batch.num_requests if batch else 0)
+        free = options.run.batch_size - (batch.num_requests if batch else 0)
         for arrival in _arrivals(source, waiting, free, options):
-            arrived = True
             if isinstance(arrival, Step):
                 yield arrival
             else:
                 batch = arrival if batch is None else join(method, batch, arrival)
             del arrival  # nothing may hold an old state when a pass is computed: it would be copied
         if batch is None:
-            if not arrived:
-                return
-            continue  # all that came have ended, and left their places to others
-        batch, given, steps = move(method, combine(method, batch))
+            return
+        batch, given, steps = advance_searches(method, combine(method, batch))
         yield from steps
         if batch is None:
             continue
@@ -106,7 +114,7 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
         del drawn
         yield from steps
         batch = batch._replace(rows=rows)
-        if options.keep_all:
+        if options.run.keep_prompts:
             _keep_finished(batch, options)
         stays = [place for place, row in enumerate(rows) if row.search is not None or row.goes_on]
         batch = select(method, batch, stays)
@@ -131,9 +139,9 @@ def _arrivals(
                 yield end_row(row)
         if not waiting:
             return
-        group = _take_group(waiting, free, options)
-        free -= len(group)
-        yield from _start_apart(group, options)
+        for one in _start_apart(_take_group(waiting, free, options), options):
+            free -= one.num_requests if isinstance(one, Batch) else 0
+            yield one
 
 
 def _take_group(waiting: deque[RowState], free: int, options: LoopOptions) -> list[RowState]:
@@ -141,23 +149,20 @@ def _take_group(waiting: deque[RowState], free: int, options: LoopOptions) -> li
     group = [waiting.popleft()]
     first = group[0].spec
     # Equal prompts are computed once, and so is what all of a group begin with.
-    lengths, shared = {_content(first): len(first.inputs.token_ids)}, len(first.inputs.token_ids)
+    shared = len(first.inputs.token_ids)
+    lengths = {first.inputs.content: shared}
     while waiting and len(group) < free and not _is_alone(first):
         spec = waiting[0].spec
-        joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
+        joined = {**lengths, spec.inputs.content: len(spec.inputs.token_ids)}
         common = min(shared, num_equal(first.inputs, spec.inputs))
         tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
         if len(joined) > len(lengths) and tokens > options.prefill.step_size:
             break
-        if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
+        if _is_alone(spec) or (options.run.group_by_shape and _shapes(spec) != _shapes(first)):
             break
         lengths, shared = joined, common
         group.append(waiting.popleft())
     return group
-
-
-def _content(spec: RowSpec) -> bytes:
-    return spec.inputs.content_ids.tobytes()
 
 
 def _shapes(spec: RowSpec) -> list[tuple[int, ...]]:
@@ -172,14 +177,12 @@ def _is_alone(spec: RowSpec) -> bool:
 def _start_apart(rows: Sequence[RowState], options: LoopOptions) -> Iterator[Step | Batch]:
     """Start rows together; where that fails each alone, so that a row that cannot ends alone."""
     try:
-        started = _start_batch(rows, options)
+        yield _start_batch(rows, options)
+        return
     except Exception as error:  # a prompt or a model of a third party raises what it likes
         if len(rows) == 1:
             yield end_row(fail_row(rows[0], error))
             return
-    else:
-        yield started
-        return
     for row in rows:
         yield from _start_apart([row], options)
 
@@ -195,11 +198,11 @@ def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> Batch:
     logits = read_logits(options.method, hidden)
     mx.eval(logits)
     now = clock()
-    counts = [count for _, count in options.method.parts]
-    timings = prompt_timings([row.spec.inputs for row in rows], prefilled, counts, now - started)
+    prompts = [row.spec.inputs for row in rows]
+    timings = prompt_timings(options.method, prompts, prefilled, now - started)
     sections, failures = init_sections(
         [row.spec.sampler for row in rows],
-        [row.spec.inputs.token_ids for row in rows],
+        [inputs.token_ids for inputs in prompts],
         logits.own.shape[-1],
     )
     timed = tuple(
@@ -230,7 +233,7 @@ def _prefill(specs: Sequence[RowSpec], options: LoopOptions) -> list[Prefilled]:
         return [own]
     prompts = [prompt for spec in specs for prompt in spec.others or ()]
     try:
-        return [own, prefill_prompts(method.amateur, prompts, options.prefill)]
+        return [own, prefill_prompts(method.amateur.model, prompts, options.prefill)]
     except VlmkitError as error:
         raise VlmkitError(f"contrast.amateur: {error}", path=("contrast", "amateur")) from error
 
@@ -239,29 +242,28 @@ def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions
     """Put the prompts into the store that later rows begin with; take out those no more needed."""
     kept = set()
     for place, spec in enumerate(specs):
-        content = _content(spec)
-        if not (options.keep_all or spec.reused):
+        content = spec.inputs.content
+        if not (options.run.keep_prompts or spec.reused):
             options.store.drop(spec.inputs)
         elif content not in kept:
             kept.add(content)
-            row = place * options.method.num_own
-            options.store.put(_row_of(spec, own, row, options.method.taps))
-
-
-def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> Started:
-    state = select_state(own.state, [row])
-    hidden = select_hidden(own.hidden._replace(prompt=None), [row])
-    mx.eval(state, hidden)  # else it holds on to the states of all rows
-    return Started(spec.inputs, state, hidden, taps)
+            _keep(spec.inputs, own.state, own.hidden._replace(prompt=None), place, options)
 
 
 def _keep_finished(batch: Batch, options: LoopOptions) -> None:
     """Put rows that have just ended into the store: a next turn goes on from their answers."""
     for place, row in enumerate(batch.rows):
         finish = row.decision.finish
-        if finish is None or finish.error is not None or row.search is not None:
-            continue
-        state = select_state(batch.streams[0], [place * options.method.num_own])
-        mx.eval(state)
-        inputs = row.spec.inputs.followed_by(row.token_ids)
-        options.store.put(Started(inputs, state, None))
+        if finish is not None and finish.error is None and row.search is None:
+            inputs = row.spec.inputs.followed_by(row.token_ids)
+            _keep(inputs, batch.streams[0], None, place, options)
+
+
+def _keep(
+    inputs: Inputs, state: DecodeState, hidden: Hidden | None, place: int, options: LoopOptions
+) -> None:
+    """Put one row of a batch into the store."""
+    method, row = options.method, [place * options.method.num_own]
+    state, hidden = select_state(state, row), hidden and select_hidden(hidden, row)
+    mx.eval(state, hidden)  # else it holds on to the states of all rows
+    options.store.put(Started(inputs, state, hidden, method.taps if hidden else ()))

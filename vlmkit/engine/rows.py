@@ -67,7 +67,7 @@ class RowState(NamedTuple):
     first_token_s: float = 0.0  # clock reading when the first token was there
     failure: Exception | None = None  # why the row ends at the token being drawn
     searching: Searching | None = None  # how far its search is; the same for all of its paths
-    trail: Trail | None = None  # of a search: the steps that led here; None before the first
+    trail: tuple[Step, ...] = ()  # of a search: the steps that led here
 
     @property
     def number(self) -> int:
@@ -126,13 +126,6 @@ class Searching(NamedTuple):
     num_emitted: int = 0  # steps that were given out
 
 
-class Trail(NamedTuple):
-    """The steps of a path, from the newest back to the first; paths share what they have alike."""
-
-    step: Step
-    before: Trail | None
-
-
 def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
     row = RowState(spec)
@@ -145,11 +138,6 @@ def start_row(spec: RowSpec) -> RowState:
     if spec.token_limit == 0 and decision.finish is None:
         decision = decision._replace(finish=Finish("length", "context"))
     return row._replace(stopping=stopping, decision=decision, hosts=hosts)
-
-
-def refuse_row(number: int, error: Exception) -> Step:
-    """The only step of a row that could not be prepared."""
-    return Step(number, finish=Finish("error", "error", error=error))
 
 
 def may_continue(row: RowState) -> bool:
@@ -185,11 +173,6 @@ def fail_row(row: RowState, error: Exception) -> RowState:
     return row._replace(decision=Decision(finish=Finish("error", "error", error=error)))
 
 
-def _elapsed_s(row: RowState) -> float:
-    """On rank 0's clock, where there are several: what is read from it decides."""
-    return join_ranks().first_seconds(row.spec.clock() - row.started_s)
-
-
 def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     sampled_id, token_id = taken.sampled_id, taken.token_id
     decision = row.decision
@@ -197,7 +180,9 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     forced = decision.forced_id is not None and sampled_id not in dict(decision.overrides)
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
-    timed = "elapsed_s" in row.spec.stopping.reads
+    elapsed_s = None
+    if "elapsed_s" in row.spec.stopping.reads:  # on rank 0's clock, since it decides
+        elapsed_s = join_ranks().first_seconds(row.spec.clock() - row.started_s)
     event = TokenEvent(
         token_id,
         text.full,
@@ -205,7 +190,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         drawn_id=sampled_id,
         entropy=taken.entropy,
         confidence=taken.confidence,
-        elapsed_s=_elapsed_s(row) if timed else None,
+        elapsed_s=elapsed_s,
     )
     stopping, decision = row.spec.stopping.step(row.stopping, event)
     if decision.finish is None and num_tokens == row.spec.token_limit:
@@ -226,20 +211,24 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         ),
         token_ids=(*row.token_ids, token_id),
     )
-    step = Step(
-        row=row.number,
-        num_prompt_tokens=len(row.spec.inputs.token_ids),
+    return row, _step_of(row)._replace(
         token_id=token_id,
         forced=forced or token_id != sampled_id,
         text=released,
-        num_tokens=num_tokens,
-        finish=decision.finish,
         logits=taken.logits,
-        timing=row.timing,
-        first_token_s=row.first_token_s,
         trace=taken.trace,
     )
-    return row, step
+
+
+def _step_of(row: RowState) -> Step:
+    return Step(
+        row=row.number,
+        num_prompt_tokens=len(row.spec.inputs.token_ids),
+        num_tokens=row.num_tokens,
+        finish=row.decision.finish,
+        timing=row.timing,
+        first_token_s=row.first_token_s,
+    )
 
 
 def nothing_to_draw(row: RowState) -> VlmkitError:
@@ -286,12 +275,4 @@ def end_row(row: RowState) -> Step:
         except Exception:  # decoding may be what the row failed at
             text = row.text
         _, released = release_text(text, None)
-    return Step(
-        row=row.number,
-        num_prompt_tokens=len(row.spec.inputs.token_ids),
-        text=released,
-        num_tokens=row.num_tokens,
-        finish=finish,
-        timing=row.timing,
-        first_token_s=row.first_token_s,
-    )
+    return _step_of(row)._replace(text=released)

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple, cast
 import mlx.core as mx
 
 from vlmkit.contracts.stages import Decision
-from vlmkit.engine.batch import Batch, Logits, with_failures
+from vlmkit.engine.batch import Batch, Logits, select, with_failures
 from vlmkit.engine.rows import (
     RowState,
     Searching,
     Step,
     Taken,
-    Trail,
     end_row,
     fail_row,
     nothing_to_draw,
     observe_token,
 )
 from vlmkit.numeric.probabilities import log_softmax
-from vlmkit.sampling.sections import Section, Sections, run_section, slices
+from vlmkit.resolve.method import Method
+from vlmkit.sampling.sections import Section, run_section, slices
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
 
 
@@ -48,13 +48,16 @@ def start_search(row: RowState, prompt: mx.array | None) -> RowState:
     return row._replace(searching=Searching(row.search.init(start)))
 
 
-def advance_searches(batch: Batch) -> tuple[list[Move], Sections, list[Step]]:
+def advance_searches(
+    method: Method, batch: Batch
+) -> tuple[Batch | None, Sequence[int | None], list[Step]]:
     """Let each search of a batch decide how its rows go on; waits for the device.
 
     Returns:
-        The rows to go on with, those that draw included, the sections after the searches' chains,
-        and the steps that are certain.
+        The rows that go on, the token that a search gave each, and the steps that are certain.
     """
+    if all(row.search is None for row in batch.rows):
+        return batch, [None] * len(batch.rows), []
     moves, after, steps = list[Move](), list[Section](), list[Step]()
     for section, place in zip(batch.sections, slices(batch.sections), strict=True):
         rows = batch.rows[place]
@@ -74,7 +77,11 @@ def advance_searches(batch: Batch) -> tuple[list[Move], Sections, list[Step]]:
                 moved, certain = [], [end_row(fail_row(paths[0], error))]
             moves += [move._replace(source=own.start + move.source) for move in moved]
             steps += certain
-    return moves, tuple(after), steps
+    batch = batch._replace(sections=tuple(after))
+    moved_batch = select(method, batch, [move.source for move in moves])
+    if moved_batch is not None:
+        moved_batch = moved_batch._replace(rows=tuple(move.row for move in moves))
+    return moved_batch, [move.token_id for move in moves], steps
 
 
 def _run_chain(
@@ -115,8 +122,8 @@ def _advance(
             raise row.failure
     largest = cast("list[float]", mx.max(chained, axis=-1).tolist())
     broken = [not math.isfinite(value) and value != -math.inf for value in largest]
-    goes_on = [
-        value > -math.inf or _needs_none(row.decision)
+    goes_on = [  # it has a token to take, or needs none: it has finished, or one is forced
+        value > -math.inf or not row.goes_on or row.decision.forced_id is not None
         for value, row in zip(largest, rows, strict=True)
     ]
     if any(broken) or not any(goes_on):
@@ -133,10 +140,10 @@ def _advance(
         row, step = observe_token(rows[path]._replace(searching=None), taken)
         if step.finish is not None and step.finish.error is not None:
             raise step.finish.error
-        before = row.trail
-        if before is not None:  # only the newest step holds on to its logits
-            before = before._replace(step=before.step._replace(logits=None))
-        return Extended(row._replace(trail=Trail(step, before)), step.finish is not None)
+        *before, last = (*row.trail, step)
+        if before:  # only the newest step holds on to its logits
+            before[-1] = before[-1]._replace(logits=None)
+        return Extended(row._replace(trail=(*before, last)), step.finish is not None)
 
     given = SearchStep(logprobs, logits.hidden if search.needs_hidden else None)
     state, outcome = search.advance(searching.state, given, extend)
@@ -147,11 +154,6 @@ def _advance(
         for path, token_id, row in zip(outcome.rows, outcome.token_ids, outcome.paths, strict=True)
     ]
     return moves, steps
-
-
-def _needs_none(decision: Decision) -> bool:
-    """Whether a row can do without a token of the chain's: it has finished, or one is forced."""
-    return decision.finish is not None or decision.forced_id is not None
 
 
 def decided(logprobs: mx.array, decisions: Sequence[Decision]) -> mx.array:
@@ -192,17 +194,7 @@ def _decide(logprobs: mx.array, decision: Decision) -> mx.array:
 def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
     """The steps that an outcome makes certain, without those given out before."""
     if outcome.done:
-        steps = _last_steps(outcome.best[0].path, num_emitted)
-        results = tuple((one.score, tuple(_last_steps(one.path, 0))) for one in outcome.best)
+        steps = outcome.best[0].path.trail[num_emitted:]
+        results = tuple((one.score, one.path.trail) for one in outcome.best)
         return [*steps[:-1], steps[-1]._replace(hypotheses=results)]
-    return _last_steps(outcome.committed[-1], num_emitted) if outcome.committed else []
-
-
-def _last_steps(path: RowState, num_before: int) -> list[Step]:
-    """The steps of a path behind its first ``num_before``, in order."""
-    steps: list[Step] = []
-    here = path.trail
-    while here is not None and here.step.num_tokens > num_before:
-        steps.append(here.step)
-        here = here.before
-    return steps[::-1]
+    return list(outcome.committed[-1].trail[num_emitted:]) if outcome.committed else []

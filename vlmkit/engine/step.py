@@ -1,4 +1,4 @@
-"""A decode step of a batch: move its rows, draw their next tokens, read what these mean."""
+"""A decode step of a batch: draw its rows' next tokens, read what they mean."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any, NamedTuple, cast
 import mlx.core as mx
 
 from vlmkit.contracts.stages import Decision, StepTrace
-from vlmkit.engine.batch import Batch, Logits, select, with_failures
+from vlmkit.engine.batch import Batch, Logits, with_failures
 from vlmkit.engine.rows import RowState, Step, Taken, apply_decisions, observe_token
-from vlmkit.engine.searching import advance_searches
-from vlmkit.resolve.method import Method
 from vlmkit.sampling.sections import draw_tokens, update_sections
 
 
@@ -24,24 +22,7 @@ class Drawn(NamedTuple):
     traces: tuple[tuple[mx.array, ...], ...]  # per row: logits [V] after each stage, if traced
 
 
-def move(
-    method: Method, batch: Batch
-) -> tuple[Batch | None, Sequence[int | None] | None, list[Step]]:
-    """Let searches move their rows.
-
-    Returns:
-        The rows that go on, the token that a search gave each, and the steps that are certain.
-    """
-    if all(row.search is None for row in batch.rows):
-        return batch, None, []
-    moves, sections, steps = advance_searches(batch)
-    after = select(method, batch._replace(sections=sections), [one.source for one in moves])
-    if after is not None:
-        after = after._replace(rows=tuple(one.row for one in moves))
-    return after, [one.token_id for one in moves], steps
-
-
-def draw(batch: Batch, given: Sequence[int | None] | None) -> tuple[Batch, Drawn]:
+def draw(batch: Batch, given: Sequence[int | None]) -> tuple[Batch, Drawn]:
     """Draw the tokens of the rows that no search gave one."""
     rows, logits = batch.rows, batch.logits
     draws = draw_tokens(

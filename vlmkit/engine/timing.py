@@ -7,31 +7,32 @@ from collections.abc import Sequence
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.engine.rows import PromptTiming
 from vlmkit.prompts import Prefilled
+from vlmkit.resolve.method import Method
 
 
 def prompt_timings(
-    rows: Sequence[Inputs], prefilled: Sequence[Prefilled], counts: Sequence[int], seconds: float
+    method: Method, rows: Sequence[Inputs], prefilled: Sequence[Prefilled], seconds: float
 ) -> list[PromptTiming]:
     """Share the time of a prefill among its rows.
 
     Args:
+        method: of the batch.
         rows: their own prompts.
-        prefilled: by each model.
-        counts: streams per row of each model, the row's own the first of all.
+        prefilled: all streams, by each model.
         seconds: of the whole prefill.
     """
     seconds = max(seconds, 1e-9)
-    cached = prefilled[0].cached[:: counts[0]]
-    own = prefilled[0].computed[:: counts[0]]
+    cached = prefilled[0].cached[:: method.num_own]
+    own = prefilled[0].computed[:: method.num_own]
     total = sum(sum(part.computed) for part in prefilled)
     per_token = seconds / total if total else 0.0
     new = sum(len(inputs.token_ids) for inputs in rows) - sum(cached)
-    contents = [inputs.content_ids.tobytes() for inputs in rows]
+    contents = [inputs.content for inputs in rows]
     timings = []
     for row, content in enumerate(contents):
         streams = [
             sum(part.computed[row * count : (row + 1) * count])
-            for part, count in zip(prefilled, counts, strict=True)
+            for part, (_, count) in zip(prefilled, method.parts, strict=True)
         ]
         timings.append(
             PromptTiming(

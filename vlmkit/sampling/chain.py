@@ -106,11 +106,6 @@ def chain(stages: Sequence[SamplerStage], *, hosts_ahead: bool = False) -> Sampl
         found = mx.take_along_axis(ids, mx.maximum(places, 0)[:, None], axis=-1)[:, 0]
         return state, mx.where(places < 0, places, found.astype(mx.int32))
 
-    def apply_hosts(state: Pytree, logits: mx.array) -> mx.array:
-        for index in ahead:
-            logits = given[index].apply(state[index], logits, None)
-        return logits
-
     return SamplerChain(
         stages=stages,
         init=init,
@@ -122,7 +117,7 @@ def chain(stages: Sequence[SamplerStage], *, hosts_ahead: bool = False) -> Sampl
         trace=trace,
         hosts=tuple(stage.host for stage in stages if stage.host is not None),
         with_hosts=partial(_with_hosts, host_places),
-        apply_hosts=apply_hosts,
+        apply_hosts=partial(_apply_some, given, ahead),
         num_ahead=len(ahead),
         num_random=sum(stage.is_random for stage in stages),
         is_greedy=is_greedy,
@@ -196,6 +191,14 @@ def _steps(
         seen = part if stage.observe is None else stage.observe(part, logits)
         logits = stage.apply(seen, logits, column)
         yield seen, logits
+
+
+def _apply_some(
+    stages: Sequence[SamplerStage], places: Sequence[int], state: Pytree, logits: mx.array
+) -> mx.array:
+    for index in places:
+        logits = stages[index].apply(state[index], logits, None)
+    return logits
 
 
 def _with_hosts(places: Sequence[int], state: Pytree, values: Sequence[mx.array]) -> Pytree:
