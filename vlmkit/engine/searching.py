@@ -77,11 +77,10 @@ def advance_searches(
                 moved, certain = [], [end_row(fail_row(paths[0], error))]
             moves += [move._replace(source=own.start + move.source) for move in moved]
             steps += certain
-    batch = batch._replace(sections=tuple(after))
-    moved_batch = select(method, batch, [move.source for move in moves])
-    if moved_batch is not None:
-        moved_batch = moved_batch._replace(rows=tuple(move.row for move in moves))
-    return moved_batch, [move.token_id for move in moves], steps
+    sources, rows = [move.source for move in moves], tuple(move.row for move in moves)
+    going = select(method, batch._replace(sections=tuple(after)), sources)
+    given = [move.token_id for move in moves]
+    return None if going is None else going._replace(rows=rows), given, steps
 
 
 def _run_chain(
