@@ -11,20 +11,14 @@ import mlx.core as mx
 
 from vlmkit.asking import check_request, read_params, read_prompt_cache
 from vlmkit.contracts.interface import Model
-from vlmkit.engine import (
-    Request,
-    RunOptions,
-    check_requests,
-    check_searches,
-    collect_rows,
-    run_requests,
-)
+from vlmkit.engine import Request, RunOptions, check_requests, collect_rows, run_requests
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import ImageSource, as_clips, as_sources, as_videos, check_prompt
 from vlmkit.preprocess.arguments import BYTES_LIKE
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
+from vlmkit.resolve import check_searches
 from vlmkit.results import BatchResponse, BatchStats, GenerationResult
 
 # A list for one of these is one value; a list of lists is one value per prompt.

@@ -14,15 +14,14 @@ from vlmkit.engine import (
     Step,
     check_requests,
     collect_rows,
-    prompt_store,
     run_requests,
-    start_request,
     to_result,
 )
 from vlmkit.errors import VlmkitError
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache, Started, disk
+from vlmkit.resolve import prompt_store, start_request
 from vlmkit.results import GenerationResult
 
 

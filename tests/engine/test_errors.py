@@ -228,7 +228,7 @@ def test_values_of_another_shape_end_the_row_that_gave_them() -> None:
         hosts=(host._replace(value=lambda state: np.zeros(state, np.float32)),),
         with_hosts=lambda state, values: values,
     )
-    sections, failures = set_hosts((Section(chain, "own", 4, ()),), [[2], None, [3], [2]])
+    sections, failures = set_hosts((Section(chain, "own", 4, ()),), [[2], [2], [3], [2]])
     assert list(failures) == [2]
     assert "shapes [(3,)], and [(2,)] for another row" in str(failures[2])
     assert sections[0].state[0].shape == (4, 2)

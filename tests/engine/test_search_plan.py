@@ -13,9 +13,10 @@ from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.cache import describe_cache
 from vlmkit.cli.main import main
-from vlmkit.engine import Request, check_search_plan, collect, plan_search, prepare_inputs
+from vlmkit.engine import Request, collect, prepare_inputs
 from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.resolve import check_search_plan, plan_search
 
 REQUEST = Request("How many circles are there? " * 4)
 FREE = "vlmkit.resolve.search_plan.available_bytes"

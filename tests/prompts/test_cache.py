@@ -28,9 +28,9 @@ from vlmkit.api import stream_pipeline
 from vlmkit.cache import DenseConfig, build_cache
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import DecodeState, KVSpec
-from vlmkit.engine import prompt_store
 from vlmkit.prompt_utils import apply_chat_template
 from vlmkit.prompts import Started
+from vlmkit.resolve import prompt_store
 
 Loaded = tuple[Any, Any]
 KINDS: dict[str, dict[str, Any]] = {

@@ -13,29 +13,28 @@ from vlmkit.config.locate import located
 from vlmkit.config.run import RunConfig
 from vlmkit.engine import (
     Amateur,
-    Method,
-    Resolved,
     RowSpec,
     RunOptions,
     Step,
-    Work,
-    build_method,
     build_spec,
-    check_search_plan,
     collect,
-    find_amateur,
-    load_images,
-    plan_search,
     prepare_inputs,
-    resolve,
     run_specs,
     to_result,
 )
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
-from vlmkit.prompts import PromptCache
+from vlmkit.resolve import (
+    Method,
+    Resolved,
+    Work,
+    build_method,
+    check_search_plan,
+    load_images,
+    plan_search,
+    resolve,
+)
 from vlmkit.results import GenerationResult
-from vlmkit.sampling import numbered_hosts
 
 
 class TokenLogprob(NamedTuple):
@@ -82,7 +81,7 @@ class Decoder:
         )
         self._options = RunOptions(batch_size=batch_size, keep_prompts=False)
         self._resolved: dict[str, Resolved] = {}
-        self._amateurs: dict[str, Amateur | None] = {}
+        self._amateurs: dict[str, Amateur] = {}
         self._open: dict[int, _Open] = {}
 
     def prepare(self, asked: Asked, number: int) -> RowSpec:
@@ -100,18 +99,17 @@ class Decoder:
         with located(asked.run.tree):
             pipeline = to_pipeline(processor, asked)
             request = to_request(processor, asked)
-            resolved, amateur = self._resolve(pipeline), self._amateur(pipeline)
+            resolved = self._resolve(pipeline)
             images = load_images(request, resolved.pipeline)
             request = request._replace(images=images)
             inputs = prepare_inputs(model, processor, request, resolved.pipeline)
             plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
             check_search_plan(plan, pipeline)
-            method = build_method(model, processor, resolved.pipeline, amateur)
+            method = build_method(model, processor, resolved.pipeline, loaded=self._amateurs)
             work = Work(request, images, resolved, number)
-            spec = build_spec(method, processor, work, inputs, amateur=amateur, number=number)
+            spec = build_spec(method, processor, work, inputs, options=self._options, number=number)
         self._open[number] = _Open(asked, str(request.prompt), resolved, method, [], [])
-        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, number))
-        return spec._replace(sampler=sampler, reused=asked.is_shared)
+        return spec._replace(reused=asked.is_shared)
 
     def decode(self, first: int, specs: Iterator[RowSpec]) -> Iterator[tuple[int, Answer]]:
         """Run rows that :meth:`prepare` made, all of one cache, prefill and contrast config.
@@ -125,7 +123,7 @@ class Decoder:
         """
         method, pipeline = self._open[first].method, self._open[first].resolved.pipeline
         try:
-            for step in run_specs(method, specs, pipeline, self._options, PromptCache()):
+            for step in run_specs(method, specs, pipeline, self._options):
                 row = self._open[step.row]
                 if row.asked.num_logprobs is not None and step.token_id is not None:
                     row.logprobs.append(_logprob(step, self._processor, row.asked.num_logprobs))
@@ -140,13 +138,6 @@ class Decoder:
         if key not in self._resolved:
             self._resolved[key] = resolve(self._model, self._processor, pipeline)
         return self._resolved[key]
-
-    def _amateur(self, pipeline: PipelineConfig) -> Amateur | None:
-        """The second model of contrastive decoding, loaded once."""
-        key = "" if pipeline.contrast is None else pipeline.contrast.model_dump_json()
-        if key not in self._amateurs:
-            self._amateurs[key] = find_amateur(self._processor, pipeline)
-        return self._amateurs[key]
 
 
 def _close(row: _Open, number: int) -> Answer:

@@ -86,6 +86,11 @@ class Inputs(NamedTuple):
             content[start:end] = -1 - places
         return cls(token_ids, content, tuple(media))
 
+    @property
+    def content(self) -> bytes:
+        """What is equal for equal prompts, and for no others."""
+        return self.content_ids.tobytes()
+
     def without_data(self) -> Inputs:
         """Return the prompt without the numbers of its media: enough to compare it by content."""
         empty = np.zeros((0, 0), np.float32)

@@ -41,6 +41,7 @@ class SamplerStage(NamedTuple):
     # observe(state, the logits [B, V] that enter the stage) -> state, before the token is known
     host: HostReducer | None = None  # set: before each draw the stage's state becomes the rows'
     # host values, stacked to [B, ...]; init gives a state of that shape, update returns it as it is
+    # (unless it is random, such a stage of a contrasted row applies before the contrast instead)
 
 
 class Contrast(NamedTuple):

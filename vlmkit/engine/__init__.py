@@ -12,51 +12,30 @@ The words it uses, each for one thing:
 - A **lane** is nothing of its own here: rows of other caches, prefills or contrasts run in a
   batch of their own, one after the other.
 
-What is known before anything is generated is in `vlmkit.resolve`; its names that a caller needs
-are here too.
+What is known before anything is generated is in `vlmkit.resolve`.
 """
 
 from vlmkit.engine.collect import collect, collect_rows, to_result
+from vlmkit.engine.loop import RunOptions
 from vlmkit.engine.rows import RowSpec, Step
-from vlmkit.engine.run import (
-    RunOptions,
-    build_spec,
-    run_request,
-    run_requests,
-    run_specs,
-)
-from vlmkit.resolve.checking import Work, check_requests, check_searches
-from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur
-from vlmkit.resolve.request import Request, load_images, prepare_inputs
-from vlmkit.resolve.search_plan import check_search_plan, plan_search
-from vlmkit.resolve.stages import Resolved, resolve
-from vlmkit.resolve.starting import prompt_store, start_request
+from vlmkit.engine.run import build_spec, run_request, run_requests, run_specs
+from vlmkit.resolve.checking import check_requests
+from vlmkit.resolve.method import Amateur
+from vlmkit.resolve.request import Request, prepare_inputs
 
 __all__ = [
     "Amateur",
-    "Method",
     "Request",
-    "Resolved",
     "RowSpec",
     "RunOptions",
     "Step",
-    "Work",
-    "build_method",
     "build_spec",
     "check_requests",
-    "check_search_plan",
-    "check_searches",
     "collect",
     "collect_rows",
-    "find_amateur",
-    "load_images",
-    "plan_search",
     "prepare_inputs",
-    "prompt_store",
-    "resolve",
     "run_request",
     "run_requests",
     "run_specs",
-    "start_request",
     "to_result",
 ]

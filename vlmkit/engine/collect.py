@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -41,16 +42,12 @@ def to_result(step: Step, effective: dict[str, Any] | None = None) -> Generation
             result.error = str(step.finish.error) or type(step.finish.error).__name__
     if step.hypotheses:
         result.score = step.hypotheses[0][0]
-        result.alternatives = [_hypothesis(*one) for one in step.hypotheses[1:]]
+        result.alternatives = [
+            replace(collect(map(to_result, steps)), score=score)
+            for score, steps in step.hypotheses[1:]
+        ]
     if (logits := step.logits) is not None:
         result.logprobs = lambda: normalised_logprobs(logits)  # type: ignore[assignment]
-    return result
-
-
-def _hypothesis(score: float, steps: Sequence[Step]) -> GenerationResult:
-    """Another result of a search."""
-    result = collect(map(to_result, steps))
-    result.score = score
     return result
 
 

@@ -10,15 +10,25 @@ the next ones from the pass's logits, by drawing or by a search, and move the ro
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
 
 from vlmkit.cache import finishes
-from vlmkit.contracts.inputs import num_equal
-from vlmkit.contracts.interface import Hidden
+from vlmkit.contracts.inputs import Inputs, num_equal
+from vlmkit.contracts.interface import DecodeState, Hidden
+from vlmkit.engine.batch import (
+    Batch,
+    combine,
+    join,
+    read_logits,
+    select,
+    step_batch,
+    with_failures,
+)
 from vlmkit.engine.rows import (
     RowSpec,
     RowState,
@@ -28,14 +38,14 @@ from vlmkit.engine.rows import (
     may_continue,
     start_row,
 )
-from vlmkit.engine.searching import start_search
-from vlmkit.engine.step import Batch, Flight, choose, fail_rows, join_batches, launch, observe
-from vlmkit.engine.streams import Streams, read_logits
-from vlmkit.engine.timing import Work, prompt_timings, work_of
+from vlmkit.engine.searching import advance_searches, start_search
+from vlmkit.engine.step import draw, observe
+from vlmkit.engine.timing import prompt_timings
 from vlmkit.errors import VlmkitError
 from vlmkit.prompts import (
     Prefilled,
     PrefillOptions,
+    PromptCache,
     PromptStore,
     Started,
     prefill_prompts,
@@ -46,15 +56,24 @@ from vlmkit.resolve.method import Method
 from vlmkit.sampling.sections import init_sections, together
 
 
+class RunOptions(NamedTuple):
+    """How requests run beside each other."""
+
+    batch_size: int = 1  # requests in flight at most; a search counts as one
+    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
+    trace: bool = False  # keep the logits after each stage in every step
+    prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
+    keep_prompts: bool = True  # prompts and answers of this run go into ``prompt_cache``
+    clock: Callable[[], float] = time.perf_counter  # seconds
+
+
 class LoopOptions(NamedTuple):
     """What all rows of one loop share."""
 
     method: Method
     prefill: PrefillOptions
-    batch_size: int  # requests in flight at most
     store: PromptStore  # prompts of earlier rows and calls
-    keep_all: bool = False  # every prompt goes into the store, and every row at its end
-    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
+    run: RunOptions  # with ``keep_prompts``: every prompt goes into the store, and every row's end
 
 
 def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterator[Step]:
@@ -75,48 +94,40 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
     batch: Batch | None = None
     method = options.method
     while True:
-        free = options.batch_size - (batch.num_requests if batch else 0)
-        arrived = False
-        for arrival in _take_arrivals(source, waiting, free, options):
-            arrived = True
+        free = options.run.batch_size - (batch.num_requests if batch else 0)
+        for arrival in _arrivals(source, waiting, free, options):
             if isinstance(arrival, Step):
                 yield arrival
-                continue
-            for joiner, steps in _start_apart(arrival, options):
-                yield from steps
-                if joiner is not None:
-                    batch = joiner if batch is None else join_batches(method, batch, joiner)
-                joiner = None
+            else:
+                batch = arrival if batch is None else join(method, batch, arrival)
+            del arrival  # nothing may hold an old state when a pass is computed: it would be copied
         if batch is None:
-            if not arrived:
-                return
-            continue  # a row can end with its first token, and leave its place to another
-        rows, drawn = batch.rows, batch.drawn
-        flight = launch(method, batch) if any(map(may_continue, rows)) else None
-        streams = batch.streams if flight is None else flight.streams
-        # Nothing may hold an old state when a pass is computed: the caches would be copied.
-        batch = None
-        if flight is not None:
-            mx.async_eval(flight.logits)  # type: ignore[no-untyped-call]
-        rows, steps = observe(rows, drawn)
+            return
+        batch, given, steps = advance_searches(method, combine(method, batch))
+        yield from steps
+        if batch is None:
+            continue
+        batch, drawn = draw(batch, given)
+        if any(map(may_continue, batch.rows)):
+            batch = step_batch(method, batch, drawn.tokens)
+            mx.async_eval(batch.logits)  # type: ignore[no-untyped-call]
+        rows, steps = observe(batch.rows, drawn)
         del drawn
         yield from steps
-        if options.keep_all:
-            _keep_finished(rows, streams, options)
-        del streams
-        if flight is not None:
-            batch, steps = choose(method, flight._replace(rows=rows))
-            flight = None
-            yield from steps
+        batch = batch._replace(rows=rows)
+        if options.run.keep_prompts:
+            _keep_finished(batch, options)
+        stays = [place for place, row in enumerate(rows) if row.search is not None or row.goes_on]
+        batch = select(method, batch, stays)
 
 
-def _take_arrivals(
+def _arrivals(
     source: Iterator[RowSpec | Step],
     waiting: deque[RowState],
     free: int,
     options: LoopOptions,
-) -> Iterator[Step | list[RowState]]:
-    """Yield groups of rows to prefill together, and final steps of rows that ended at once."""
+) -> Iterator[Step | Batch]:
+    """Yield rows after their prefill, and final steps of rows that ended before it."""
     while free > 0:
         while len(waiting) < free and (spec := next(source, None)) is not None:
             if isinstance(spec, Step):
@@ -129,30 +140,30 @@ def _take_arrivals(
                 yield end_row(row)
         if not waiting:
             return
-        group = [waiting.popleft()]
-        first = group[0].spec
-        # Equal prompts are computed once, and so is what all of a group begin with.
-        lengths, shared = (
-            {_content(first): len(first.inputs.token_ids)},
-            len(first.inputs.token_ids),
-        )
-        while waiting and len(group) < free and not _is_alone(first):
-            spec = waiting[0].spec
-            joined = {**lengths, _content(spec): len(spec.inputs.token_ids)}
-            common = min(shared, num_equal(first.inputs, spec.inputs))
-            tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
-            if len(joined) > len(lengths) and tokens > options.prefill.step_size:
-                break
-            if _is_alone(spec) or (options.group_by_shape and _shapes(spec) != _shapes(first)):
-                break
-            lengths, shared = joined, common
-            group.append(waiting.popleft())
-        free -= len(group)
-        yield group
+        for one in _start_apart(_take_group(waiting, free, options), options):
+            free -= one.num_requests if isinstance(one, Batch) else 0
+            yield one
 
 
-def _content(spec: RowSpec) -> bytes:
-    return spec.inputs.content_ids.tobytes()
+def _take_group(waiting: deque[RowState], free: int, options: LoopOptions) -> list[RowState]:
+    """Take rows off the queue that are to be prefilled together."""
+    group = [waiting.popleft()]
+    first = group[0].spec
+    # Equal prompts are computed once, and so is what all of a group begin with.
+    shared = len(first.inputs.token_ids)
+    lengths = {first.inputs.content: shared}
+    while waiting and len(group) < free and not _is_alone(first):
+        spec = waiting[0].spec
+        joined = {**lengths, spec.inputs.content: len(spec.inputs.token_ids)}
+        common = min(shared, num_equal(first.inputs, spec.inputs))
+        tokens = (max(joined.values()) * options.method.num_own - common) * len(joined)
+        if len(joined) > len(lengths) and tokens > options.prefill.step_size:
+            break
+        if _is_alone(spec) or (options.run.group_by_shape and _shapes(spec) != _shapes(first)):
+            break
+        lengths, shared = joined, common
+        group.append(waiting.popleft())
+    return group
 
 
 def _shapes(spec: RowSpec) -> list[tuple[int, ...]]:
@@ -164,120 +175,98 @@ def _is_alone(spec: RowSpec) -> bool:
     return spec.search is not None and spec.search.needs_hidden
 
 
-def _start_apart(
-    rows: Sequence[RowState], options: LoopOptions
-) -> Iterator[tuple[Batch | None, list[Step]]]:
+def _start_apart(rows: Sequence[RowState], options: LoopOptions) -> Iterator[Step | Batch]:
     """Start rows together; where that fails each alone, so that a row that cannot ends alone."""
     try:
-        started = _start_batch(rows, options)
+        yield _start_batch(rows, options)
+        return
     except Exception as error:  # a prompt or a model of a third party raises what it likes
         if len(rows) == 1:
-            yield None, [end_row(fail_row(rows[0], error))]
+            yield end_row(fail_row(rows[0], error))
             return
-    else:
-        yield started
-        return
     for row in rows:
         yield from _start_apart([row], options)
 
 
-def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> tuple[Batch | None, list[Step]]:
-    """Prefill rows together and choose their first tokens."""
+def _start_batch(rows: Sequence[RowState], options: LoopOptions) -> Batch:
+    """Prefill rows together."""
     clock = rows[0].spec.clock
     started = clock()
     order = together([row.spec.sampler.key for row in rows])
     rows = [rows[place] for place in order]
-    streams, hidden, amateur, work = _prefill(rows, options)
-    logits = read_logits(options.method, hidden, amateur)
+    prefilled = _prefill([row.spec for row in rows], options)
+    hidden = [part.hidden for part in prefilled]
+    logits = read_logits(options.method, hidden)
     mx.eval(logits)
     now = clock()
-    prompts = [row.spec.inputs.token_ids for row in rows]
-    timings = prompt_timings(rows, work, now - started)
-    timed = [
-        row._replace(timing=timing, started_s=started, first_token_s=now)
-        for row, timing in zip(rows, timings, strict=True)
-    ]
-    samplers = [row.spec.sampler for row in rows]
-    sections, failures = init_sections(samplers, prompts, logits.own.shape[-1])
-    started_rows, failed = fail_rows(timed, failures)
-    flight = Flight(
-        rows=started_rows,
-        streams=streams,
-        sections=sections,
-        logits=logits,
-        searches={
-            row.number: start_search(row, hidden.prompt) for row in timed if row.search is not None
-        },
+    prompts = [row.spec.inputs for row in rows]
+    timings = prompt_timings(options.method, prompts, prefilled, now - started)
+    sections, failures = init_sections(
+        [row.spec.sampler for row in rows],
+        [inputs.token_ids for inputs in prompts],
+        logits.own.shape[-1],
     )
-    del streams
-    batch, steps = choose(options.method, flight)
-    return batch, failed + steps
+    timed = tuple(
+        start_search(row, hidden[0].prompt)._replace(
+            timing=timing, started_s=started, first_token_s=now
+        )
+        for row, timing in zip(rows, timings, strict=True)
+    )
+    streams = tuple(part.state for part in prefilled)
+    return Batch(with_failures(timed, failures), streams, sections, logits)
 
 
-def _prefill(
-    rows: Sequence[RowState], options: LoopOptions
-) -> tuple[Streams, Hidden, Hidden | None, list[Work]]:
-    """Run the prompts of all streams, and keep those that later rows need."""
-    method, specs = options.method, [row.spec for row in rows]
-    others = () if method.amateur is not None else tuple(spec.others or () for spec in specs)
-    batch = [
-        stream
-        for place, spec in enumerate(specs)
-        for stream in (spec.inputs, *(others[place] if others else ()))
-    ]
+def _prefill(specs: Sequence[RowSpec], options: LoopOptions) -> list[Prefilled]:
+    """Run the prompts of all streams by each model, and keep those that later rows need."""
+    method, prompts = options.method, list[Inputs]()
+    for spec in specs:
+        prompts += (spec.inputs, *(spec.others or ()))[: method.num_own]
     own = prefill_prompts(
         method.model,
-        batch,
+        prompts,
         options.prefill,
         known=options.store,
         taps=method.taps,
         keep_prompt=_is_alone(specs[0]),
     )
     _keep_started(specs, own, options)
-    work = work_of(own, method.num_own)
     if method.amateur is None:
-        return Streams(own.state), own.hidden, None, work
-    streams = [stream for spec in specs for stream in spec.others or ()]
+        return [own]
+    prompts = [prompt for spec in specs for prompt in spec.others or ()]
     try:
-        second = prefill_prompts(method.amateur, streams, options.prefill)
+        return [own, prefill_prompts(method.amateur.model, prompts, options.prefill)]
     except VlmkitError as error:
         raise VlmkitError(f"contrast.amateur: {error}", path=("contrast", "amateur")) from error
-    work = [
-        row._replace(others=other.own + other.others)
-        for row, other in zip(work, work_of(second, method.num_others), strict=True)
-    ]
-    return Streams(own.state, second.state), own.hidden, second.hidden, work
 
 
 def _keep_started(specs: Sequence[RowSpec], own: Prefilled, options: LoopOptions) -> None:
     """Put the prompts into the store that later rows begin with; take out those no more needed."""
     kept = set()
     for place, spec in enumerate(specs):
-        content = _content(spec)
-        if not (options.keep_all or spec.reused):
+        content = spec.inputs.content
+        if not (options.run.keep_prompts or spec.reused):
             options.store.drop(spec.inputs)
         elif content not in kept:
             kept.add(content)
-            row = place * options.method.num_own
-            options.store.put(_row_of(spec, own, row, options.method.taps))
+            _keep(spec.inputs, own.state, own.hidden._replace(prompt=None), place, options)
 
 
-def _row_of(spec: RowSpec, own: Prefilled, row: int, taps: tuple[int, ...]) -> Started:
-    state = select_state(own.state, [row])
-    hidden = select_hidden(own.hidden._replace(prompt=None), [row])
-    mx.eval(state, hidden)  # else it holds on to the states of all rows
-    return Started(spec.inputs, state, hidden, taps)
-
-
-def _keep_finished(rows: Sequence[RowState], streams: Streams, options: LoopOptions) -> None:
+def _keep_finished(batch: Batch, options: LoopOptions) -> None:
     """Put rows that have just ended into the store: a next turn goes on from their answers."""
-    for place, row in enumerate(rows):
+    if finishes(batch.streams[0].cache):
+        return  # nothing can go on from these
+    for place, row in enumerate(batch.rows):
         finish = row.decision.finish
-        if finish is None or finish.error is not None or row.search is not None:
-            continue
-        if finishes(streams.own.cache):
-            return  # nothing can go on from these
-        state = select_state(streams.own, [place * options.method.num_own])
-        mx.eval(state)
-        inputs = row.spec.inputs.followed_by(row.token_ids)
-        options.store.put(Started(inputs, state, None))
+        if finish is not None and finish.error is None and row.search is None:
+            inputs = row.spec.inputs.followed_by(row.token_ids)
+            _keep(inputs, batch.streams[0], None, place, options)
+
+
+def _keep(
+    inputs: Inputs, state: DecodeState, hidden: Hidden | None, place: int, options: LoopOptions
+) -> None:
+    """Put one row of a batch into the store."""
+    method, row = options.method, [place * options.method.num_own]
+    state, hidden = select_state(state, row), hidden and select_hidden(hidden, row)
+    mx.eval(state, hidden)  # else it holds on to the states of all rows
+    options.store.put(Started(inputs, state, hidden, method.taps if hidden else ()))

@@ -65,7 +65,9 @@ class RowState(NamedTuple):
     timing: PromptTiming = PromptTiming()
     started_s: float = 0.0  # clock reading when its prefill began
     first_token_s: float = 0.0  # clock reading when the first token was there
-    trail: Trail | None = None  # of a search: the steps that led here; None before the first
+    failure: Exception | None = None  # why the row ends at the token being drawn
+    searching: Searching | None = None  # how far its search is; the same for all of its paths
+    trail: tuple[Step, ...] = ()  # of a search: the steps that led here
 
     @property
     def number(self) -> int:
@@ -97,7 +99,6 @@ class Taken(NamedTuple):
     entropy: float | None = None
     confidence: float | None = None
     trace: StepTrace | None = None
-    failure: Exception | None = None  # why there is no token
 
 
 class Step(NamedTuple):
@@ -118,11 +119,11 @@ class Step(NamedTuple):
     # on the last step of a search: (score, steps) of its results, the best first
 
 
-class Trail(NamedTuple):
-    """The steps of a path, from the newest back to the first; paths share what they have alike."""
+class Searching(NamedTuple):
+    """A request that is being searched for."""
 
-    step: Step
-    before: Trail | None
+    state: Any  # the search's own
+    num_emitted: int = 0  # steps that were given out
 
 
 def start_row(spec: RowSpec) -> RowState:
@@ -139,11 +140,6 @@ def start_row(spec: RowSpec) -> RowState:
     return row._replace(stopping=stopping, decision=decision, hosts=hosts)
 
 
-def refuse_row(number: int, error: Exception) -> Step:
-    """The only step of a row that could not be prepared."""
-    return Step(number, finish=Finish("error", "error", error=error))
-
-
 def may_continue(row: RowState) -> bool:
     """Whether the row can have another token after the one being drawn.
 
@@ -152,7 +148,7 @@ def may_continue(row: RowState) -> bool:
     if row.search is not None:
         return True
     limit = row.spec.token_limit
-    return limit is None or row.num_tokens + 1 < limit
+    return row.failure is None and (limit is None or row.num_tokens + 1 < limit)
 
 
 def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
@@ -160,8 +156,8 @@ def observe_token(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 
     A row that cannot go on ends with an error, which is its last step; its neighbours go on.
     """
-    if taken.failure is not None:
-        row = fail_row(row, taken.failure)
+    if row.failure is not None:
+        row = fail_row(row, row.failure)
     elif taken.token_id < 0:
         row = fail_row(row, nothing_to_draw(row))
     else:
@@ -177,11 +173,6 @@ def fail_row(row: RowState, error: Exception) -> RowState:
     return row._replace(decision=Decision(finish=Finish("error", "error", error=error)))
 
 
-def _elapsed_s(row: RowState) -> float:
-    """On rank 0's clock, where there are several: what is read from it decides."""
-    return join_ranks().first_seconds(row.spec.clock() - row.started_s)
-
-
 def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     sampled_id, token_id = taken.sampled_id, taken.token_id
     decision = row.decision
@@ -189,7 +180,9 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
     forced = decision.forced_id is not None and sampled_id not in dict(decision.overrides)
     num_tokens = row.num_tokens + 1
     text = push_token(row.spec.text, row.text, token_id)
-    timed = "elapsed_s" in row.spec.stopping.reads
+    elapsed_s = None
+    if "elapsed_s" in row.spec.stopping.reads:  # on rank 0's clock, since it decides
+        elapsed_s = join_ranks().first_seconds(row.spec.clock() - row.started_s)
     event = TokenEvent(
         token_id,
         text.full,
@@ -197,7 +190,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         drawn_id=sampled_id,
         entropy=taken.entropy,
         confidence=taken.confidence,
-        elapsed_s=_elapsed_s(row) if timed else None,
+        elapsed_s=elapsed_s,
     )
     stopping, decision = row.spec.stopping.step(row.stopping, event)
     if decision.finish is None and num_tokens == row.spec.token_limit:
@@ -218,20 +211,24 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         ),
         token_ids=(*row.token_ids, token_id),
     )
-    step = Step(
-        row=row.number,
-        prompt=PromptShape.of(row.spec.inputs),
+    return row, _step_of(row)._replace(
         token_id=token_id,
         forced=forced or token_id != sampled_id,
         text=released,
-        num_tokens=num_tokens,
-        finish=decision.finish,
         logits=taken.logits,
-        timing=row.timing,
-        first_token_s=row.first_token_s,
         trace=taken.trace,
     )
-    return row, step
+
+
+def _step_of(row: RowState) -> Step:
+    return Step(
+        row=row.number,
+        prompt=PromptShape.of(row.spec.inputs),
+        num_tokens=row.num_tokens,
+        finish=row.decision.finish,
+        timing=row.timing,
+        first_token_s=row.first_token_s,
+    )
 
 
 def nothing_to_draw(row: RowState) -> VlmkitError:
@@ -278,12 +275,4 @@ def end_row(row: RowState) -> Step:
         except Exception:  # decoding may be what the row failed at
             text = row.text
         _, released = release_text(text, None)
-    return Step(
-        row=row.number,
-        prompt=PromptShape.of(row.spec.inputs),
-        text=released,
-        num_tokens=row.num_tokens,
-        finish=finish,
-        timing=row.timing,
-        first_token_s=row.first_token_s,
-    )
+    return _step_of(row)._replace(text=released)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Model
-from vlmkit.contrast import ContrastiveDecodingConfig
-from vlmkit.engine.loop import LoopOptions, decode_rows
-from vlmkit.engine.rows import RowSpec, Step, refuse_row
+from vlmkit.contracts.stages import Finish
+from vlmkit.engine.loop import LoopOptions, RunOptions, decode_rows
+from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
@@ -20,23 +20,12 @@ from vlmkit.ranks.group import join_ranks, watched
 from vlmkit.ranks.meeting import meet
 from vlmkit.resolve.checking import Work, of_row
 from vlmkit.resolve.effective import describe_run, with_held
-from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur, other_prompts
+from vlmkit.resolve.method import Amateur, Method, build_method, other_prompts
 from vlmkit.resolve.request import context_left, prepare_inputs
 from vlmkit.resolve.search_plan import check_search_plan, plan_search
 from vlmkit.resolve.stages import Resolved
 from vlmkit.resolve.starting import prefill_options, prompt_store
 from vlmkit.sampling import numbered_hosts
-
-
-class RunOptions(NamedTuple):
-    """How requests run beside each other."""
-
-    batch_size: int = 1  # requests in flight at most; a search counts as one
-    group_by_shape: bool = True  # prefill only rows with media of equal shapes together
-    trace: bool = False  # keep the logits after each stage in every step
-    prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
-    keep_prompts: bool = True  # prompts and answers of this run go into ``prompt_cache``
-    clock: Callable[[], float] = time.perf_counter  # seconds
 
 
 def run_requests(
@@ -65,16 +54,16 @@ def run_requests(
         Each step, and with a row's last one what really ran.
     """
     _meet(work, options)
-    prompt_cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
-    amateurs: dict[str, Amateur] = {}
+    if options.prompt_cache is None:
+        options = options._replace(prompt_cache=PromptCache(), keep_prompts=False)
+    loaded: dict[str, Amateur] = {}
     for places in _partition(work, options.group_by_shape):
         pipeline = work[places[0]].resolved.pipeline
-        second = _amateur(processor, pipeline, amateurs, amateur)
-        method = build_method(model, processor, pipeline, second)
+        method = build_method(model, processor, pipeline, amateur, loaded=loaded)
         effective: dict[int, dict[str, Any]] = {}
         times = [] if prepared_s is None else prepared_s
-        specs = _specs(method, processor, work, places, second, options, effective, times)
-        for step in run_specs(method, specs, pipeline, options, prompt_cache):
+        specs = _specs(method, processor, work, places, options, effective, times)
+        for step in run_specs(method, specs, pipeline, options):
             if step.finish is None:
                 yield step, None
             else:
@@ -106,13 +95,10 @@ def run_request(
     inputs = prepare_inputs(model, processor, work.request, pipeline)
     plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
     check_search_plan(plan, pipeline)
-    second = _amateur(processor, pipeline, {}, amateur)
-    method = build_method(model, processor, pipeline, second)
-    spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
-    spec = spec._replace(clock=options.clock)
-    cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    method = build_method(model, processor, pipeline, amateur)
+    spec = build_spec(method, processor, work, inputs, options=options)
     _meet([work], options)
-    steps = run_specs(method, [spec], pipeline, options, cache)
+    steps = run_specs(method, [spec], pipeline, options)
     effective = describe_run(work.resolved.effective, spec.token_limit)
     return ((step, _by_now(effective, work.resolved, step)) for step in steps)
 
@@ -125,23 +111,6 @@ def _by_now(effective: dict[str, Any], resolved: Resolved, step: Step) -> dict[s
         prompt=step.prompt,
         num_generated=step.num_tokens,
     )
-
-
-def _amateur(
-    processor: Processor,
-    pipeline: PipelineConfig,
-    loaded: dict[str, Amateur],
-    given: Amateur | None,
-) -> Amateur | None:
-    """The second model that a pipeline needs; each is loaded once."""
-    contrast = pipeline.contrast
-    if not isinstance(contrast, ContrastiveDecodingConfig):
-        return None
-    if contrast.amateur not in loaded:
-        amateur = find_amateur(processor, pipeline, given)
-        assert amateur is not None
-        loaded[contrast.amateur] = amateur
-    return loaded[contrast.amateur]
 
 
 def _partition(work: Sequence[Work], group_by_shape: bool) -> Iterator[list[int]]:
@@ -163,7 +132,6 @@ def _specs(
     processor: Processor,
     work: Sequence[Work],
     places: Sequence[int],
-    amateur: Amateur | None,
     options: RunOptions,
     effective: dict[int, dict[str, Any]],
     prepared_s: list[float],
@@ -183,13 +151,11 @@ def _specs(
                 pipeline = one.resolved.pipeline
                 inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
             own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
-            spec = build_spec(
-                method, processor, one, own, amateur=amateur, trace=options.trace, number=place
-            )
-            sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, place))
-            spec = spec._replace(sampler=sampler, reused=left[one.content] > 0, clock=options.clock)
+            spec = build_spec(method, processor, one, own, options=options, number=place)
+            spec = spec._replace(reused=left[one.content] > 0)
         except Exception as error:  # a processor of a third party raises what it likes
-            spec = refuse_row(place, error if error is one.failure else of_row(place, error))
+            error = error if error is one.failure else of_row(place, error)
+            spec = Step(place, finish=Finish("error", "error", error=error))
         limit = spec.token_limit if isinstance(spec, RowSpec) else one.resolved.max_tokens
         effective[place] = describe_run(one.resolved.effective, limit)
         prepared_s.append(time.perf_counter() - started)
@@ -202,9 +168,8 @@ def build_spec(
     work: Work,
     inputs: Inputs,
     *,
-    amateur: Amateur | None = None,
-    trace: bool = False,
-    number: int = 0,
+    options: RunOptions,
+    number: int | None = None,
 ) -> RowSpec:
     """Turn a checked request into a row of the decode loop.
 
@@ -213,28 +178,32 @@ def build_spec(
         processor: the model's processor.
         work: the request and its pipeline.
         inputs: the request, prepared.
-        amateur: the second model of contrastive decoding.
-        trace: keep the logits after each stage in every step.
-        number: what steps and errors call the row; different for each row of a loop.
+        options: how it runs.
+        number: what steps and errors call the row; different for each row of a loop. None: there
+            is no other, and errors need not name it.
     """
     resolved, request = work.resolved, work.request
-    others = other_prompts(method.model, processor, request, inputs, resolved.pipeline, amateur)
+    others = other_prompts(method, processor, request, inputs, resolved.pipeline)
     limits = [
         resolved.max_tokens,
         context_left(method.model, [inputs]),
-        context_left(method.amateur or method.model, others or ()),
+        context_left(method.parts[-1][0], others or ()),
     ]
+    sampler = resolved.sampler._replace(sample=request.sample)
+    if number is not None:
+        sampler = sampler._replace(chain=numbered_hosts(sampler.chain, number))
     return RowSpec(
         inputs=inputs,
-        sampler=resolved.sampler._replace(sample=request.sample),
+        sampler=sampler,
         stopping=resolved.stopping,
         text=resolved.text,
         token_limit=min((limit for limit in limits if limit is not None), default=None),
         others=others,
         search=resolved.search,
         num_eos=resolved.num_eos,
-        trace=trace,
-        number=number,
+        trace=options.trace,
+        number=number or 0,
+        clock=options.clock,
     )
 
 
@@ -243,17 +212,13 @@ def run_specs(
     specs: Iterable[RowSpec | Step],
     pipeline: PipelineConfig,
     options: RunOptions,
-    prompt_cache: PromptCache,
 ) -> Iterator[Step]:
     """Run rows through the decode loop under the pipeline's prefill and cache configs."""
-    loop = LoopOptions(
-        method=method,
-        prefill=prefill_options(pipeline),
-        batch_size=options.batch_size,
-        store=prompt_store(prompt_cache, method.model, pipeline),
-        keep_all=options.prompt_cache is not None and options.keep_prompts,
-        group_by_shape=options.group_by_shape,
-    )
+    kept = options.prompt_cache
+    if kept is None:
+        kept, options = PromptCache(), options._replace(keep_prompts=False)
+    store = prompt_store(kept, method.model, pipeline)
+    loop = LoopOptions(method, prefill_options(pipeline), store, options)
     return watched(decode_rows(specs, loop))
 
 

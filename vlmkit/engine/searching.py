@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 
 from vlmkit.contracts.stages import Decision
-from vlmkit.engine.rows import RowState, Step, Taken, Trail, nothing_to_draw, observe_token
-from vlmkit.engine.streams import RowLogits
+from vlmkit.engine.batch import Batch, Logits, select, with_failures
+from vlmkit.engine.rows import (
+    RowState,
+    Searching,
+    Step,
+    Taken,
+    end_row,
+    fail_row,
+    nothing_to_draw,
+    observe_token,
+)
 from vlmkit.numeric.probabilities import log_softmax
+from vlmkit.resolve.method import Method
+from vlmkit.sampling.sections import Section, run_section, slices
 from vlmkit.search import Extended, Outcome, SearchStart, SearchStep
-
-
-class Searching(NamedTuple):
-    """A request that is being searched for."""
-
-    state: Any  # the search's own
-    num_emitted: int  # steps that were given out
 
 
 class Move(NamedTuple):
@@ -31,46 +36,93 @@ class Move(NamedTuple):
 
     source: int  # the place in this batch of the row that it continues
     row: RowState
-    token_id: int | None  # the token it takes; None: one is drawn
+    token_id: int | None = None  # the token it takes; None: one is drawn
 
 
-def start_search(row: RowState, prompt: mx.array | None) -> Searching:
-    """Begin a search after its prompt, whose hidden states are ``[1, T, hidden]`` if needed."""
-    search = row.search
-    assert search is not None
+def start_search(row: RowState, prompt: mx.array | None) -> RowState:
+    """Begin a row's search, if it has one, after its prompt: hidden states ``[1, T, hidden]``."""
+    if row.search is None:
+        return row
     hidden = None if prompt is None else prompt[0]
     start = SearchStart(row.spec.token_limit, row.spec.num_eos, hidden)
-    return Searching(search.init(start), 0)
+    return row._replace(searching=Searching(row.search.init(start)))
 
 
-def advance_search(
-    searching: Searching,
-    rows: Sequence[RowState],
-    sources: Sequence[int],
-    logits: RowLogits,
-    chained: mx.array,
-) -> tuple[Searching, list[Move], list[Step]]:
-    """Let a search decide how its rows go on; waits for the device.
-
-    Args:
-        searching: the search so far.
-        rows: its K paths.
-        sources: their places in the batch.
-        logits: of the batch.
-        chained: float32 ``[K, V]``, what the sampler chain leaves of the rows' logits.
+def advance_searches(
+    method: Method, batch: Batch
+) -> tuple[Batch | None, Sequence[int | None], list[Step]]:
+    """Let each search of a batch decide how its rows go on; waits for the device.
 
     Returns:
-        The search, the rows to go on with (none: it has ended), and the steps that are certain.
+        The rows that go on, the token that a search gave each, and the steps that are certain.
+    """
+    if all(row.search is None for row in batch.rows):
+        return batch, [None] * len(batch.rows), []
+    moves, after, steps = list[Move](), list[Section](), list[Step]()
+    for section, place in zip(batch.sections, slices(batch.sections), strict=True):
+        rows = batch.rows[place]
+        if rows[0].search is None:
+            after.append(section)
+            moves += [Move(source, row) for source, row in enumerate(rows, start=place.start)]
+            continue
+        section, rows, chained = _run_chain(section, rows, batch.logits.entering[place])
+        after.append(section)
+        for _, group in groupby(enumerate(rows), key=lambda placed: placed[1].number):
+            (first, *_), paths = zip(*group, strict=True)
+            own = slice(place.start + first, place.start + first + len(paths))
+            logits = Logits._make(None if part is None else part[own] for part in batch.logits)
+            try:
+                moved, certain = _advance(paths, logits, chained[first : first + len(paths)])
+            except Exception as error:  # a criterion of a third party raises what it likes
+                moved, certain = [], [end_row(fail_row(paths[0], error))]
+            moves += [move._replace(source=own.start + move.source) for move in moved]
+            steps += certain
+    sources, rows = [move.source for move in moves], tuple(move.row for move in moves)
+    going = select(method, batch._replace(sections=tuple(after)), sources)
+    given = [move.token_id for move in moves]
+    return None if going is None else going._replace(rows=rows), given, steps
+
+
+def _run_chain(
+    section: Section, rows: tuple[RowState, ...], logits: mx.array
+) -> tuple[Section, tuple[RowState, ...], mx.array]:
+    """What the chain leaves of the logits, float32 ``[K, V]``; rows fail where it does."""
+    assert rows[0].search is not None
+    entering = log_softmax(logits) if rows[0].search.from_logprobs else logits
+    samplers = [row.spec.sampler for row in rows]
+    try:
+        section, left = run_section(section, entering, samplers, [row.num_tokens for row in rows])
+    except Exception as error:  # a stage of a third party raises what it likes
+        return section, with_failures(rows, dict.fromkeys(range(len(rows)), error)), entering
+    return section, rows, left
+
+
+def _advance(
+    rows: Sequence[RowState], logits: Logits, chained: mx.array
+) -> tuple[list[Move], list[Step]]:
+    """Let one search decide.
+
+    Args:
+        rows: its K paths.
+        logits: theirs.
+        chained: float32 ``[K, V]``, what the sampler chain leaves of them.
+
+    Returns:
+        The rows to go on with (none: it has ended), and the steps that are certain.
 
     Raises:
         VlmkitError: no row has a token that can be taken, or logits are NaN.
     """
-    search = rows[0].search
+    search, searching = rows[0].search, rows[0].searching
     assert search is not None
+    assert searching is not None
+    for row in rows:
+        if row.failure is not None:
+            raise row.failure
     largest = cast("list[float]", mx.max(chained, axis=-1).tolist())
     broken = [not math.isfinite(value) and value != -math.inf for value in largest]
-    goes_on = [
-        value > -math.inf or _needs_none(row.decision)
+    goes_on = [  # it has a token to take, or needs none: it has finished, or one is forced
+        value > -math.inf or not row.goes_on or row.decision.forced_id is not None
         for value, row in zip(largest, rows, strict=True)
     ]
     if any(broken) or not any(goes_on):
@@ -79,33 +131,28 @@ def advance_search(
     dead = mx.array(largest)[:, None] == -mx.inf
     logprobs = mx.where(dead, -mx.inf, log_softmax(chained))
     logprobs = decided(logprobs, [row.decision for row in rows])
-    places = mx.array(list(sources))
-    hidden = logits.hidden[places] if search.needs_hidden else None
-    doubts: Any = None if logits.doubts is None else logits.doubts[places].tolist()
+    doubts: Any = None if logits.doubts is None else logits.doubts.tolist()
 
     def extend(path: int, token_id: int) -> Extended:
         entropy, confidence = (None, None) if doubts is None else doubts[path]
-        taken = Taken(token_id, token_id, logits.own[sources[path]], entropy, confidence)
-        row, step = observe_token(rows[path], taken)
+        taken = Taken(token_id, token_id, logits.own[path], entropy, confidence)
+        row, step = observe_token(rows[path]._replace(searching=None), taken)
         if step.finish is not None and step.finish.error is not None:
             raise step.finish.error
-        before = row.trail
-        if before is not None:  # only the newest step holds on to its logits
-            before = before._replace(step=before.step._replace(logits=None))
-        return Extended(row._replace(trail=Trail(step, before)), step.finish is not None)
+        *before, last = (*row.trail, step)
+        if before:  # only the newest step holds on to its logits
+            before[-1] = before[-1]._replace(logits=None)
+        return Extended(row._replace(trail=(*before, last)), step.finish is not None)
 
-    state, outcome = search.advance(searching.state, SearchStep(logprobs, hidden), extend)
+    given = SearchStep(logprobs, logits.hidden if search.needs_hidden else None)
+    state, outcome = search.advance(searching.state, given, extend)
     steps = _certain_steps(outcome, searching.num_emitted)
+    after = Searching(state, searching.num_emitted + len(steps))
     moves = [
-        Move(sources[path], row, token_id)
+        Move(path, row._replace(searching=after), token_id)
         for path, token_id, row in zip(outcome.rows, outcome.token_ids, outcome.paths, strict=True)
     ]
-    return Searching(state, searching.num_emitted + len(steps)), moves, steps
-
-
-def _needs_none(decision: Decision) -> bool:
-    """Whether a row can do without a token of the chain's: it has finished, or one is forced."""
-    return decision.finish is not None or decision.forced_id is not None
+    return moves, steps
 
 
 def decided(logprobs: mx.array, decisions: Sequence[Decision]) -> mx.array:
@@ -146,17 +193,7 @@ def _decide(logprobs: mx.array, decision: Decision) -> mx.array:
 def _certain_steps(outcome: Outcome, num_emitted: int) -> list[Step]:
     """The steps that an outcome makes certain, without those given out before."""
     if outcome.done:
-        steps = _last_steps(outcome.best[0].path, num_emitted)
-        results = tuple((one.score, tuple(_last_steps(one.path, 0))) for one in outcome.best)
+        steps = outcome.best[0].path.trail[num_emitted:]
+        results = tuple((one.score, one.path.trail) for one in outcome.best)
         return [*steps[:-1], steps[-1]._replace(hypotheses=results)]
-    return _last_steps(outcome.committed[-1], num_emitted) if outcome.committed else []
-
-
-def _last_steps(path: RowState, num_before: int) -> list[Step]:
-    """The steps of a path behind its first ``num_before``, in order."""
-    steps: list[Step] = []
-    here = path.trail
-    while here is not None and here.step.num_tokens > num_before:
-        steps.append(here.step)
-        here = here.before
-    return steps[::-1]
+    return list(outcome.committed[-1].trail[num_emitted:]) if outcome.committed else []

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from vlmkit.engine.rows import PromptTiming, RowState
+from vlmkit.contracts.inputs import Inputs
+from vlmkit.engine.rows import PromptTiming
 from vlmkit.prompts import Prefilled
-
-
-class Work(NamedTuple):
-    """What a row's part of a prefill was, in tokens."""
-
-    own: float  # computed for its own prompt
-    others: float  # for the prompts that it is contrasted with
-    cached: int
-
-
-def work_of(prefilled: Prefilled, num_streams: int) -> list[Work]:
-    computed, cached = prefilled.computed, prefilled.cached
-    return [
-        Work(computed[first], sum(computed[first + 1 : first + num_streams]), cached[first])
-        for first in range(0, len(cached), num_streams)
-    ]
+from vlmkit.resolve.method import Method
 
 
 def prompt_timings(
-    rows: Sequence[RowState], work: Sequence[Work], seconds: float
+    method: Method, rows: Sequence[Inputs], prefilled: Sequence[Prefilled], seconds: float
 ) -> list[PromptTiming]:
-    """Share the time of a prefill among its rows by the tokens that were computed for each."""
-    total = sum(row.own + row.others for row in work)
-    known = sum(one.cached for one in work)
-    new = sum(len(row.spec.inputs.token_ids) for row in rows) - known
-    contents = [row.spec.inputs.content_ids.tobytes() for row in rows]
+    """Share the time of a prefill among its rows.
+
+    Args:
+        method: of the batch.
+        rows: their own prompts.
+        prefilled: all streams, by each model.
+        seconds: of the whole prefill.
+    """
     seconds = max(seconds, 1e-9)
+    cached = prefilled[0].cached[:: method.num_own]
+    own = prefilled[0].computed[:: method.num_own]
+    total = sum(sum(part.computed) for part in prefilled)
     per_token = seconds / total if total else 0.0
-    return [
-        PromptTiming(
-            seconds=(one.own + one.others) * per_token,
-            tokens_per_s=new / seconds,
-            cached_tokens=one.cached,
-            prompt_s=one.own * per_token * contents.count(content),
-            others_s=one.others * per_token,
+    new = sum(len(inputs.token_ids) for inputs in rows) - sum(cached)
+    contents = [inputs.content for inputs in rows]
+    timings = []
+    for row, content in enumerate(contents):
+        streams = [
+            sum(part.computed[row * count : (row + 1) * count])
+            for part, (_, count) in zip(prefilled, method.parts, strict=True)
+        ]
+        timings.append(
+            PromptTiming(
+                seconds=sum(streams) * per_token,
+                tokens_per_s=new / seconds,
+                cached_tokens=cached[row],
+                prompt_s=own[row] * per_token * contents.count(content),
+                others_s=(sum(streams) - own[row]) * per_token,
+            )
         )
-        for one, content in zip(work, contents, strict=True)
-    ]
+    return timings

@@ -20,9 +20,7 @@ def cache_sizes(loaded: Loaded) -> dict[int, Callable[[PromptShape, int], int]]:
         for arm in batch.arms:
             resolved = loaded.resolved[arm][0]
             width = 1 if resolved.search is None else resolved.search.width
-            models = [method.model] * method.num_own
-            if method.amateur is not None:
-                models += [method.amateur] * method.num_others
+            models = [model for model, count in method.parts for _ in range(count)]
             cache = resolved.pipeline.cache
             sizes[arm] = _sum_of([_row_size(cache, model) for model in models], width)
     return sizes

@@ -9,16 +9,15 @@ from vlmkit.api import load
 from vlmkit.backend.memory import available_bytes
 from vlmkit.config.locate import located
 from vlmkit.contracts.interface import Model
-from vlmkit.contrast import ContrastiveDecodingConfig
-from vlmkit.engine import Amateur, Method, Resolved, build_method, find_amateur
+from vlmkit.engine import Amateur
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.estimate import row_bytes, rows_in_flight
 from vlmkit.experiment.groups import Group
 from vlmkit.experiment.prompting import resolve_arm
 from vlmkit.loading import read_config, resolve_checkpoint
-from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
+from vlmkit.resolve import Method, Resolved, build_method
 from vlmkit.stopping import token_limit
 
 _PROMPT_TOKENS = 1024  # taken for a prompt's length where rows in flight are chosen
@@ -33,7 +32,6 @@ class Loaded(NamedTuple):
     arms: Sequence[Arm]  # of the experiment
     resolved: dict[int, list[Resolved]]  # by arm, one per seed
     methods: list[Method]  # one per batch of the group
-    amateurs: list[Amateur | None]
 
 
 def load_group(
@@ -61,30 +59,16 @@ def load_group(
             model_source=group.model_source,
         )
     resolved = {place: resolve_arm(model, processor, arms[place], seeds) for place in group.arms}
-    methods, amateurs = [], []
+    methods = []
     second: dict[str, Amateur] = {}  # each checkpoint is loaded once
     for batch in group.batches:
         arm, pipeline = arms[batch.arms[0]], resolved[batch.arms[0]][0].pipeline
         try:
             with located(arm.tree, ("contrast",)):
-                amateur = _find_amateur(processor, pipeline, second)
-                methods.append(build_method(model, processor, pipeline, amateur))
+                methods.append(build_method(model, processor, pipeline, loaded=second))
         except VlmkitError as error:
             raise VlmkitError(f"{error} (in the arm {arm.name!r})", path=error.path) from error
-        amateurs.append(amateur)
-    return Loaded(model, processor, group, arms, resolved, methods, amateurs)
-
-
-def _find_amateur(
-    processor: Processor, pipeline: PipelineConfig, known: dict[str, Amateur]
-) -> Amateur | None:
-    contrast = pipeline.contrast
-    if not isinstance(contrast, ContrastiveDecodingConfig):
-        return None
-    found = find_amateur(processor, pipeline, known.get(contrast.amateur))
-    assert found is not None
-    known[contrast.amateur] = found
-    return found
+    return Loaded(model, processor, group, arms, resolved, methods)
 
 
 def group_rows(group: Group, arms: Sequence[Arm], *, num_copies: int = 1) -> int:

@@ -12,13 +12,14 @@ from vlmkit.config.formatting import format_messages
 from vlmkit.config.locate import located
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Model
-from vlmkit.engine import Request, Resolved, load_images, prepare_inputs, resolve
+from vlmkit.engine import Request, prepare_inputs
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import QUESTION, Arm
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.scoring import opens_thinking
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
+from vlmkit.resolve import Resolved, load_images, resolve
 
 
 class Prepared(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from vlmkit.config.formatting import with_negative
-from vlmkit.engine import RowSpec, Work, build_spec
+from vlmkit.engine import RowSpec, RunOptions, build_spec
 from vlmkit.errors import VlmkitError
 from vlmkit.experiment.arms import Arm
 from vlmkit.experiment.groups import Batch, request_key
@@ -20,7 +20,7 @@ from vlmkit.experiment.prefills import PrefillShares
 from vlmkit.experiment.prompting import Prepared, prepare_sample
 from vlmkit.experiment.samples import Sample
 from vlmkit.experiment.units import Units
-from vlmkit.sampling import numbered_hosts
+from vlmkit.resolve import Work
 
 
 class Unit(NamedTuple):
@@ -128,16 +128,14 @@ class Sharing:
                 loaded.processor,
                 work,
                 prepared.inputs,
-                amateur=loaded.amateurs[place],
+                options=RunOptions(trace=self._trace),
                 number=self._next,
             )
         except VlmkitError as error:
             self._give_up(unit, prompt, error)
             return None
         self.numbers[spec.number] = InFlight(unit, prompt, prepared.thinks)
-        sampler = spec.sampler._replace(chain=numbered_hosts(spec.sampler.chain, spec.number))
-        reused = self._left[prompt] > 0
-        return spec._replace(sampler=sampler, reused=reused, trace=self._trace)
+        return spec._replace(reused=self._left[prompt] > 0)
 
     def _give_up(self, unit: Unit, prompt: Hashable, error: VlmkitError) -> None:
         self.prefills.leave(prompt)

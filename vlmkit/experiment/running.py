@@ -141,8 +141,7 @@ def _shared_steps(
                 loaded.methods[place],
                 specs,
                 pipeline,
-                RunOptions(batch_size=size, keep_prompts=False),
-                cache,
+                RunOptions(batch_size=size, prompt_cache=cache, keep_prompts=False),
             )
         if len(group.batches) == 1 or is_over():
             return
@@ -166,9 +165,7 @@ def _single_steps(
                 spec = sharing.spec(unit, placed.sample, place)
                 pipeline = loaded.resolved[unit.arm][unit.seed].pipeline
                 specs = [] if spec is None else [spec]
-                yield from run_specs(
-                    loaded.methods[place], specs, pipeline, RunOptions(), PromptCache()
-                )
+                yield from run_specs(loaded.methods[place], specs, pipeline, RunOptions())
 
 
 def _announced(sharing: Sharing, group: Group, placed: Iterable[Placed]) -> Iterator[Placed]:

@@ -122,7 +122,7 @@ class PromptCache:
     @_locked
     def drop(self, owner: Hashable, inputs: Inputs) -> None:
         """Remove a prompt, if it is there."""
-        self._remove(_Key(owner, "prompt", inputs.content_ids.tobytes()))
+        self._remove(_Key(owner, "prompt", inputs.content))
 
     @_locked
     def features(self, owner: Hashable) -> dict[bytes, Features]:

@@ -135,7 +135,7 @@ def unique_inputs(batch: Sequence[Inputs]) -> tuple[list[Inputs], list[int]]:
     unique: list[Inputs] = []
     places = []
     for inputs in batch:
-        key = inputs.content_ids.tobytes()
+        key = inputs.content
         if key not in known:
             known[key] = len(unique)
             unique.append(inputs)

@@ -6,7 +6,7 @@ Nothing is generated; the engine's rows are made of what comes out.
 
 from vlmkit.resolve.checking import Work, check_requests, check_searches, named_row
 from vlmkit.resolve.effective import describe_run, with_held
-from vlmkit.resolve.method import Amateur, Method, build_method, find_amateur, other_prompts
+from vlmkit.resolve.method import Amateur, Method, build_method, other_prompts
 from vlmkit.resolve.request import (
     Request,
     content_key,
@@ -31,7 +31,6 @@ __all__ = [
     "content_key",
     "context_left",
     "describe_run",
-    "find_amateur",
     "load_images",
     "named_row",
     "other_prompts",

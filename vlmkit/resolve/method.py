@@ -26,13 +26,20 @@ from vlmkit.resolve.request import Request, prepare_inputs
 _AMATEUR = ("contrast", "amateur")
 
 
+class Amateur(NamedTuple):
+    """A second checkpoint."""
+
+    model: Model
+    processor: Processor
+
+
 class Method(NamedTuple):
     """The models of a batch, and how the logits of a row's streams become one."""
 
     model: Model
     contrast: Contrast | None = None  # None: the row's own logits, as they are
     num_others: int = 0  # prompts beside a row's own; none where early layers are the others
-    amateur: Model | None = None  # runs these prompts; None: ``model`` does
+    amateur: Amateur | None = None  # runs these prompts; None: ``model`` does
 
     @property
     def taps(self) -> tuple[int, ...]:
@@ -44,33 +51,64 @@ class Method(NamedTuple):
         """Streams per row that ``model`` runs, the row's own first."""
         return 1 if self.amateur is not None else 1 + self.num_others
 
+    @property
+    def parts(self) -> tuple[tuple[Model, int], ...]:
+        """Each model with the streams per row that it runs; the row's own is the first of all."""
+        own = (self.model, self.num_own)
+        return (own,) if self.amateur is None else (own, (self.amateur.model, self.num_others))
 
-class Amateur(NamedTuple):
-    """A second checkpoint."""
 
-    model: Model
-    processor: Processor
+def build_method(
+    model: Model,
+    processor: Processor,
+    pipeline: PipelineConfig,
+    amateur: Amateur | None = None,
+    *,
+    loaded: dict[str, Amateur] | None = None,
+) -> Method:
+    """Build what the rows of a pipeline have in common: the models, and how streams are combined.
 
-
-def find_amateur(
-    processor: Processor, pipeline: PipelineConfig, given: Amateur | None = None
-) -> Amateur | None:
-    """Return the second model that a pipeline needs: the given one, or loaded from its path.
+    Args:
+        model: the model's functions.
+        processor: its processor.
+        pipeline: with or without a contrast.
+        amateur: the second model of contrastive decoding; None: loaded from where the config says.
+        loaded: those found before, by their path; takes in this one.
 
     Raises:
-        VlmkitError: the checkpoint cannot be used, or its tokens are not those of ``processor``.
+        VlmkitError: the method needs layers that are not there; the amateur's checkpoint cannot be
+            used, or its tokens are not those of ``processor``.
     """
     config = pipeline.contrast
-    if not isinstance(config, ContrastiveDecodingConfig):
-        return None
-    if given is None:
-        try:
-            folder = resolve_checkpoint(config.amateur)
-            given = Amateur(load_model(folder), load_processor(folder))
-        except VlmkitError as error:
-            raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
-    _check_vocabulary(given.processor, processor)
-    return given
+    if config is None:
+        return Method(model)
+    sees = isinstance(model, VisionLanguageModel)
+    second = None
+    if isinstance(config, ContrastiveDecodingConfig):
+        second = _find_amateur(config.amateur, processor, amateur, {} if loaded is None else loaded)
+    with within("contrast"):
+        contrast = build_contrast(
+            config,
+            num_layers=len(model.layer_specs),
+            tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
+        )
+    return Method(model, contrast, 0 if contrast.early_layers else 1, second)
+
+
+def _find_amateur(
+    path: str, processor: Processor, given: Amateur | None, loaded: dict[str, Amateur]
+) -> Amateur:
+    """Return the given second model, or load it from its path."""
+    if path not in loaded:
+        if given is None:
+            try:
+                folder = resolve_checkpoint(path)
+                given = Amateur(load_model(folder), load_processor(folder))
+            except VlmkitError as error:
+                raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
+        _check_vocabulary(given.processor, processor)
+        loaded[path] = given
+    return loaded[path]
 
 
 def _check_vocabulary(amateur: Processor, own: Processor) -> None:
@@ -84,57 +122,24 @@ def _check_vocabulary(amateur: Processor, own: Processor) -> None:
             )
 
 
-def build_method(
-    model: Model, processor: Processor, pipeline: PipelineConfig, amateur: Amateur | None
-) -> Method:
-    """Build what the rows of a pipeline have in common: the models, and how streams are combined.
-
-    Raises:
-        VlmkitError: the method needs layers or a second model that are not there.
-    """
-    config = pipeline.contrast
-    if config is None:
-        return Method(model)
-    sees = isinstance(model, VisionLanguageModel)
-    with within("contrast"):
-        contrast = build_contrast(
-            config,
-            num_layers=len(model.layer_specs),
-            tied_embeddings=sees and model.config.text_config.tie_word_embeddings,
-        )
-    second = isinstance(config, ContrastiveDecodingConfig)
-    if second and amateur is None:
-        raise VlmkitError(
-            "contrast: contrastive_decoding needs the amateur's model", path=("contrast",)
-        )
-    return Method(
-        model,
-        contrast,
-        num_others=0 if contrast.early_layers else 1,
-        amateur=amateur.model if second and amateur is not None else None,
-    )
-
-
 def other_prompts(
-    model: Model,
+    method: Method,
     processor: Processor,
     request: Request,
     inputs: Inputs,
     pipeline: PipelineConfig,
-    amateur: Amateur | None,
 ) -> tuple[Inputs, ...] | None:
     """Return the prompts that a row is contrasted with; None without a contrast.
 
     Raises:
         VlmkitError: the method needs images that are not there, or its prompt is too long.
     """
-    config = pipeline.contrast
+    config, model = pipeline.contrast, method.model
     if config is None:
         return None
-    if isinstance(config, ContrastiveDecodingConfig):
-        assert amateur is not None  # the method was built
+    if method.amateur is not None:
         try:
-            return (prepare_inputs(amateur.model, amateur.processor, request, pipeline),)
+            return (prepare_inputs(*method.amateur, request, pipeline),)
         except VlmkitError as error:
             raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
     negative = _negative(model, processor, request, pipeline, config)

@@ -86,7 +86,12 @@ def resolve(
         key=key,
         cache=cache_layers(cache.kinds, model),
         sampler=RowSampler(
-            chain=build_row_chain(sampling, vocabulary=processor.vocabulary, num_added=len(held)),
+            chain=build_row_chain(
+                sampling,
+                vocabulary=processor.vocabulary,
+                num_added=len(held),
+                hosts_ahead=pipeline.contrast is not None,
+            ),
             key=(kind, row_chain_key(sampling)),
             seed=pipeline.seed,
             sample=0,

@@ -40,16 +40,22 @@ class SamplerChain(NamedTuple):
     with_hosts: Callable[[Pytree, Sequence[mx.array]], Pytree]
     # (state, one array [B, ...] per host reducer) -> the state that the next draw reads
     apply_hosts: Callable[[Pytree, mx.array], mx.array]
-    # (state, logits [B, V]) -> logits [B, V] after those stages alone
+    # (state, logits [B, V]) -> logits [B, V] after the stages that apply ahead of the others
+    num_ahead: int
     num_random: int
     is_greedy: bool
 
 
-def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
+def chain(stages: Sequence[SamplerStage], *, hosts_ahead: bool = False) -> SamplerChain:
     """Compose stages; no stage at all draws from ``softmax(logits)``.
 
     ``sample`` gives the same state and tokens as ``draw`` after ``run``, but once a stage has left
     a short list of candidates it goes on with those alone, and takes one that is left undrawn.
+
+    Args:
+        stages: in the order in which they apply.
+        hosts_ahead: stages with a host reducer that are not random apply in ``apply_hosts`` alone,
+            and leave the logits as they are at their place: for rows with a contrast.
 
     Example:
         >>> from vlmkit.sampling import Temperature, TopK, build_chain
@@ -60,10 +66,14 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         >>> token_ids.item()
         1
     """
-    stages = tuple(stages)
+    given = stages = tuple(stages)
+    host_places = [index for index, stage in enumerate(stages) if stage.host is not None]
+    ahead = [index for index in host_places if hosts_ahead and not stages[index].is_random]
+    stages = tuple(
+        _passing(stage) if index in ahead else stage for index, stage in enumerate(given)
+    )
     is_greedy = any(stage.is_greedy for stage in stages)
     draw = _draw_largest if is_greedy else _draw
-    host_places = [index for index, stage in enumerate(stages) if stage.host is not None]
 
     def init(prompts: Sequence[NDArray[np.int32]], vocab_size: int) -> Pytree:
         return tuple(stage.init(prompts, vocab_size) for stage in stages)
@@ -96,11 +106,6 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         found = mx.take_along_axis(ids, mx.maximum(places, 0)[:, None], axis=-1)[:, 0]
         return state, mx.where(places < 0, places, found.astype(mx.int32))
 
-    def apply_hosts(state: Pytree, logits: mx.array) -> mx.array:
-        for index in host_places:
-            logits = stages[index].apply(state[index], logits, None)
-        return logits
-
     return SamplerChain(
         stages=stages,
         init=init,
@@ -112,9 +117,17 @@ def chain(stages: Sequence[SamplerStage]) -> SamplerChain:
         trace=trace,
         hosts=tuple(stage.host for stage in stages if stage.host is not None),
         with_hosts=partial(_with_hosts, host_places),
-        apply_hosts=apply_hosts,
+        apply_hosts=partial(_apply_some, given, ahead),
+        num_ahead=len(ahead),
         num_random=sum(stage.is_random for stage in stages),
         is_greedy=is_greedy,
+    )
+
+
+def _passing(stage: SamplerStage) -> SamplerStage:
+    """A stage that has applied already."""
+    return stage._replace(
+        apply=lambda state, logits, uniform: logits, by_value=True, shortlist=None, observe=None
     )
 
 
@@ -178,6 +191,14 @@ def _steps(
         seen = part if stage.observe is None else stage.observe(part, logits)
         logits = stage.apply(seen, logits, column)
         yield seen, logits
+
+
+def _apply_some(
+    stages: Sequence[SamplerStage], places: Sequence[int], state: Pytree, logits: mx.array
+) -> mx.array:
+    for index in places:
+        logits = stages[index].apply(state[index], logits, None)
+    return logits
 
 
 def _with_hosts(places: Sequence[int], state: Pytree, values: Sequence[mx.array]) -> Pytree:

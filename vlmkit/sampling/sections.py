@@ -122,14 +122,12 @@ def join_sections(first: Sections, second: Sections) -> tuple[Sections, list[int
     return tuple(merged.values()), [row for own in rows.values() for row in own]
 
 
-def set_hosts(
-    sections: Sections, hosts: Sequence[Sequence[Any] | None]
-) -> tuple[Sections, Failures]:
+def set_hosts(sections: Sections, hosts: Sequence[Sequence[Any]]) -> tuple[Sections, Failures]:
     """Put what the host reducers say into the states.
 
     Args:
         sections: of the batch.
-        hosts: per row, the states of its chain's reducers; None: it has ended.
+        hosts: per row, the states of its chain's reducers.
     """
     failures: Failures = {}
     if not any(section.chain.hosts for section in sections):
@@ -139,8 +137,6 @@ def set_hosts(
         reducers = section.chain.hosts
         values: dict[int, list[NDArray[Any]]] = {}
         for row, own in enumerate(hosts[rows] if reducers else (), start=rows.start):
-            if own is None:
-                continue
             try:
                 found = [
                     np.asarray(one.value(state)) for one, state in zip(reducers, own, strict=True)
@@ -151,7 +147,7 @@ def set_hosts(
             else:
                 values[row] = found
         if values:
-            filler = next(iter(values.values()))  # for rows that have ended: nobody reads it
+            filler = next(iter(values.values()))  # for rows that failed: nobody reads it
             by_row = [values.get(row, filler) for row in range(rows.start, rows.stop)]
             stacked = [mx.array(np.stack(column)) for column in zip(*by_row, strict=True)]
             section = section._replace(state=section.chain.with_hosts(section.state, stacked))
@@ -168,17 +164,19 @@ def _check_alike(found: Sequence[NDArray[Any]], others: Sequence[NDArray[Any]]) 
         )
 
 
-def apply_hosts(sections: Sections, logits: mx.array) -> mx.array:
-    """Return the logits ``[B, V]`` that the host reducers of the rows' chains leave."""
-    if not any(section.chain.hosts for section in sections):
-        return logits
+def apply_hosts(sections: Sections, logits: mx.array) -> tuple[mx.array, Failures]:
+    """Return the logits ``[B, V]`` that the stages ahead of a contrast leave."""
+    failures: Failures = {}
+    if not any(section.chain.num_ahead for section in sections):
+        return logits, failures
     parts = []
     for section, rows in zip(sections, slices(sections), strict=True):
         try:
             parts.append(section.chain.apply_hosts(section.state, logits[rows]))
-        except Exception:  # the draw runs the same stage, and reports what it raises
+        except Exception as error:  # a stage of a third party raises what it likes
             parts.append(logits[rows])
-    return mx.concatenate(parts) if len(parts) > 1 else parts[0]
+            failures |= dict.fromkeys(range(rows.start, rows.stop), error)
+    return mx.concatenate(parts) if len(parts) > 1 else parts[0], failures
 
 
 class Draws(NamedTuple):
