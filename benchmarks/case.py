@@ -31,15 +31,24 @@ class Case(NamedTuple):
 
 
 def make_case(
-    size: str, *, root: Path = ROOT, bits: int | None = None, vocab_size: int = VOCAB_SIZE
+    size: str, *, root: Path = ROOT, bits: int | None = None, vocab_size: int | None = None
 ) -> Case:
-    """Write a case, or find it where an earlier run left it."""
+    """Write a case, or find it where an earlier run left it.
+
+    Args:
+        size: of the checkpoint; ``tiny``, for trials, has small images and a small vocabulary too.
+        root: where cases are.
+        bits: of the decoder's matrices; None: bfloat16.
+        vocab_size: None: the real one.
+    """
+    is_tiny = size == "tiny"
+    vocab_size = vocab_size or (2048 if is_tiny else VOCAB_SIZE)
     folder = root / f"{size}-{vocab_size}-{'bfloat16' if bits is None else f'{bits}-bit'}"
     if not (folder / "case").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         options: dict[str, Any] = {"vocab_size": vocab_size, "bits": bits}
-        write_data(folder, size, **options)
+        write_data(folder, size, **options, **({"image_side": 112} if is_tiny else {}))
         _write_arrays(folder)
         (folder / "case").write_text("complete\n")
     processor = load_processor(folder / "model")
