@@ -12,7 +12,7 @@ from vlmkit.cache.describe import (
     count_held,
     describe_cache,
     row_held_bytes,
-    row_num_bytes,
+    rows_num_bytes,
 )
 from vlmkit.cache.external import external
 from vlmkit.cache.kivi import KiviConfig, kivi
@@ -64,7 +64,7 @@ __all__ = [
     "rotating",
     "rotating_layout",
     "row_held_bytes",
-    "row_num_bytes",
+    "rows_num_bytes",
     "select_rows",
     "trim_rows",
     "windowed_layout",
