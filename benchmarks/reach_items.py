@@ -202,9 +202,10 @@ def shared_prefix(options: Options) -> Iterator[Line]:
     sizes = {name: turns[0]["bytes"] / 1e6 for name, turns in found.items()}
     apart = max(turn["largest_difference"] for turn in found["shared"])
     assert apart < 1e-5, f"the ways differ by {apart}"
+    layers = found["sdpa"][0]["layers"]
     yield Line(
-        f"attention, {values['rows']} rows of one prompt of {values['length']}, {found['sdpa'][0]['layers']}"
-        " layers, against copies",
+        f"attention, {values['rows']} rows of one prompt of {values['length']}, {layers} layers,"
+        " against copies",
         median(times["shared"]),
         median(times["sdpa"]),
         "ms",

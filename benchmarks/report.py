@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +52,7 @@ def _line(cells: Sequence[str]) -> str:
 def save(report: Report, figure: Figure, folder: Path = RESULTS) -> Path:
     """Write ``THEME-HARDWARE-DATE.md`` and ``.png``; returns the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
-    today = datetime.date.today().isoformat()
+    today = dt.date.today().isoformat()
     path = folder / f"{report.theme}-{hardware_slug()}-{today}.md"
     facts = {
         "command": report.command,
@@ -75,12 +75,12 @@ def draw(figure: Figure, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     height = 4.0
     if figure.kind == "bars":
         height = 1.5 + 0.3 * sum(map(len, figure.series.values()))
-    drawn, axes = pyplot.subplots(figsize=(7, height), layout="constrained")
+    drawn, axes = plt.subplots(figsize=(7, height), layout="constrained")
     for name, points in figure.series.items():
         places, values = [x for x, _ in points], [y for _, y in points]
         if figure.kind == "bars":
@@ -97,4 +97,4 @@ def draw(figure: Figure, path: Path) -> None:
         axes.legend()
         axes.grid(alpha=0.3)
     drawn.savefig(path, dpi=120)
-    pyplot.close(drawn)
+    plt.close(drawn)

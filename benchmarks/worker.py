@@ -10,6 +10,7 @@ process of another: peers run as they are installed. What libraries print goes t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -54,7 +55,7 @@ class System:
         self.name = toolkit if dtype is None else f"{toolkit} {dtype}"
         command = [sys.executable, "-m", "benchmarks.worker", toolkit, str(folder)]
         command += [] if dtype is None else ["--dtype", dtype]
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the worker)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
@@ -73,7 +74,9 @@ class System:
         if not line:
             self._process.wait()
             self._log.seek(0)
-            raise SystemExit(f"{self.name} failed:\n{self._log.read()[-2000:]}")
+            said = self._log.read()[-2000:]
+            self._close()
+            raise SystemExit(f"{self.name} failed:\n{said}")
         answer: Answer = json.loads(line)
         return answer
 
@@ -86,15 +89,16 @@ class System:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            self._process.kill()
+        self._close()
+
+    def _close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        if kind is None:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()  # the end of its work
-            self._process.wait()
-        else:
-            self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()
+        self._process.wait()
         self._process.stdout.close()
         self._log.close()
 

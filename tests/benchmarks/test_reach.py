@@ -118,7 +118,7 @@ def test_a_worker_answers_and_says_why_it_fails(tmp_path: Path) -> None:
     with System("vlmkit", tmp_path) as system:  # nothing is loaded yet
         assert system.ask("shared_prefix", rows=2, length=8, way="copies")["bytes"] > 0
     with (
-        pytest.raises(SystemExit, match="vlmkit failed:[^§]*nowhere"),
+        pytest.raises(SystemExit, match=r"vlmkit failed:[^§]*nowhere"),
         System("vlmkit", tmp_path / "nowhere") as system,
     ):
         system.ask("backend")

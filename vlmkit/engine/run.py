@@ -14,6 +14,7 @@ from vlmkit.contrast import ContrastiveDecodingConfig
 from vlmkit.engine.loop import LoopOptions, decode_rows
 from vlmkit.engine.rows import RowSpec, Step, refuse_row
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.preprocess import PixelCache
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
 from vlmkit.ranks.group import join_ranks, watched
@@ -73,7 +74,8 @@ def run_requests(
         method = build_method(model, processor, pipeline, second)
         effective: dict[int, dict[str, Any]] = {}
         times = [] if prepared_s is None else prepared_s
-        specs = _specs(method, processor, work, places, second, options, effective, times)
+        images = prompt_cache.pixels
+        specs = _specs(method, processor, work, places, second, options, images, effective, times)
         for step in run_specs(method, specs, pipeline, options, prompt_cache):
             if step.finish is None:
                 yield step, None
@@ -103,14 +105,14 @@ def run_request(
         Each step, with what really runs.
     """
     pipeline = work.resolved.pipeline
-    inputs = prepare_inputs(model, processor, work.request, pipeline)
+    cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    inputs = prepare_inputs(model, processor, work.request, pipeline, cache.pixels)
     plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
     check_search_plan(plan, pipeline)
     second = _amateur(processor, pipeline, {}, amateur)
     method = build_method(model, processor, pipeline, second)
     spec = build_spec(method, processor, work, inputs, amateur=second, trace=options.trace)
     spec = spec._replace(clock=options.clock)
-    cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
     _meet([work], options)
     steps = run_specs(method, [spec], pipeline, options, cache)
     effective = describe_run(work.resolved.effective, spec.token_limit)
@@ -165,6 +167,7 @@ def _specs(
     places: Sequence[int],
     amateur: Amateur | None,
     options: RunOptions,
+    images: PixelCache,
     effective: dict[int, dict[str, Any]],
     prepared_s: list[float],
 ) -> Iterator[RowSpec | Step]:
@@ -181,7 +184,9 @@ def _specs(
                 raise one.failure
             if one.content not in inputs:
                 pipeline = one.resolved.pipeline
-                inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
+                inputs[one.content] = prepare_inputs(
+                    method.model, processor, one.request, pipeline, images
+                )
             own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
             spec = build_spec(
                 method, processor, one, own, amateur=amateur, trace=options.trace, number=place

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from vlmkit.contracts.inputs import ImageGrid, Inputs, Media
@@ -21,6 +20,7 @@ from vlmkit.preprocess.images import (
     resize_image,
 )
 from vlmkit.preprocess.length import check_text_length
+from vlmkit.preprocess.pixels import PixelCache, Pixels, pixels_key
 from vlmkit.processors import Processor
 
 _PROMPT = ("prompt",)
@@ -34,6 +34,7 @@ def prepare(
     *,
     config: PreprocessConfig,
     context_length: int | None = None,
+    known: PixelCache | None = None,
 ) -> Inputs:
     """Tokenize a formatted prompt, load its images, and expand each image placeholder.
 
@@ -44,6 +45,7 @@ def prepare(
         prompt: the text after the chat template, or its token ids; one placeholder per image.
         images: one, or several in the order of the placeholders.
         context_length: the most tokens the model can take; None does not check.
+        known: images that were processed before; takes in these.
 
     Raises:
         VlmkitError: placeholders and images disagree, the prompt is no text, empty or too long,
@@ -65,7 +67,7 @@ def prepare(
     token_ids = _token_ids(processor, prompt, context_length)
     _check_placeholders(processor, token_ids, len(images))
     _check_length(len(token_ids), len(images), (), context_length)
-    processed: list[tuple[NDArray[np.float32], ImageGrid]] = []
+    processed: list[Pixels] = []
     counts: list[int] = []
     for index, source in enumerate(images):
         with within("images", index):
@@ -74,13 +76,13 @@ def prepare(
         num_tokens = len(token_ids) - len(counts) + sum(counts)
         _check_length(num_tokens, len(images), counts, context_length)  # before pixels are resized
         with within("images", index):
-            processed.append(_process(processor, image, source, config))
+            processed.append(_process(processor, image, source, config, known))
     if not processed:
         return Inputs.of(np.array(token_ids, np.int32))
     expanded, spans = _expand(token_ids, processor.image_token_id, counts)
     media = [
-        Media.of("image", patches, grid, span)
-        for (patches, grid), span in zip(processed, spans, strict=True)
+        Media("image", one.patches, tuple(one.grid), span, one.digest)
+        for one, span in zip(processed, spans, strict=True)
     ]
     return Inputs.of(np.array(expanded, np.int32), media)
 
@@ -172,13 +174,26 @@ def _load(
 
 
 def _process(
-    processor: Processor, image: Image.Image, source: ImageSource, config: PreprocessConfig
-) -> tuple[NDArray[np.float32], ImageGrid]:
+    processor: Processor,
+    image: Image.Image,
+    source: ImageSource,
+    config: PreprocessConfig,
+    known: PixelCache | None,
+) -> Pixels:
+    key = None
+    if known is not None and processor.image_rules is not None:
+        key = pixels_key(image, processor.image_rules, config.resize_shape)
+        found = known.find(key)
+        if found is not None:
+            return found
     if config.resize_shape is not None:
         image = resize_image(image, config.resize_shape)
     with _named(source):
         patches, (grid,) = processor.process_images([image])
-    return patches, grid
+    pixels = Pixels.of(patches, grid)
+    if known is not None and key is not None:
+        known.put(key, pixels)
+    return pixels
 
 
 @contextmanager

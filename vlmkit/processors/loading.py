@@ -226,6 +226,7 @@ def _build(
         video_token_id=video,
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
+        image_rules=None if config is None else f"{backend} {config!r}",
         image_grid=None if config is None else partial(image_grid, config=config),
         is_text_part=has_senses(files.config.values) and not _takes_images(files),
         tool_template=files.tool_template,

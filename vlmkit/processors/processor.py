@@ -52,6 +52,7 @@ class Processor:
     video_token_id: int | None = None
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+    image_rules: str | None = None  # what decides how an image is processed; None: not known
     image_grid: Callable[[int, int], ImageGrid] | None = None  # of (height, width) in pixels
     is_text_part: bool = False  # the checkpoint takes more than text; what is loaded does not
     tool_template: str | None = None  # the Jinja source for chats with tools; None: the same

@@ -12,7 +12,7 @@ from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Model
 from vlmkit.errors import within
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import ImageSource, load_image, prepare
+from vlmkit.preprocess import ImageSource, PixelCache, load_image, prepare
 from vlmkit.processors import Processor
 
 
@@ -48,9 +48,17 @@ def content_key(request: Request, images: Sequence[Image], pipeline: PipelineCon
 
 
 def prepare_inputs(
-    model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
+    model: Model,
+    processor: Processor,
+    request: Request,
+    pipeline: PipelineConfig,
+    known: PixelCache | None = None,
 ) -> Inputs:
-    """Load the request's media and lay the prompt out as token ids and patches."""
+    """Load the request's media and lay the prompt out as token ids and patches.
+
+    Args:
+        known: images that were processed before; takes in these.
+    """
     return prepare(
         processor,
         request.prompt,
@@ -58,6 +66,7 @@ def prepare_inputs(
         request.audio,
         config=pipeline.preprocess,
         context_length=model.config.max_position_embeddings,
+        known=known,
     )
 
 
