@@ -42,8 +42,13 @@ test-quick: $(DEV)  ## What one runs on every save: without whole models, in abo
 test-all: $(PARITY)  ## Everything, also the comparison with transformers and mlx-vlm
 	@$(RUN) -m pytest -q -m ""
 
-bench: $(DEV)  ## Benchmarks (ARGS=benchmarks/bench_x.py for one)
-	@$(RUN) -m pytest -q --benchmark-only --benchmark-group-by=group $(or $(ARGS),benchmarks)
+bench: $(DEV)  ## Targets and growth curves, to benchmarks/results (ARGS=benchmarks/bench_x.py: one alone)
+ifdef ARGS
+	@$(RUN) -m pytest -q --benchmark-only --benchmark-group-by=group $(ARGS)
+else
+	@$(RUN) -m benchmarks.reach --save
+	@$(RUN) -m benchmarks.curves --save
+endif
 
 lint: $(DEV)  ## Style: ruff
 	@$(RUN) -m ruff check .

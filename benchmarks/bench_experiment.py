@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,15 +48,15 @@ class Case(NamedTuple):
         return self.plan.num_units
 
 
-def write_data(folder: Path, size: str = "small") -> None:
+def write_data(folder: Path, size: str = "small", **options: int) -> None:
     """A checkpoint, and one question about one image."""
-    write_checkpoint(folder / "model", size)
+    write_checkpoint(folder / "model", size, **options)
     Image.linear_gradient("L").convert("RGB").resize((448, 448)).save(folder / "image.png")
     row = {"id": "0", "question": "How many circles are there?", "image": "image.png"}
     (folder / "data.jsonl").write_text(json.dumps(row) + "\n")
 
 
-def load_case(folder: Path, arms: int, seeds: int) -> Case:
+def load_case(folder: Path, arms: int, seeds: int, num_tokens: int = NUM_TOKENS) -> Case:
     temperatures = [1.0 + place / 10 for place in range(arms)]
     chains = {
         f"t{temperature:.1f}": [{"kind": "temperature", "temperature": temperature}]
@@ -64,7 +65,7 @@ def load_case(folder: Path, arms: int, seeds: int) -> Case:
     experiment = {
         "base": {
             "model": str(folder / "model"),
-            "stopping": [{"kind": "max_tokens", "max_tokens": NUM_TOKENS}, {"kind": "eos"}],
+            "stopping": [{"kind": "max_tokens", "max_tokens": num_tokens}, {"kind": "eos"}],
         },
         "dataset": {"kind": "jsonl", "path": str(folder / "data.jsonl")},
         "grid": {"sampling": chains},
@@ -83,24 +84,24 @@ def as_experiment(case: Case) -> int:
     return sum(one.record.generation_tokens for one in responses if one is not None)
 
 
-def as_loop(case: Case) -> int:
-    """One call of ``generate`` after the other; returns the tokens."""
+def as_loop(case: Case, num_calls: int | None = None) -> int:
+    """One call of ``generate`` after the other, all or the first few; returns the tokens."""
     model, processor = case.loaded.model, case.loaded.processor
     total = 0
-    for arm in case.plan.experiment.arms:
-        for seed in case.plan.experiment.seeds:
-            sample = case.plan.samples[0]
-            request = prepare_sample(model, processor, arm, sample).request
-            result = generate(
-                model,
-                processor,
-                str(request.prompt),
-                list(sample.images),
-                max_tokens=NUM_TOKENS,
-                temperature=arm.config.sampling[0].temperature,
-                seed=seed,
-            )
-            total += result.generation_tokens
+    units = product(case.plan.experiment.arms, case.plan.experiment.seeds)
+    for arm, seed in islice(units, num_calls):
+        sample = case.plan.samples[0]
+        request = prepare_sample(model, processor, arm, sample).request
+        result = generate(
+            model,
+            processor,
+            str(request.prompt),
+            list(sample.images),
+            max_tokens=arm.config.stopping[0].max_tokens,
+            temperature=arm.config.sampling[0].temperature,
+            seed=seed,
+        )
+        total += result.generation_tokens
     return total
 
 

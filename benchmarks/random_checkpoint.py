@@ -18,6 +18,7 @@ from typing import Any
 import mlx.core as mx
 
 VOCAB_SIZE = 151_936
+GROUP_SIZE = 64
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"layers": 2, "hidden": 128, "heads": 4, "kv": 2, "mlp": 384, "depth": 2, "vision": 96},
     "small": {
@@ -47,7 +48,15 @@ COPIED = (
 )
 
 
-def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: int = 0) -> None:
+def write_checkpoint(
+    folder: Path,
+    size: str,
+    *,
+    image_side: int = 448,
+    seed: int = 0,
+    vocab_size: int = VOCAB_SIZE,
+    bits: int | None = None,
+) -> None:
     """Write config, weights (bfloat16), tokenizer and image rules.
 
     Args:
@@ -55,6 +64,8 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
         size: one of ``SIZES``; medium has 0.54 B parameters.
         image_side: images are resized to about this many pixels squared.
         seed: of the weights.
+        vocab_size: at least that of the embedded model's tokenizer.
+        bits: quantize the decoder's matrices to so many, in groups of 64; None: not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape = SIZES[size]
@@ -62,7 +73,7 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
         for name in COPIED:
             if (source / name).exists():
                 shutil.copy(source / name, folder / name)
-        write_tokenizer(source / "tokenizer.json", folder / "tokenizer.json")
+        write_tokenizer(source / "tokenizer.json", folder / "tokenizer.json", vocab_size)
         config = json.loads((source / "config.json").read_text())
         images = json.loads((source / "preprocessor_config.json").read_text())
     config.update(
@@ -72,7 +83,7 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
         max_window_layers=shape["layers"],
         num_attention_heads=shape["heads"],
         num_key_value_heads=shape["kv"],
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         max_position_embeddings=32_768,
         rope_theta=1e6,
     )
@@ -89,25 +100,42 @@ def write_checkpoint(folder: Path, size: str, *, image_side: int = 448, seed: in
         mlp_ratio=4,
         num_heads=shape["vision"] // 32 if shape["vision"] < 320 else shape["vision"] // 80,
     )
+    if bits is not None:
+        config["quantization"] = {"group_size": GROUP_SIZE, "bits": bits}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     pixels = image_side * image_side
     images.update(min_pixels=pixels, max_pixels=pixels)
     images["size"] = {"shortest_edge": pixels, "longest_edge": pixels}
     (folder / "preprocessor_config.json").write_text(json.dumps(images, indent=2))
     mx.random.seed(seed)
-    mx.save_safetensors(
-        str(folder / "model.safetensors"), _weights(config), metadata={"format": "pt"}
-    )
+    weights = _weights(config)
+    if bits is not None:
+        weights = quantized(weights, bits)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "pt"})
 
 
-def write_tokenizer(source: Path, target: Path) -> None:
+def quantized(weights: dict[str, mx.array], bits: int) -> dict[str, mx.array]:
+    """Quantize the matrices of the decoder, as mlx-vlm does when it converts."""
+    found: dict[str, mx.array] = {}
+    for name, weight in weights.items():
+        if name.startswith("model.") and weight.ndim == 2:
+            parts = mx.quantize(weight, group_size=GROUP_SIZE, bits=bits)
+            base = name.removesuffix(".weight")
+            names = (f"{base}.weight", f"{base}.scales", f"{base}.biases")
+            found |= dict(zip(names, parts, strict=True))
+        else:
+            found[name] = weight
+    return found
+
+
+def write_tokenizer(source: Path, target: Path, vocab_size: int) -> None:
     """Give every id of the vocabulary a token; mlx-vlm cannot decode an id without one."""
     tokenizer = json.loads(source.read_text())
     vocab = tokenizer["model"]["vocab"]
     # Added tokens that the model does not list get new ids after it when the file is read.
     vocab.update({token["content"]: token["id"] for token in tokenizer["added_tokens"]})
     first = 1 + max(vocab.values())
-    vocab.update({f"unused{token_id}": token_id for token_id in range(first, VOCAB_SIZE)})
+    vocab.update({f"unused{token_id}": token_id for token_id in range(first, vocab_size)})
     target.write_text(json.dumps(tokenizer))
 
 
@@ -171,8 +199,10 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--image-side", type=int, default=448)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="quantize the decoder")
     options = parser.parse_args()
-    write_checkpoint(options.folder, options.size, image_side=options.image_side, seed=options.seed)
+    given = {name: value for name, value in vars(options).items() if name not in ("folder", "size")}
+    write_checkpoint(options.folder, options.size, **given)
     print(f"wrote {options.folder} ({options.size})")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vlmkit.engine import Request
     from vlmkit.errors import VlmkitError, VlmkitWarning
     from vlmkit.pipeline import PipelineConfig
+    from vlmkit.preprocess import PixelCache
     from vlmkit.prompt_utils import apply_chat_template
     from vlmkit.prompts import PromptCache
     from vlmkit.results import BatchResponse, BatchStats, GenerationResult
@@ -26,6 +27,7 @@ __all__ = [
     "BatchStats",
     "GenerationResult",
     "PipelineConfig",
+    "PixelCache",
     "Prompt",
     "PromptCache",
     "Request",
@@ -48,6 +50,7 @@ _HOMES = {
     "BatchStats": "vlmkit.results",
     "GenerationResult": "vlmkit.results",
     "PipelineConfig": "vlmkit.pipeline",
+    "PixelCache": "vlmkit.preprocess",
     "Prompt": "vlmkit.branching",
     "PromptCache": "vlmkit.prompts",
     "Request": "vlmkit.engine",

@@ -70,8 +70,25 @@ def test_a_plan_counts_rows_tokens_and_bytes(
     assert (plan.num_rows, plan.num_requests) == (10, 3)
     assert plan.num_tokens == length + fields.get("max_tokens", 20)
     per_token = describe_cache(pipeline.cache, model.layer_specs, model.dtype)["bytes_per_token"]
-    assert plan.cache_bytes == 2.5 * 10 * 3 * streams * slots * per_token
+    shared = 256 if 9 * length >= 256 and fields.get("cache", {}).get("kind") != "rotating" else 0
+    own = -(-(plan.num_tokens - length) // 256) * 256 if shared else slots
+    assert plan.cache_bytes == 2.5 * 3 * streams * (10 * own + shared) * per_token
     assert plan.logits_bytes == 6 * 10 * 3 * streams * 640 * 4
+
+
+def test_a_long_prompt_is_planned_once(shapes: tuple[Any, Any]) -> None:
+    model, processor = shapes
+    request = Request("How many circles are there? " * 80)
+    for cache, times in (({}, 1), ({"kind": "rotating", "max_size": 800}, 10)):
+        pipeline = beams(10, **({"cache": cache} if cache else {}))
+        inputs = prepare_inputs(model, processor, request, pipeline)
+        length = len(inputs.token_ids)
+        assert 512 < length <= 748
+        plan = plan_search(model, inputs, pipeline, num_logits=640)
+        per_token = describe_cache(pipeline.cache, model.layer_specs, model.dtype)
+        slots = times * 768 + (10 * 256 if times == 1 else 0)
+        assert plan is not None
+        assert plan.cache_bytes == 2.5 * slots * per_token["bytes_per_token"]
 
 
 def test_without_a_search_there_is_no_plan(shapes: tuple[Any, Any]) -> None:
@@ -84,14 +101,18 @@ def test_without_a_search_there_is_no_plan(shapes: tuple[Any, Any]) -> None:
     [{"kind": "beam", "num_beams": 24}, {"kind": "contrastive_search", "top_k": 24}],
     ids=lambda search: search["kind"],
 )
+@pytest.mark.parametrize("times", [4, 80])
 def test_what_a_search_takes_is_what_was_planned(
-    shapes: tuple[Any, Any], search: dict[str, Any]
+    shapes: tuple[Any, Any], search: dict[str, Any], times: int
 ) -> None:
+    request = Request("How many circles are there? " * times)
     pipeline = beams(2).model_copy(update={"search": PipelineConfig(search=search).search})
-    plan = plan_of(shapes, pipeline)
+    inputs = prepare_inputs(*shapes, request, pipeline)
+    plan = plan_search(shapes[0], inputs, pipeline, num_logits=shapes[1].num_embeddings)
+    assert plan is not None
     mx.clear_cache()
     before = mx.get_active_memory()
-    collect(stream_pipeline(*shapes, REQUEST, pipeline))
+    collect(stream_pipeline(*shapes, request, pipeline))
     taken = mx.get_peak_memory() - before
     assert 0.5 * plan.num_bytes < taken <= plan.num_bytes + 3_000_000  # the prefill's own
 

@@ -22,7 +22,7 @@ from vlmkit.cache.held import (
     count_held,
     hold_row,
     row_held_bytes,
-    row_num_bytes,
+    rows_num_bytes,
 )
 from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
@@ -93,7 +93,7 @@ __all__ = [
     "rotating",
     "rotating_layout",
     "row_held_bytes",
-    "row_num_bytes",
+    "rows_num_bytes",
     "select_rows",
     "trim_rows",
     "windowed_layout",

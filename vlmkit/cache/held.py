@@ -87,18 +87,50 @@ def _num_dropped(held: Held, window: int | None, num_prompt_tokens: int, num_tok
     return max(min(num_prompt_tokens, last_from) - max(held.num_first, seen_from), 0)
 
 
-def row_num_bytes(
-    kinds: Sequence[LayerKind], layer_specs: Sequence[LayerSpec], dtype: mx.Dtype, num_tokens: int
+def rows_num_bytes(
+    kinds: Sequence[LayerKind],
+    layer_specs: Sequence[LayerSpec],
+    dtype: mx.Dtype,
+    *,
+    num_rows: int,
+    num_tokens: int,
+    num_shared: int = 0,
 ) -> int:
-    """Return the bytes that the attention layers allocate for a row, which grow in whole steps.
+    """Return the bytes that the attention layers allocate for rows, in steps of 256 slots.
 
     Of kinds that do something at the end of a prompt, the bytes before that.
+
+    Args:
+        kinds: of the layers.
+        layer_specs: what each layer stores.
+        dtype: the dtype of keys and values as the model computes them.
+        num_rows: of the batch.
+        num_tokens: that each row has seen.
+        num_shared: of these, the first ones, which are one prompt's: kinds that keep every token
+            hold them once.
+
+    Example:
+        >>> from vlmkit.cache.dense import DenseConfig, dense
+        >>> kinds, specs = [dense(DenseConfig())], [KVSpec(2, 64, 64)]
+        >>> rows_num_bytes(kinds, specs, mx.float32, num_rows=16, num_tokens=512) // 2**20
+        8
+        >>> rows_num_bytes(
+        ...     kinds, specs, mx.float32, num_rows=16, num_tokens=512, num_shared=256
+        ... ) / 2**20
+        4.25
     """
+
+    def layer_bytes(kind: CacheKind, spec: KVSpec, tokens: int) -> float:
+        held = kind.hold(spec, dtype, tokens)
+        steps = round_up(held.num_tokens) / max(held.num_tokens, 1)
+        return (held.key_bytes + held.value_bytes) * steps
+
     total = 0.0
     for _, kind, spec in attention_layers(kinds, layer_specs):
-        held = kind.hold(spec, dtype, num_tokens)
-        steps = round_up(held.num_tokens) / max(held.num_tokens, 1)
-        total += (held.key_bytes + held.value_bytes) * steps
+        shared = num_shared if kind.keeps_all else 0
+        total += num_rows * layer_bytes(kind, spec, num_tokens - shared)
+        if shared:
+            total += layer_bytes(kind, spec, shared)
     return round(total)
 
 

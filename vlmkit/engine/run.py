@@ -14,6 +14,7 @@ from vlmkit.contracts.stages import Finish
 from vlmkit.engine.loop import LoopOptions, RunOptions, decode_rows
 from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.preprocess import PixelCache
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
 from vlmkit.ranks.group import join_ranks, watched
@@ -62,7 +63,8 @@ def run_requests(
         method = build_method(model, processor, pipeline, amateur, loaded=loaded)
         effective: dict[int, dict[str, Any]] = {}
         times = [] if prepared_s is None else prepared_s
-        specs = _specs(method, processor, work, places, options, effective, times)
+        images = options.prompt_cache.pixels
+        specs = _specs(method, processor, work, places, options, images, effective, times)
         for step in run_specs(method, specs, pipeline, options):
             if step.finish is None:
                 yield step, None
@@ -92,7 +94,8 @@ def run_request(
         Each step, with what really runs.
     """
     pipeline = work.resolved.pipeline
-    inputs = prepare_inputs(model, processor, work.request, pipeline)
+    cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
+    inputs = prepare_inputs(model, processor, work.request, pipeline, cache.pixels)
     plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
     check_search_plan(plan, pipeline)
     method = build_method(model, processor, pipeline, amateur)
@@ -133,6 +136,7 @@ def _specs(
     work: Sequence[Work],
     places: Sequence[int],
     options: RunOptions,
+    images: PixelCache,
     effective: dict[int, dict[str, Any]],
     prepared_s: list[float],
 ) -> Iterator[RowSpec | Step]:
@@ -149,7 +153,9 @@ def _specs(
                 raise one.failure
             if one.content not in inputs:
                 pipeline = one.resolved.pipeline
-                inputs[one.content] = prepare_inputs(method.model, processor, one.request, pipeline)
+                inputs[one.content] = prepare_inputs(
+                    method.model, processor, one.request, pipeline, images
+                )
             own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
             spec = build_spec(method, processor, one, own, options=options, number=place)
             spec = spec._replace(reused=left[one.content] > 0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vlmkit.contracts.inputs import Inputs, Media
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess.config import PreprocessConfig
+from vlmkit.preprocess.pixels import Pixels
 from vlmkit.preprocess.sounds import Clip, resample
 from vlmkit.preprocess.videos import Video
 from vlmkit.processors import Processor
@@ -29,6 +30,7 @@ class Part(NamedTuple):
     data: NDArray[np.float32] | None = None
     shape: tuple[int, ...] = ()
     seconds: float | None = None
+    digest: bytes | None = None  # of a medium, where it is known
 
 
 Shown = tuple[Part, ...]
@@ -127,11 +129,18 @@ def expand(
             ids += part.text_ids or [token_id] * part.num_tokens
             if part.data is not None:
                 span = (start, len(ids))
-                media.append(Media.of(part.kind, part.data, part.shape, span, part.seconds))
+                media.append(_medium(part, part.data, span))
     return Inputs.of(np.array(ids, np.int32), media)
 
 
-def image_part(patches: NDArray[np.float32], grid: Sequence[int], num_tokens: int) -> Shown:
+def _medium(part: Part, data: NDArray[np.float32], span: tuple[int, int]) -> Media:
+    if part.digest is not None:
+        return Media(part.kind, data, part.shape, span, part.digest, part.seconds)
+    return Media.of(part.kind, data, part.shape, span, part.seconds)
+
+
+def image_part(pixels: Pixels, num_tokens: int) -> Shown:
     """Return what the placeholder of an image becomes."""
+    patches, grid = pixels.patches, tuple(pixels.grid)
     assert len(patches) == math.prod(grid)
-    return (Part(num_tokens, (), "image", patches, tuple(grid)),)
+    return (Part(num_tokens, (), "image", patches, grid, digest=pixels.digest),)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from vlmkit.contracts.inputs import ImageGrid, Inputs
@@ -32,6 +31,7 @@ from vlmkit.preprocess.images import (
     resize_image,
 )
 from vlmkit.preprocess.length import check_text_length
+from vlmkit.preprocess.pixels import PixelCache, pixels_key
 from vlmkit.preprocess.sounds import as_clips, check_clip, load_clip
 from vlmkit.preprocess.videos import as_videos, check_video, load_video
 from vlmkit.processors import Processor
@@ -55,6 +55,7 @@ def prepare(
     *,
     config: PreprocessConfig,
     context_length: int | None = None,
+    known: PixelCache | None = None,
 ) -> Inputs:
     """Tokenize a formatted prompt, load its media, and expand their placeholders.
 
@@ -67,6 +68,7 @@ def prepare(
         audio: one sound, or several in the order of theirs.
         video: one video, or several in the order of theirs.
         context_length: the most tokens the model can take; None does not check.
+        known: images that were processed before; takes in these.
 
     Raises:
         VlmkitError: placeholders and media disagree, the prompt is no text, empty or too long,
@@ -105,8 +107,8 @@ def prepare(
             image, grid = _load(processor, source, config)
         check_length("image", processor.num_image_tokens(grid))  # before pixels are resized
         with within("images", index):
-            patches, grid = _process(processor, image, source, config)
-        shown["image"].append(image_part(patches, grid, counts["image"][-1]))
+            pixels = _process(processor, image, source, config, known)
+        shown["image"].append(image_part(pixels, counts["image"][-1]))
     for kind, make in (("video", _show_video), ("audio", _show_clip)):
         for index, source in enumerate(sources[kind]):
             with within(FIELDS[kind], index):
@@ -223,13 +225,26 @@ def _load(
 
 
 def _process(
-    processor: Processor, image: Image.Image, source: ImageSource, config: PreprocessConfig
-) -> tuple[NDArray[np.float32], ImageGrid]:
+    processor: Processor,
+    image: Image.Image,
+    source: ImageSource,
+    config: PreprocessConfig,
+    known: PixelCache | None,
+) -> Pixels:
+    key = None
+    if known is not None and processor.image_rules is not None:
+        key = pixels_key(image, processor.image_rules, config.resize_shape)
+        found = known.find(key)
+        if found is not None:
+            return found
     if config.resize_shape is not None:
         image = resize_image(image, config.resize_shape)
     with _named(source):
         patches, (grid,) = processor.process_images([image])
-    return patches, grid
+    pixels = Pixels.of(patches, grid)
+    if known is not None and key is not None:
+        known.put(key, pixels)
+    return pixels
 
 
 @contextmanager

@@ -258,6 +258,7 @@ def _build(
         video_token_id=video,
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
+        image_rules=None if config is None else f"{backend} {config!r}",
         image_grid=None if config is None else partial(image_grid, config=config),
         video=_video_rules(files, config),
         audio_token_id=audio,

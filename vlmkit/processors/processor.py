@@ -61,6 +61,7 @@ class Processor:
     video_token_id: int | None = None
     merge_size: int = 1  # a visual token is merge_size² patches
     image_processor: Callable[[Sequence[Image.Image]], Patches] | None = None
+    image_rules: str | None = None  # what decides how an image is processed; None: not known
     image_grid: Callable[[int, int], ImageGrid] | None = None  # of (height, width) in pixels
     video: VideoRules | None = None
     audio_token_id: int | None = None  # None: the model takes no sounds

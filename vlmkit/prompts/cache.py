@@ -12,6 +12,7 @@ from vlmkit.cache import cache_num_bytes, finishes, trim_rows
 from vlmkit.contracts.inputs import Inputs, num_equal, whole_media
 from vlmkit.contracts.interface import DecodeState, Features
 from vlmkit.errors import VlmkitError
+from vlmkit.preprocess import PixelCache
 from vlmkit.prompts.prefill import Started
 
 DEFAULT_BYTES = 1 << 30
@@ -51,7 +52,7 @@ class PromptCache:
 
     Pass one to several calls of :func:`vlmkit.generate`: the next turn of a chat, or another
     question about the same images, then computes only the tokens that differ; ``cached_tokens`` of
-    a result says how many were taken from here. Encoded images are kept too.
+    a result says how many were taken from here. Encoded images are kept too, and processed ones.
 
     Entries belong to one model and one KV-cache config; another's are never mixed up with them. A
     cache kind that has dropped tokens (a full rotating window), or a recurrent layer, can be
@@ -61,6 +62,8 @@ class PromptCache:
 
     Args:
         max_bytes: the limit; None = no limit. An entry that is larger by itself is not kept.
+        pixels: images after their processing, with limits of their own; None = in memory alone, up
+            to 256 MiB.
 
     Example:
         >>> from vlmkit import generate, load
@@ -72,10 +75,15 @@ class PromptCache:
         True
     """
 
-    def __init__(self, max_bytes: int | None = DEFAULT_BYTES) -> None:
+    def __init__(
+        self, max_bytes: int | None = DEFAULT_BYTES, *, pixels: PixelCache | None = None
+    ) -> None:
         if max_bytes is not None and not _is_count(max_bytes):
             raise VlmkitError(f"max_bytes is {max_bytes!r}; it must be 0 or more, or None")
+        if pixels is not None and not isinstance(pixels, PixelCache):
+            raise VlmkitError(f"pixels is of type {type(pixels).__name__}; give a PixelCache")
         self.max_bytes = max_bytes
+        self.pixels = PixelCache() if pixels is None else pixels
         self.num_bytes = 0  # held: KV caches, recurrent states and encoded media
         self._held: OrderedDict[_Key, Started | Features] = OrderedDict()
         self._lock = threading.RLock()
@@ -137,8 +145,9 @@ class PromptCache:
 
     @_locked
     def clear(self) -> None:
-        """Remove everything."""
+        """Remove everything that is in memory."""
         self._held.clear()
+        self.pixels.clear()
         self.num_bytes = 0
 
     def _of(self, owner: Hashable) -> list[tuple[_Key, Started | Features]]:

@@ -16,6 +16,7 @@ from vlmkit.preprocess import (
     AudioSource,
     Clip,
     ImageSource,
+    PixelCache,
     Video,
     VideoSource,
     load_clip,
@@ -85,9 +86,17 @@ def content_key(request: Request, pipeline: PipelineConfig) -> Hashable:
 
 
 def prepare_inputs(
-    model: Model, processor: Processor, request: Request, pipeline: PipelineConfig
+    model: Model,
+    processor: Processor,
+    request: Request,
+    pipeline: PipelineConfig,
+    known: PixelCache | None = None,
 ) -> Inputs:
-    """Load the request's media and lay the prompt out as token ids and media."""
+    """Load the request's media and lay the prompt out as token ids and media.
+
+    Args:
+        known: images that were processed before; takes in these.
+    """
     return prepare(
         processor,
         request.prompt,
@@ -96,6 +105,7 @@ def prepare_inputs(
         request.video,
         config=pipeline.preprocess,
         context_length=model.config.max_position_embeddings,
+        known=known,
     )
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from vlmkit.backend.memory import available_bytes
-from vlmkit.cache import build_cache, row_num_bytes
+from vlmkit.cache import new_cache, rows_num_bytes
+from vlmkit.cache.shared import MIN_SAVED
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.contracts.interface import Model
 from vlmkit.errors import VlmkitError, VlmkitWarning, within
@@ -63,16 +64,25 @@ def plan_search(
     contrast = pipeline.contrast
     streams = 1 if contrast is None or contrast.kind == "dola" else 2
     limits = (token_limit(pipeline.stopping), context_left(model, [inputs]))
-    tokens = len(inputs.token_ids) + min((n for n in limits if n is not None), default=0)
-    kinds = build_cache(pipeline.cache, model.layer_specs, 0, model.dtype).kinds
-    row_bytes = row_num_bytes(kinds, model.layer_specs, model.dtype, tokens)
-    rows = width * num_requests * streams
+    prompt = len(inputs.token_ids)
+    tokens = prompt + min((n for n in limits if n is not None), default=0)
+    # A prompt that becomes a prefix stays one: rows share again only what that makes smaller.
+    shares = model.backend.forms.prefixed is not None and (width - 1) * prompt >= MIN_SAVED
+    held = rows_num_bytes(
+        new_cache(pipeline.cache, model, 0).kinds,
+        model.layer_specs,
+        model.dtype,
+        num_rows=width,
+        num_tokens=tokens,
+        num_shared=prompt if shares else 0,
+    )
+    prompts = num_requests * streams
     return SearchPlan(
         num_rows=width,
         num_requests=num_requests,
         num_tokens=tokens,
-        cache_bytes=int(_CACHE_COPIES * rows * row_bytes),
-        logits_bytes=_LOGIT_COPIES * rows * num_logits * 4,
+        cache_bytes=int(_CACHE_COPIES * prompts * held),
+        logits_bytes=_LOGIT_COPIES * width * prompts * num_logits * 4,
     )
 
 

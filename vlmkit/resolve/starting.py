@@ -45,7 +45,8 @@ def start_request(
     prompt_cache: PromptCache | None = None,
 ) -> Started:
     """Prefill one request alone, or take it from the prompt cache, which takes it in."""
-    inputs = prepare_inputs(model, processor, request, pipeline)
+    pixels = None if prompt_cache is None else prompt_cache.pixels
+    inputs = prepare_inputs(model, processor, request, pipeline, pixels)
     store = None if prompt_cache is None else prompt_store(prompt_cache, model, pipeline)
     prefilled = prefill_prompts(model, [inputs], prefill_options(pipeline), known=store)
     mx.eval(prefilled.state, prefilled.hidden)
