@@ -6,8 +6,8 @@ from vlmkit.preprocess.config import PreprocessConfig as PreprocessConfig
 from vlmkit.preprocess.images import ImageSource as ImageSource
 from vlmkit.preprocess.images import load_image as load_image
 from vlmkit.preprocess.images import resize_image as resize_image
-from vlmkit.preprocess.request import FIELDS as FIELDS
 from vlmkit.preprocess.pixels import PixelCache as PixelCache
+from vlmkit.preprocess.request import FIELDS as FIELDS
 from vlmkit.preprocess.request import check_media as check_media
 from vlmkit.preprocess.request import prepare as prepare
 from vlmkit.preprocess.sounds import AudioSource as AudioSource

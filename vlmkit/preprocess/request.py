@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from vlmkit.contracts.inputs import ImageGrid, Inputs
@@ -31,7 +30,7 @@ from vlmkit.preprocess.images import (
     resize_image,
 )
 from vlmkit.preprocess.length import check_text_length
-from vlmkit.preprocess.pixels import PixelCache, pixels_key
+from vlmkit.preprocess.pixels import PixelCache, Pixels, pixels_key
 from vlmkit.preprocess.sounds import as_clips, check_clip, load_clip
 from vlmkit.preprocess.videos import as_videos, check_video, load_video
 from vlmkit.processors import Processor
