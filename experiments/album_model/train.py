@@ -34,7 +34,6 @@ MEMORY = 0.9
 RIGHT_BEFORE = 0.5
 PATIENCE = 100
 SHORTER_SHARE = 0.3
-PICTURE_WEIGHT = 4.0
 
 
 class Progress(NamedTuple):
@@ -55,6 +54,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--pause-after", type=int, help="stop after this many steps; run again to go on"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--level", type=int, default=0, help="begin no lower than this level")
+    parser.add_argument("--picture-weight", type=float, default=4.0, help="of a picture's digit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, default=ASSETS / "model.safetensors")
     parser.add_argument("--threads", type=int, default=1)
@@ -128,7 +129,7 @@ def learn(model: AlbumModel, tools: list[Any], options: Any, now: Progress) -> t
     logits, wanted = model(batch)
     losses = F.cross_entropy(logits, wanted, reduction="none")
     kinds = batch.targets[batch.targets > 0]
-    weights = torch.from_numpy(np.where(kinds == 1, PICTURE_WEIGHT, 1.0)).float()
+    weights = torch.from_numpy(np.where(kinds == 1, options.picture_weight, 1.0)).float()
     (losses * weights).mean().backward()
     for weight in model.parameters():  # notes alone say nothing of the vision tower
         if weight.grad is None:
@@ -164,6 +165,7 @@ def train(options: argparse.Namespace) -> None:
     tools = optimizers(model, options.rate)
     path = options.out / "checkpoint.pt"
     now = resume(path, model, tools)
+    now = now._replace(level=max(now.level, options.level))
     begun_at = time.monotonic() - now.seconds
     history: list[tuple[int, int, bool, float]] = []
     end = min(options.steps, now.step + (options.pause_after or options.steps))
