@@ -23,11 +23,11 @@ from vlmkit.experiment.album.pages import (
     draw,
 )
 
-LEVELS = ((0, 6), (0, 24), (4, 24), (12, 40), (24, 80), (36, 160))
+LEVELS = ((0, 6), (0, 24), (12, 6), (12, 40), (24, 80), (36, 160))
 """Pictures and notes of an album, from the shortest to the longest."""
 QUESTIONS = 16
 RECITED_SHARE = 0.7
-MOST_RECITED = 120
+RECITED, RECITED_WITH_PICTURES = 36, 18
 TOKENS = 2048
 IMAGE_TOKENS = SIDE * SIDE
 VISION_START, VISION_END, IMAGE = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
@@ -84,11 +84,9 @@ def layout(book: Album) -> tuple[list[int], NDArray[np.int64]]:
 
 
 def chosen(rng: Random, book: Album, count: int) -> list[Needle]:
-    """Questions about different places, half of them pictures where there are enough."""
-    pictures = min(len(book.pictures), count // 2)
-    notes = min(len(book.notes), count - pictures)
-    pictures = min(len(book.pictures), count - notes)
-    asked = [about_picture(book, i) for i in rng.sample(range(len(book.pictures)), pictures)]
+    """Questions about different places: each digit that is shown, and notes."""
+    asked = [about_picture(book, index) for index in book.digits]
+    notes = min(len(book.notes), count - len(asked))
     asked += [about_note(book, i) for i in rng.sample(range(len(book.notes)), notes)]
     rng.shuffle(asked)
     return asked
@@ -116,13 +114,11 @@ def _row(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
 
 
 def recital(rng: Random, book: Album, count: int) -> list[Needle]:
-    """Answers in any order, some more than once: what is left to say gives nothing away."""
-    return [
-        about_picture(book, rng.randrange(len(book.pictures)))
-        if book.pictures and rng.random() < 0.5
-        else about_note(book, rng.randrange(len(book.notes)))
-        for _ in range(count)
-    ]
+    """Answers in any order: each digit that is shown, and notes, some of them more than once."""
+    asked = [about_picture(book, index) for index in book.digits]
+    asked += [about_note(book, rng.randrange(len(book.notes))) for _ in range(count - len(asked))]
+    rng.shuffle(asked)
+    return asked
 
 
 def _recited(book: Album, asked: list[Needle]) -> tuple[NDArray[np.int64], ...]:
@@ -144,8 +140,7 @@ def batch_at(seed: int, step: int, level: int) -> Batch:
     rng = Random(seed * STREAM + step)
     pictures, notes = LEVELS[level]
     recited = rng.random() < RECITED_SHARE
-    count = min(MOST_RECITED, 6 * (pictures + notes)) if recited else QUESTIONS
-    count = count if recited else min(count, pictures + notes)
+    count = (RECITED_WITH_PICTURES if pictures else RECITED) if recited else QUESTIONS
     length = pictures * (IMAGE_TOKENS + 2) + notes * 4 + count * (5 if recited else 24)
     books = [album(rng, pictures, notes) for _ in range(max(2, TOKENS // length))]
     if recited:

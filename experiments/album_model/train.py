@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -31,6 +32,7 @@ FALLING_SHARE = 0.35
 CLIMB_AT = 0.85
 MEMORY = 0.9
 RIGHT_BEFORE = 0.5
+PATIENCE = 100
 SHORTER_SHARE = 0.3
 
 
@@ -39,7 +41,8 @@ class Progress(NamedTuple):
 
     step: int = 0
     level: int = 0
-    right: float = RIGHT_BEFORE  # running share of right answers at this level
+    right: float = RIGHT_BEFORE  # running share of right answers at this level, of either kind
+    steps: int = 0  # at this level
     seconds: float = 0.0
 
 
@@ -51,6 +54,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--pause-after", type=int, help="stop after this many steps; run again to go on"
     )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--level", type=int, default=0, help="begin no lower than this level")
+    parser.add_argument("--picture-weight", type=float, default=4.0, help="of a picture's digit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, default=ASSETS / "model.safetensors")
     parser.add_argument("--threads", type=int, default=1)
@@ -123,7 +128,9 @@ def learn(model: AlbumModel, tools: list[Any], options: Any, now: Progress) -> t
     batch = batch_at(options.seed, now.step, level)
     logits, wanted = model(batch)
     losses = F.cross_entropy(logits, wanted, reduction="none")
-    losses.mean().backward()
+    kinds = batch.targets[batch.targets > 0]
+    weights = torch.from_numpy(np.where(kinds == 1, options.picture_weight, 1.0)).float()
+    (losses * weights).mean().backward()
     for weight in model.parameters():  # notes alone say nothing of the vision tower
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
@@ -131,14 +138,13 @@ def learn(model: AlbumModel, tools: list[Any], options: Any, now: Progress) -> t
     for tool in tools:
         tool.step()
     model.zero_grad(set_to_none=True)
-    kinds = batch.targets[batch.targets > 0]
     hits = (logits.argmax(-1) == wanted).numpy()
     found = zip(kinds, hits, losses.detach().numpy(), strict=True)
     return level, [(int(k), bool(h), float(x)) for k, h, x in found if k < 3]
 
 
 def climbed(now: Progress, level: int, answers: list[tuple[int, bool, float]]) -> Progress:
-    """What is known after a step; a level above once the present one is answered."""
+    """What is known after a step; the next level once this one is answered, or old."""
     if level != now.level:
         return now
     share = min(
@@ -146,9 +152,9 @@ def climbed(now: Progress, level: int, answers: list[tuple[int, bool, float]]) -
         for kind in {k for k, _, _ in answers}
     )
     right = MEMORY * now.right + (1 - MEMORY) * share
-    if right > CLIMB_AT and now.level + 1 < len(LEVELS):
-        return now._replace(level=now.level + 1, right=RIGHT_BEFORE)
-    return now._replace(right=right)
+    if (right > CLIMB_AT or now.steps >= PATIENCE) and now.level + 1 < len(LEVELS):
+        return now._replace(level=now.level + 1, right=RIGHT_BEFORE, steps=0)
+    return now._replace(right=right, steps=now.steps + 1)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -159,6 +165,7 @@ def train(options: argparse.Namespace) -> None:
     tools = optimizers(model, options.rate)
     path = options.out / "checkpoint.pt"
     now = resume(path, model, tools)
+    now = now._replace(level=max(now.level, options.level))
     begun_at = time.monotonic() - now.seconds
     history: list[tuple[int, int, bool, float]] = []
     end = min(options.steps, now.step + (options.pause_after or options.steps))

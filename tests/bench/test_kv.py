@@ -179,3 +179,10 @@ def test_the_command_measures_writes_and_compares(
     file.write_text("{}")
     assert main(["bench", "kv", "--compare", str(file), str(file)]) == 2
     assert "is no file of 'vlmkit bench'" in capsys.readouterr().err
+
+
+def test_the_file_of_the_repository_names_every_codec() -> None:
+    file = Path(__file__).parent.parent.parent / "benchmarks" / "kv_cache.yaml"
+    kinds = json.dumps([one.model_dump() for one in load_kv_bench(file).policies.values()])
+    for kind in ("affine", "mxfp4", "mxfp8", "nvfp4", "per_token_head", "hadamard", "turboquant"):
+        assert f'"kind": "{kind}"' in kinds

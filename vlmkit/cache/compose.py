@@ -117,8 +117,8 @@ def read(
     if key_products is not None and value_products is not None and reads_codes(queries_per_head):
         return product_attention(
             queries,
-            partial(key_products.scores, stored=keys),
-            partial(value_products.mixed, stored=values),
+            lambda folded: key_products.scores(folded, keys),
+            lambda weights: value_products.mixed(weights, values),
             mask,
             scale,
             num_kv_heads=keys[0].shape[1],

@@ -59,7 +59,7 @@ class RunConfig(PipelineConfig):
     model: str = Field(
         default="shapes",
         min_length=1,
-        description="a folder, a hub id, or 'shapes' for the embedded model",
+        description="a folder, a hub id, or 'shapes' or 'album', the embedded models",
     )
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
     model_source: Literal["vlmkit", "mlx-vlm"] = Field(

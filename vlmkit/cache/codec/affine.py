@@ -63,25 +63,26 @@ def affine_codec(bits: int, group_size: int) -> Codec:
         codes, scales, biases = mx.quantize(x, group_size=group_size, bits=bits)
         return codes, scales, biases
 
-    def widened(stored: Stored, dtype: mx.Dtype) -> Stored:
+    def widened(stored: Stored, dtype: mx.Dtype) -> tuple[mx.array, mx.array, mx.array]:
         # MLX computes in the dtype of the scales, and float16 arithmetic is slow on a CPU.
         codes, scales, biases = stored
         return codes, scales.astype(dtype), biases.astype(dtype)
 
     def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
-        return mx.dequantize(*widened(stored, dtype), group_size=group_size, bits=bits, dtype=dtype)
+        codes, scales, biases = widened(stored, dtype)
+        return mx.dequantize(codes, scales, biases, group_size=group_size, bits=bits, dtype=dtype)
+
+    def product(x: mx.array, stored: Stored, transpose: bool) -> mx.array:
+        codes, scales, biases = widened(stored, x.dtype)
+        return mx.quantized_matmul(
+            x, codes, scales, biases, transpose=transpose, group_size=group_size, bits=bits
+        )
 
     def scores(queries: mx.array, stored: Stored) -> mx.array:
-        stored = widened(stored, queries.dtype)
-        return mx.quantized_matmul(
-            queries, *stored, transpose=True, group_size=group_size, bits=bits
-        )
+        return product(queries, stored, transpose=True)
 
     def mixed(weights: mx.array, stored: Stored) -> mx.array:
-        stored = widened(stored, weights.dtype)
-        return mx.quantized_matmul(
-            weights, *stored, transpose=False, group_size=group_size, bits=bits
-        )
+        return product(weights, stored, transpose=False)
 
     return Codec(encode, decode, quantizes=True, products=Products(scores, mixed))
 

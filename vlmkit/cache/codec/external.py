@@ -49,9 +49,14 @@ def external_codec(config: External) -> Codec:
 
     def decode(stored: Stored, dtype: mx.Dtype) -> mx.array:
         found: Any = codec.decode(stored, dtype)
-        is_array = isinstance(found, mx.array) and found.ndim == 4
-        if not is_array or found.dtype != dtype or found.shape[:3] != stored[0].shape[:3]:
-            wanted = ", ".join(map(str, stored[0].shape[:3]))
+        shape = stored[0].shape[:3]
+        if (
+            not isinstance(found, mx.array)
+            or found.ndim != 4
+            or found.shape[:3] != shape
+            or (found.dtype != dtype)
+        ):
+            wanted = ", ".join(map(str, shape))
             name = str(dtype).removeprefix("mlx.core.")
             raise VlmkitError(
                 f"{where}: decode gave {_show(found)}; it must be {name} [{wanted}, head_dim]"

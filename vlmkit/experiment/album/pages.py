@@ -1,8 +1,8 @@
 """Albums: pictures, notes, and a question that one of them answers.
 
-A picture of 84 × 84 pixels shows one coloured shape and one digit, and no two pictures show the
-same shape in the same colour. A note keeps one digit under a name. A question asks for the digit
-of one picture or of one note, so that exactly one place of a long prompt must be found and read.
+A picture of 84 × 84 pixels shows one coloured shape or one coloured digit, and no two digits have
+the same colour. A note keeps one digit under a name. A question asks for the digit of one colour or
+of one name, so that exactly one place of a long prompt must be found and read.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from vlmkit.experiment.shapes.scenes import COLOUR_NAMES, place
 
 SIDE = 3
 PIXELS = SIDE * CELL
-LOOKS = tuple((colour, shape) for colour in COLOUR_NAMES for shape in SHAPES)
+MOST_PICTURES = 36
 DIGITS = tuple("0123456789")
 STREAM = 1 << 40
 
 
 class Picture(NamedTuple):
-    """What one image shows."""
+    """What one image shows: a shape or a digit."""
 
     colour: str
-    shape: str
-    digit: str
+    name: str
     scene: Scene
+
+    @property
+    def is_digit(self) -> bool:
+        """Whether a question can be about it."""
+        return self.name in DIGITS
 
 
 class Note(NamedTuple):
@@ -45,6 +49,11 @@ class Album(NamedTuple):
 
     pictures: tuple[Picture, ...]
     notes: tuple[Note, ...]
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        """Which pictures show a digit."""
+        return tuple(i for i, picture in enumerate(self.pictures) if picture.is_digit)
 
     @property
     def text(self) -> str:
@@ -70,11 +79,10 @@ def draw(picture: Picture) -> NDArray[np.uint8]:
     return render(picture.scene)[:PIXELS, :PIXELS]
 
 
-def _picture(rng: Random, colour: str, shape: str) -> Picture:
-    digit = rng.choice(DIGITS)
-    cells = [cell + cell // SIDE * (GRID - SIDE) for cell in rng.sample(range(SIDE * SIDE), 2)]
-    scene = place(rng, [(colour, shape), (rng.choice(COLOUR_NAMES), digit)], cells)
-    return Picture(colour, shape, digit, scene)
+def _picture(rng: Random, colour: str, name: str) -> Picture:
+    cell = rng.randrange(SIDE * SIDE)
+    scene = place(rng, [(colour, name)], [cell + cell // SIDE * (GRID - SIDE)])
+    return Picture(colour, name, scene)
 
 
 def album(rng: Random, num_pictures: int, num_notes: int) -> Album:
@@ -82,23 +90,27 @@ def album(rng: Random, num_pictures: int, num_notes: int) -> Album:
 
     Args:
         rng: read on.
-        num_pictures: 0..36.
+        num_pictures: 0..36; half of them, but no more than six, show digits.
         num_notes: 0..160.
     """
-    looks = rng.sample(LOOKS, num_pictures)
-    pictures = tuple(_picture(rng, colour, shape) for colour, shape in looks)
+    colours = rng.sample(COLOUR_NAMES, min((num_pictures + 1) // 2, len(COLOUR_NAMES)))
+    shown = [(colour, rng.choice(DIGITS)) for colour in colours]
+    shown += [
+        (rng.choice(COLOUR_NAMES), rng.choice(SHAPES)) for _ in range(num_pictures - len(shown))
+    ]
+    rng.shuffle(shown)
+    pictures = tuple(_picture(rng, colour, name) for colour, name in shown)
     names = rng.sample(NAMES, num_notes)
     return Album(pictures, tuple(Note(name, rng.choice(DIGITS)) for name in names))
 
 
 def about_picture(book: Album, index: int) -> Needle:
-    """Ask for the digit of a picture."""
+    """Ask for the digit of a picture that shows one."""
     picture = book.pictures[index]
-    look = f"{picture.colour} {picture.shape}"
     return Needle(
         "picture",
-        f"What number is with the {look}?",
-        f"{look}: {picture.digit}",
+        f"What number is {picture.colour}?",
+        f"{picture.colour}: {picture.name}",
         index / max(1, len(book.pictures) - 1),
     )
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlmkit.declare.configbase import Int
 from vlmkit.experiment.album.names import NAMES
 from vlmkit.experiment.album.pages import (
-    LOOKS,
+    MOST_PICTURES,
     STREAM,
     Album,
     Needle,
@@ -30,12 +30,12 @@ _KEPT = 64  # albums; one is read for its images, for its prompt and for its sco
 
 
 class AlbumConfig(DataConfig):
-    """A needle in an album: the number of one picture or one note, from a stream held out."""
+    """A needle in an album: the digit of one colour or one name, from a stream held out."""
 
     kind: Literal["album"] = "album"
     num_samples: Int = Field(default=64, ge=1, le=1_000_000, description="how many albums")
     num_pictures: Int = Field(
-        default=36, ge=0, le=len(LOOKS), description="pictures of 84 x 84 pixels in each"
+        default=36, ge=0, le=MOST_PICTURES, description="pictures of 84 x 84 pixels in each"
     )
     num_notes: Int = Field(
         default=160, ge=0, le=len(NAMES), description="lines of text, a name and a digit each"
@@ -44,11 +44,18 @@ class AlbumConfig(DataConfig):
         default="both", description="what the question is about; both: by turns"
     )
 
+    @model_validator(mode="after")
+    def _has_answers(self) -> AlbumConfig:
+        empty = {"picture": self.num_pictures, "note": self.num_notes}
+        asked = list(empty) if self.ask == "both" else [self.ask]
+        for kind in asked:
+            if empty[kind] == 0:
+                raise ValueError(f"ask: {self.ask} needs num_{kind}s of 1 or more")
+        return self
+
     def asks_picture(self, index: int) -> bool:
         """Whether a sample's question is about a picture."""
-        if self.num_notes == 0 or self.ask == "picture":
-            return True
-        return self.num_pictures > 0 and self.ask == "both" and index % 2 == 0
+        return self.ask == "picture" or (self.ask == "both" and index % 2 == 0)
 
 
 def albums(config: AlbumConfig, base: Path) -> Rows:
@@ -58,11 +65,11 @@ def albums(config: AlbumConfig, base: Path) -> Rows:
         >>> rows = albums(AlbumConfig(num_samples=2, num_pictures=3, num_notes=2), Path())
         >>> sample = rows.read(1)
         >>> print(sample.question)
-        Felix: 1
-        Dario: 2
-        What number is with Dario?
+        Sami: 7
+        Ida: 4
+        What number is with Sami?
         >>> sample.answers, len(sample.images)
-        (('Dario: 2',), 3)
+        (('Sami: 7',), 3)
     """
     ids = [f"album-{index}" for index in range(config.num_samples)]
 
@@ -97,5 +104,5 @@ def sample_at(config: AlbumConfig, index: int) -> tuple[Album, Needle]:
     rng = Random(HELD_OUT_SEED * STREAM + index)
     book = album(rng, config.num_pictures, config.num_notes)
     if config.asks_picture(index):
-        return book, about_picture(book, rng.randrange(len(book.pictures)))
+        return book, about_picture(book, rng.choice(book.digits))
     return book, about_note(book, rng.randrange(len(book.notes)))
