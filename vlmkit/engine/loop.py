@@ -88,8 +88,7 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
         ``finish`` set; where the row could not go on (NaN logits, nothing left to draw, a
         criterion that raises), its reason is "error".
     """
-    waiting = deque[RowState]()
-    source = iter(specs)
+    waiting, source = deque[RowState](), iter(specs)
     batch: Batch | None = None
     method = options.method
     while True:
