@@ -15,7 +15,7 @@ from vlmkit.bench.rows import BenchRow
 from vlmkit.bench.running import Running, Turn, layers_running, model_running, prefill_turn
 from vlmkit.bench.setup import describe_setup
 from vlmkit.cache import CacheConfig, row_held_bytes
-from vlmkit.contracts.interface import KVSpec, LayerSpec, Model
+from vlmkit.contracts.interface import KVSpec, LayerSpec, Model, PromptShape
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
 
@@ -203,5 +203,7 @@ class _Bench(NamedTuple):
         specs: Sequence[LayerSpec] = self.model.layer_specs
         if self.case.test == "layer":
             specs = [self._spec] * self.config.layer.num_layers
-        held = row_held_bytes(policy, specs, self.model.dtype)(self.case.context)
+        held = row_held_bytes(policy, specs, self.model.dtype)(
+            PromptShape(self.case.context), self.case.context
+        )
         return held * self.case.batch

@@ -152,7 +152,8 @@ class _Parts(NamedTuple):
         if plan.images.num_used == 0:
             return text[0], text[1], plan.mask
         images = self.images.fetch(state.images, plan.images, dtype)
-        keys, values = (mx.concatenate([images[side], text[side]], axis=2) for side in (0, 1))
+        keys = mx.concatenate([images[0], text[0]], axis=2)
+        values = mx.concatenate([images[1], text[1]], axis=2)
         return keys, values, plan.mask
 
     def attend(

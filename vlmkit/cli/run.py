@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vlmkit.config.run import ResolvedRun, RunConfig
     from vlmkit.contracts.interface import Model
     from vlmkit.engine import Request
+    from vlmkit.preprocess import as_videos
     from vlmkit.pipeline import PipelineConfig
     from vlmkit.processors import Processor
     from vlmkit.results import GenerationResult
@@ -114,6 +115,7 @@ def load_request(config: RunConfig, question: str) -> LoadedRun:
     from vlmkit.api import load
     from vlmkit.config.formatting import format_run
     from vlmkit.engine import Request
+    from vlmkit.preprocess import as_videos
 
     model, processor = load(
         config.model,
@@ -123,5 +125,5 @@ def load_request(config: RunConfig, question: str) -> LoadedRun:
         model_source=config.model_source,
     )
     prompt, pipeline = format_run(processor, config, question)
-    request = Request(prompt, config.images, config.audio, video=config.video)
+    request = Request(prompt, config.images, config.audio, video=as_videos(config.video))
     return LoadedRun(model, processor, request, pipeline)

@@ -89,8 +89,7 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
         ``finish`` set; where the row could not go on (NaN logits, nothing left to draw, a
         criterion that raises), its reason is "error".
     """
-    waiting = deque[RowState]()
-    source = iter(specs)
+    waiting, source = deque[RowState](), iter(specs)
     batch: Batch | None = None
     method = options.method
     while True:
@@ -117,7 +116,7 @@ def decode_rows(specs: Iterable[RowSpec | Step], options: LoopOptions) -> Iterat
         batch = batch._replace(rows=rows)
         if options.run.keep_prompts:
             _keep_finished(batch, options)
-        stays = [place for place, row in enumerate(rows) if row.search is not None or row.goes_on]
+        stays = [place for place, row in enumerate(rows) if row.goes_on or row.search is not None]
         batch = select(method, batch, stays)
 
 

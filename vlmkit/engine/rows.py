@@ -211,23 +211,22 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
         ),
         token_ids=(*row.token_ids, token_id),
     )
-    return row, _step_of(row)._replace(
-        token_id=token_id,
-        forced=forced or token_id != sampled_id,
-        text=released,
-        logits=taken.logits,
-        trace=taken.trace,
-    )
+    return row, _step_of(row, released, taken, forced=forced or token_id != sampled_id)
 
 
-def _step_of(row: RowState) -> Step:
+def _step_of(row: RowState, text: str, taken: Taken | None = None, *, forced: bool = False) -> Step:
     return Step(
-        row=row.number,
+        row=row.spec.number,
         prompt=PromptShape.of(row.spec.inputs),
-        num_tokens=row.num_tokens,
+        token_id=None if taken is None else taken.token_id,
+        forced=forced,
+        text=text,
+        num_tokens=len(row.token_ids),
         finish=row.decision.finish,
+        logits=None if taken is None else taken.logits,
         timing=row.timing,
         first_token_s=row.first_token_s,
+        trace=None if taken is None else taken.trace,
     )
 
 
@@ -275,4 +274,4 @@ def end_row(row: RowState) -> Step:
         except Exception:  # decoding may be what the row failed at
             text = row.text
         _, released = release_text(text, None)
-    return _step_of(row)._replace(text=released)
+    return _step_of(row, released)

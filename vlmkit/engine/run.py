@@ -57,6 +57,7 @@ def run_requests(
     _meet(work, options)
     if options.prompt_cache is None:
         options = options._replace(prompt_cache=PromptCache(), keep_prompts=False)
+    assert options.prompt_cache is not None
     loaded: dict[str, Amateur] = {}
     for places in _partition(work, options.group_by_shape):
         pipeline = work[places[0]].resolved.pipeline

@@ -56,7 +56,7 @@ def advance_searches(
     Returns:
         The rows that go on, the token that a search gave each, and the steps that are certain.
     """
-    if all(row.search is None for row in batch.rows):
+    if all(batch.rows[place.start].search is None for place in slices(batch.sections)):
         return batch, [None] * len(batch.rows), []
     moves, after, steps = list[Move](), list[Section](), list[Step]()
     for section, place in zip(batch.sections, slices(batch.sections), strict=True):

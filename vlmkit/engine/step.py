@@ -34,7 +34,9 @@ def draw(batch: Batch, given: Sequence[int | None]) -> tuple[Batch, Drawn]:
         given=given,
     )
     free = Decision()  # a search has seen to its rows' decisions
-    decisions = [free if row.search is not None else row.decision for row in rows]
+    decisions = [
+        row.decision if one is None else free for row, one in zip(rows, given, strict=True)
+    ]
     tokens = apply_decisions(draws.sampled, decisions)
     mx.async_eval(tokens)  # type: ignore[no-untyped-call]
     sections, failures = update_sections(draws.sections, tokens)

@@ -116,7 +116,6 @@ def _model(model: Model, report: LoadReport) -> dict[str, str]:
     }
     if isinstance(model, VisionLanguageModel):
         text, vision = model.config.text_config, model.config.vision_config
-        side = vision.patch_size * vision.spatial_merge_size
         if text.experts is not None:
             experts = text.experts
             shared = ", one shared" if experts.shared_size else ""
@@ -124,7 +123,9 @@ def _model(model: Model, report: LoadReport) -> dict[str, str]:
                 f"{experts.num_per_token} of {experts.num_experts} per token in "
                 f"{len(text.sparse_layers)} layers{shared}"
             )
-        facts["vision"] = f"{vision.depth} blocks; a visual token is {side}x{side} pixels"
+        if vision is not None:
+            side = vision.patch_size * vision.spatial_merge_size
+            facts["vision"] = f"{vision.depth} blocks; a visual token is {side}x{side} pixels"
     return facts
 
 

@@ -20,6 +20,7 @@ from vlmkit.sampling import (
     exclude_ids,
     row_chain_key,
 )
+from vlmkit.sampling.chain import chain
 from vlmkit.sampling.sections import RowSampler
 from vlmkit.search import Search, build_search
 from vlmkit.stopping import (
@@ -81,17 +82,14 @@ def resolve(
         search = None if pipeline.search is None else build_search(pipeline.search)
     # Rows that a search gives their tokens stand apart from those that draw them.
     kind = None if search is None else (search.name, search.from_logprobs)
+    stages = build_row_chain(sampling, vocabulary=processor.vocabulary, num_added=len(held))
     return Resolved(
         pipeline=pipeline,
         key=key,
         cache=cache_layers(cache.kinds, model),
         sampler=RowSampler(
-            chain=build_row_chain(
-                sampling,
-                vocabulary=processor.vocabulary,
-                num_added=len(held),
-                hosts_ahead=pipeline.contrast is not None,
-            ),
+            # A contrast cuts among what a grammar allows.
+            chain=stages if pipeline.contrast is None else chain(stages.stages, hosts_ahead=True),
             key=(kind, row_chain_key(sampling)),
             seed=pipeline.seed,
             sample=0,

@@ -199,11 +199,7 @@ def _build_at(index: int, config: SamplerConfig, vocabulary: Vocabulary | None) 
 
 
 def build_row_chain(
-    configs: Sequence[SamplerConfig],
-    *,
-    vocabulary: Vocabulary | None = None,
-    num_added: int = 0,
-    hosts_ahead: bool = False,
+    configs: Sequence[SamplerConfig], *, vocabulary: Vocabulary | None = None, num_added: int = 0
 ) -> SamplerChain:
     """Make a chain of the same tokens that rows with other temperatures and penalties can share.
 
@@ -214,7 +210,6 @@ def build_row_chain(
         configs: the stages.
         vocabulary: as in `build_chain`.
         num_added: stages in front that no one wrote: errors count the places behind them.
-        hosts_ahead: the rows have a contrast, before which stages with a host reducer apply.
 
     Example:
         >>> import mlx.core as mx
@@ -227,8 +222,7 @@ def build_row_chain(
         [
             row_stage(config) or _build_at(place - num_added, config, vocabulary)
             for place, config in enumerate(configs)
-        ],
-        hosts_ahead=hosts_ahead,
+        ]
     )
 
 

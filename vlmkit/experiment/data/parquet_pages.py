@@ -104,7 +104,7 @@ def _check_chunk(file: BinaryIO, column: Any, size: int, where: str) -> int:
 def _pages(file: BinaryIO, start: int, end: int, where: str) -> Iterator[_Page]:
     while start < end:
         fields, length = _header(file, start, end, where)
-        part = next((fields[n] for n in (_DATA, _DICTIONARY, _DATA_V2) if n in fields), {})
+        part: Any = next((fields[n] for n in (_DATA, _DICTIONARY, _DATA_V2) if n in fields), {})
         inner = part if isinstance(part, dict) else {}
         encoding = inner.get(4 if _DATA_V2 in fields else 2, 0)
         sizes = fields.get(1, -1), fields.get(2, -1), fields.get(3, -1), inner.get(1, 0), encoding

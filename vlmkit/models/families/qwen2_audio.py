@@ -116,5 +116,7 @@ QWEN2_AUDIO = Family(
     build=VisionLanguageModel,
     rename=rename,
     reshape=reshape,
+    about="sounds, by the encoder of Whisper",
+    takes=("text", "audio"),
     senses=("audio_config",),
 )
