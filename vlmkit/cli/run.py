@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from vlmkit.config.run import ResolvedRun, RunConfig
     from vlmkit.contracts.interface import Model
     from vlmkit.engine import Request
-    from vlmkit.preprocess import as_videos
     from vlmkit.pipeline import PipelineConfig
     from vlmkit.processors import Processor
     from vlmkit.results import GenerationResult
