@@ -131,7 +131,11 @@ def test_long_sounds_are_refused_cut_or_split(loaded: Loaded) -> None:
         ((np.zeros((2, 2, 2)), 16000), 1, r"audio of shape \(2, 2, 2\)"),
         ({"array": np.zeros(900)}, 1, "needs 'array' and 'sampling_rate'"),
         (3, 1, "audio of type int cannot be read"),
-        ((sound(900), 16000), 2, r"2 audio placeholders \(<\|AUDIO\|>\), but there is 1 audio clip"),
+        (
+            (sound(900), 16000),
+            2,
+            r"2 audio placeholders \(<\|AUDIO\|>\), but there is 1 audio clip",
+        ),
         (None, 1, "1 audio placeholder .* but there are 0 audio clips; .*num_audios=0"),
     ],
 )

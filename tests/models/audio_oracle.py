@@ -64,9 +64,7 @@ def compute(model: torch.nn.Module, name: str) -> dict[str, np.ndarray]:
         }
     ids = torch.from_numpy(prompt(lengths, seed).token_ids.astype(np.int64))[None]
     with torch.no_grad():
-        out = model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **arguments
-        )
+        out = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, **arguments)
         arrays[f"{name}_prompt"] = out.logits[0].numpy()
         steps, length = [], ids.shape[1]
         for step, token in enumerate(continuation(seed)):

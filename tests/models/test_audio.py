@@ -31,9 +31,7 @@ def model() -> VisionLanguageModel:
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_prompt_and_decode_logits_match_transformers(
-    model: VisionLanguageModel, name: str
-) -> None:
+def test_prompt_and_decode_logits_match_transformers(model: VisionLanguageModel, name: str) -> None:
     expected, seed = golden("qwen2_audio"), seed_of(name)
     for row, length in enumerate(PROMPTS[name]):
         features, count = log_mel(sound(length), FEATURES)
@@ -64,9 +62,9 @@ def test_batch_of_unequal_prompts_matches_transformers(
 
 
 def test_clips_encoded_together_are_those_encoded_alone(model: VisionLanguageModel) -> None:
-    media = [
-        medium for name in PROMPTS for medium in prompt(PROMPTS[name], 1).media
-    ] + list(prompt((1000, 9000), 2).media)
+    media = [medium for name in PROMPTS for medium in prompt(PROMPTS[name], 1).media] + list(
+        prompt((1000, 9000), 2).media
+    )
     together = model.encode(media)
     for medium, features in zip(media, together, strict=True):
         (alone,) = model.encode([medium])
@@ -103,7 +101,10 @@ def test_names_of_weights_of_either_layout() -> None:
     assert find_family({"model_type": "qwen2_audio"}) is None
     config = family.parse(CONFIG)
     for hub, ours in (
-        ("language_model.model.layers.0.mlp.up_proj.weight", "language.layers.0.mlp.up_proj.weight"),
+        (
+            "language_model.model.layers.0.mlp.up_proj.weight",
+            "language.layers.0.mlp.up_proj.weight",
+        ),
         ("language_model.lm_head.weight", "language.lm_head.weight"),
         ("audio_tower.conv1.bias", "audio.conv1.bias"),
         ("audio_tower.embed_positions.weight", "audio.pos_embed.weight"),
@@ -115,7 +116,9 @@ def test_names_of_weights_of_either_layout() -> None:
         ("multi_modal_projector.linear.weight", "audio.projector.weight"),
     ):
         assert family.rename(hub, config) == ours
-        other = hub.replace("language_model.model", "language_model").removeprefix("language_model.lm")
+        other = hub.replace("language_model.model", "language_model").removeprefix(
+            "language_model.lm"
+        )
         nested = f"model.{other}" if not hub.endswith("lm_head.weight") else "lm_head.weight"
         assert family.rename(nested, config) == ours
     paths = {path for path, _ in tree_flatten(build(CONFIG).parameters())}

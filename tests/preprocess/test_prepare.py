@@ -93,7 +93,12 @@ def test_resize_shape_is_height_width(dynamic: Processor) -> None:
         ("a b c", 0, {"context_length": 2}, "tokens, but the model's context is 2; shorten"),
         (PLACE, 1, {"context_length": 17}, "18 tokens, 16 of them for 1 image, but .* is 17; .*or"),
         ("hi", 0, {"audio": ["a.wav"]}, "the qwen2_vl family takes no audio"),
-        ("<|video_pad|>", 0, {}, r"1 video placeholder \(<\|video_pad\|>\), but there are 0 videos"),
+        (
+            "<|video_pad|>",
+            0,
+            {},
+            r"1 video placeholder \(<\|video_pad\|>\), but there are 0 videos",
+        ),
     ],
 )
 def test_refused(

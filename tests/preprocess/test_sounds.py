@@ -37,7 +37,12 @@ def test_wav_files_of_whole_numbers_need_no_package(
 def test_channels_are_mixed() -> None:
     both = np.stack([TONE, -0.5 * TONE], axis=1)
     expected = (0.25 * TONE).astype(np.float32)
-    for source in (wav(both), (both, 16000), (both.T, 16000), {"array": both, "sampling_rate": 16000}):
+    for source in (
+        wav(both),
+        (both, 16000),
+        (both.T, 16000),
+        {"array": both, "sampling_rate": 16000},
+    ):
         clip = load_clip(source)
         assert np.abs(clip.samples - expected).max() <= 2**-15
         assert clip.samples.dtype == np.float32
@@ -117,7 +122,9 @@ def test_what_needs_a_package_says_which(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(VlmkitError, match=r"no WAV file of whole numbers; .* vlmkit\[audio\]"):
         load_clip(b"fLaC" + b"\0" * 40)
     monkeypatch.setitem(__import__("sys").modules, "soxr", None)
-    with pytest.raises(VlmkitError, match=r"has 8000 samples per second, .* install vlmkit\[audio\]"):
+    with pytest.raises(
+        VlmkitError, match=r"has 8000 samples per second, .* install vlmkit\[audio\]"
+    ):
         resample(Clip(TONE, 8000, "audio a.wav"), 16000)
     assert resample(Clip(TONE, 8000, "a"), 8000) is TONE
 

@@ -124,7 +124,8 @@ def test_files_that_are_damaged_or_no_videos() -> None:
         try:
             assert load_video(bytes(data), RULES).frames.shape[1:] == (32, 48, 3)
         except VlmkitError as error:
-            assert str(error).startswith("video in memory") and "\n" not in str(error)
+            assert str(error).startswith("video in memory")
+            assert "\n" not in str(error)
 
 
 def test_limits_are_checked_before_frames_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_settings_that_cannot_be_used(values: dict[str, Any], message: str) -> N
 
 def test_sizes_beyond_what_is_held() -> None:
     rules = video_rules(read_qwen_video(Section({}), "positions"))
-    with pytest.raises(VlmkitError, match="4096 frames .* take fewer by fps or max_frames"):
+    with pytest.raises(VlmkitError, match=r"4096 frames .* take fewer by fps or max_frames"):
         rules.size(4096, 2000, 2000)
     with pytest.raises(VlmkitError, match="aspect ratio"):
         rules.size(2, 10, 3000)

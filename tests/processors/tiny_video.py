@@ -30,9 +30,7 @@ CASES = {
         "positions", _SIZES | _range(64, 4096), (5, 16, 24)
     ),
     "positions, resized": VideoCase("positions", _SIZES | _range(64, 600), (2, 37, 50)),
-    "text, as large as allowed": VideoCase(
-        "text", _SIZES | _HALF | _range(64, 4096), (4, 16, 24)
-    ),
+    "text, as large as allowed": VideoCase("text", _SIZES | _HALF | _range(64, 4096), (4, 16, 24)),
     "text, made smaller": VideoCase("text", _SIZES | _HALF | _range(64, 2000), (5, 37, 50)),
     "text, made larger": VideoCase("text", _SIZES | _HALF | _range(4000, 90000), (3, 6, 9)),
 }

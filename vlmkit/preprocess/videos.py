@@ -16,7 +16,7 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess.config import PreprocessConfig
-from vlmkit.preprocess.containers import NeedsPackage, opened_container
+from vlmkit.preprocess.containers import NeedsPackage, decoder_of, opened_container
 from vlmkit.preprocess.images import check_source, load_image, resize_image
 from vlmkit.preprocess.sources import READABLE_TYPES, open_source, source_name
 from vlmkit.processors.qwen_video import VideoRules
@@ -202,8 +202,8 @@ def _facts(stream: BinaryIO, name: str, limits: PreprocessConfig) -> tuple[_Fact
         if not container.streams.video:
             raise VlmkitError(f"{name}: has no video stream; give a file with pictures")
         track = container.streams.video[0]
-        size = track.codec_context
-        _check_pixels(size.height, size.width, name, limits)
+        codec = decoder_of(track, name)
+        _check_pixels(codec.height, codec.width, name, limits)
         rate = float(track.average_rate or track.guessed_rate or 0)
         if not rate > 0:
             raise VlmkitError(f"{name}: does not say how many frames there are in a second")
@@ -244,7 +244,7 @@ def _taken(
 def _images(stream: BinaryIO, name: str, limits: PreprocessConfig) -> Iterator[Image.Image]:
     with opened_container(stream, name) as container:
         track = container.streams.video[0]
-        track.codec_context.options = {"max_pixels": str(limits.max_image_pixels)}
+        decoder_of(track, name).options = {"max_pixels": str(limits.max_image_pixels)}
         for frame in container.decode(track):
             _check_pixels(frame.height, frame.width, name, limits)
             pixels = frame.to_ndarray(format="rgb24")
