@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.effort import scaled
 from tests.loading.json_values import FILES, VALUES, Field, fields, with_value
-from tests.loading.qwen3_5 import write_qwen3_5
+from tests.loading.qwen3_5 import make_config_of, write_checkpoint, write_qwen3_5
 from tests.loading.test_text_part import CONFIGS, TEXT, write
 from tests.loading.three_ways import complete
 from vlmkit import generate, load
@@ -28,7 +28,8 @@ CHECKPOINTS = {
     "qwen2_5_vl": ("config.json",),
     "qwen3_5": ("config.json",),
     "qwen3": ("config.json", "generation_config.json", "tokenizer_config.json"),
-    "qwen3_vl": ("config.json", "preprocessor_config.json"),
+    "qwen3_vl_moe": ("config.json",),
+    "pixtral": ("config.json", "preprocessor_config.json"),
 }
 CASES = [(name, file) for name, files in CHECKPOINTS.items() for file in files]
 
@@ -42,7 +43,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "qwen2_5_vl": complete(base / "c", "qwen2_5_vl"),
         "qwen3_5": write_qwen3_5(base / "f"),
         "qwen3": write(base / "d", {**TEXT, "model_type": "qwen3"}),
-        "qwen3_vl": write(base / "e", CONFIGS["nested"]),
+        "qwen3_vl_moe": write_checkpoint(base / "g", make_config_of("qwen3_vl_moe")),
+        "pixtral": write(base / "e", CONFIGS["nested"]),
     }
 
 

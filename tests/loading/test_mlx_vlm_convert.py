@@ -13,6 +13,7 @@ from tests.loading.mlx_vlm_convert import GOLDENS, RECIPES, convert, mlx_vlm_log
 from vlmkit.loading import Scheme, load_model, load_model_and_report
 
 TOLERANCE = 1e-3
+FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 SCHEMES = {
     "unquantized": set(),
     "affine4": {Scheme(64, 4, "affine")},
@@ -44,12 +45,9 @@ def test_packed_weights_take_less_memory() -> None:
 
 @pytest.mark.mlx_vlm
 @pytest.mark.torch
-@pytest.mark.parametrize(
-    ("model_type", "nested"),
-    [("qwen2_vl", False), ("qwen2_5_vl", False)],
-)
-def test_live_logits(model_type: str, nested: bool, tmp_path: Path) -> None:
-    source = write_source(tmp_path / "source", model_type, nested=nested)
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_live_logits(model_type: str, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", model_type)
     for recipe in RECIPES:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mlx-vlm's and transformers' own

@@ -233,8 +233,12 @@ def _code(path: Path) -> str:
     """The code of a file without its docstrings and comments."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        for _, field in ast.iter_fields(node):
+            if isinstance(field, list):
+                field[:] = [one for one in field if not _is_text(one)]
     return ast.unparse(tree).lower()
+
+
+def _is_text(node: object) -> bool:
+    is_constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_constant and isinstance(node.value.value, str)

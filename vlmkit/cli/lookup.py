@@ -8,10 +8,11 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def add_lookup_commands(commands: Any) -> None:
-    """Add ``configs``, ``stages``, ``doctor`` and ``completion`` to the subcommands."""
+    """Add the subcommands that only read: from ``configs`` to ``completion``."""
     _add_configs(commands)
     _add_stages(commands)
     _add_doctor(commands)
+    _add_inspect(commands)
     completion = commands.add_parser(
         "completion",
         help="print a script that completes commands and options in a shell",
@@ -65,3 +66,16 @@ def _add_doctor(commands: Any) -> None:
     doctor.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
     doctor.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
     doctor.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        help="say what a checkpoint is, whether it runs here, and what is missing",
+        description="Go through a checkpoint as loading it would, without reading its weights. "
+        "Exit code 1 where it does not run.",
+        allow_abbrev=False,
+    )
+    inspect.add_argument("model", metavar="FOLDER", help="folder, hub id, or shapes")
+    inspect.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub id")
+    inspect.add_argument("--json", action="store_true", help="print JSON")

@@ -1,7 +1,7 @@
 """Entry point: parse, run the subcommand, turn the outcome into an exit code.
 
-Exit codes: 0 done; 1 a check failed (reproduce, check); 2 bad input, with one line on stderr; 130
-interrupted; 141 the reader of the output went away; 1 with a traceback: a bug.
+Exit codes: 0 done; 1 a check failed (reproduce, check, inspect); 2 bad input, with one line on
+stderr; 130 interrupted; 141 the reader of the output went away; 1 with a traceback: a bug.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ COMMANDS = {  # where each one's function is; imported when it is asked for
     "report": "report:run_report",
     "export": "export:run_export",
 }
-CHECKS = {"reproduce": "reproduce:run_reproduce", "check": "check:run_check"}
+CHECKS = {
+    "reproduce": "reproduce:run_reproduce",
+    "check": "check:run_check",
+    "inspect": "inspection:run_inspect",
+}
 """Commands that find out whether something holds."""
 
 

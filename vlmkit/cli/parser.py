@@ -30,6 +30,7 @@ _OWN_FLAGS = {
     "configs": (),
     "stages": ("names",),
     "doctor": ("model", "revision", "dtype", "json"),
+    "inspect": ("revision", "json"),
     "completion": (),
 }
 

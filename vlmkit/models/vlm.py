@@ -99,7 +99,7 @@ class VisionLanguageModel(nn.Module):
             tokens = self.ranks.of_first(tokens)  # the same bytes, whatever each machine computes
             mx.eval(tokens)  # by itself: sums of one graph must come in one order on all ranks
         ends = np.cumsum([self._num_tokens(medium) for medium in media])[:-1].tolist()
-        return mx.split(tokens, ends) if ends else [tokens]
+        return list(mx.split(tokens, ends)) if ends else [tokens]
 
     def embed(
         self,

@@ -19,7 +19,7 @@ from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.containers import NeedsPackage, decoder_of, opened_container
 from vlmkit.preprocess.images import check_source, load_image, resize_image
 from vlmkit.preprocess.sources import READABLE_TYPES, open_source, source_name
-from vlmkit.processors.qwen_video import VideoRules
+from vlmkit.processors.video_rules import VideoRules
 
 MAX_VIDEO_BYTES = 4 * 2**30
 """Of a video file, which is read as it is decoded and never held as a whole."""
@@ -37,7 +37,15 @@ class Video(NamedTuple):
 
 
 VideoSource: TypeAlias = (
-    str | Path | bytes | bytearray | memoryview | io.BytesIO | list[Any] | NDArray[np.uint8]
+    str
+    | Path
+    | bytes
+    | bytearray
+    | memoryview
+    | io.BytesIO
+    | list[Any]
+    | tuple[Any, ...]
+    | NDArray[np.uint8]
 )
 """A path, an http(s) URL, a ``data:`` URI, an encoded video in memory, or its frames: a list of
 images or a uint8 array ``[frames, height, width, 3]``."""

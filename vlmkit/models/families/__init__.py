@@ -26,11 +26,12 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from vlmkit.declare.section import shown
-from vlmkit.errors import VlmkitError, nearest
+from vlmkit.errors import VlmkitError
 from vlmkit.models.families.family import Family
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_audio import QWEN2_AUDIO
@@ -39,6 +40,8 @@ from vlmkit.models.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from vlmkit.models.families.qwen3_vl import QWEN3_VL, QWEN3_VL_MOE
 
 __all__ = ["FAMILIES", "Family", "find_family"]
+
+_MAX_NAME = 100  # characters of a name that are compared with others
 
 FAMILIES: tuple[Family, ...] = (
     *(QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE),
@@ -82,9 +85,9 @@ def known_types() -> tuple[str, ...]:
 
 def unsupported(model_type: str) -> VlmkitError:
     """Return the error for a model type that neither a family nor a text architecture serves."""
-    known = known_types()
+    near = difflib.get_close_matches(model_type[:_MAX_NAME], known_types(), n=3, cutoff=0.5)
+    nearest = f"; the nearest that are: {', '.join(near)}" if near else ""
     return VlmkitError(
-        f"config.json: model_type {shown(model_type)} is not supported; supported: "
-        f"{', '.join(known)}, and text-only checkpoints that mlx-lm knows"
-        f"{nearest(model_type, known)}"
+        f"config.json: model_type {shown(model_type)} is not supported{nearest}; 'vlmkit models' "
+        "lists all, and text-only checkpoints run through mlx-lm"
     )

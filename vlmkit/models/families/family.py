@@ -12,6 +12,11 @@ from vlmkit.errors import VlmkitError
 from vlmkit.models.config import ModelConfig
 from vlmkit.models.vlm import VisionLanguageModel
 
+VERIFIED = ("logits", "quantized", "batch", "contrast", "search")
+"""What is tested of a family: prompt and decode logits against transformers in float32; those of
+checkpoints that mlx-vlm's convert quantized against mlx-vlm; batches, contrasted logits and
+searches over pictures, each against runs of its own."""
+
 
 class Family(NamedTuple):
     """A model family as data and pure functions.
@@ -36,6 +41,9 @@ class Family(NamedTuple):
     rename: Callable[[str, ModelConfig], str | None]
     reshape: Callable[[str, str, mx.array, ModelConfig], mx.array]
     # (name in the checkpoint, our path, tensor, config)
+    about: str  # what is special to it, in a few words
+    takes: tuple[str, ...] = ("text", "image", "video")
+    verified: tuple[str, ...] = VERIFIED
     is_cast: Callable[[str], bool] = lambda path: True  # False: a parameter keeps its own dtype
     arrange: Callable[[Mapping[str, mx.array], ModelConfig], Mapping[str, mx.array]] = (
         lambda arrays, config: arrays

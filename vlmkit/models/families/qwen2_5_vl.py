@@ -39,4 +39,5 @@ QWEN2_5_VL = Family(
     build=VisionLanguageModel,
     rename=rename_qwen,
     reshape=reshape_qwen,
+    about="window attention in the vision encoder",
 )

@@ -41,4 +41,5 @@ QWEN2_VL = Family(
     build=VisionLanguageModel,
     rename=rename_qwen,
     reshape=reshape_qwen,
+    about="images of any size, M-RoPE",
 )

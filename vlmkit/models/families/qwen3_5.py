@@ -49,6 +49,7 @@ QWEN3_5 = Family(
     build=VisionLanguageModel,
     rename=rename_qwen,
     reshape=reshape_centred,
+    about="gated delta nets, full attention every fourth layer; also 3.6 and 3.8",
     is_cast=lambda path: not path.endswith(".A_log"),
 )
 
@@ -56,5 +57,6 @@ QWEN3_5_MOE = QWEN3_5._replace(
     name="qwen3_5_moe",
     model_types=("qwen3_5_moe",),
     parse=_parse_experts,
+    about="the same, with experts",
     arrange=arrange_experts,
 )

@@ -68,10 +68,12 @@ QWEN3_VL = Family(
     build=VisionLanguageModel,
     rename=rename_qwen,
     reshape=reshape_qwen,
+    about="features of vision blocks in the first decoder layers",
 )
 QWEN3_VL_MOE = QWEN3_VL._replace(
     name="qwen3_vl_moe",
     model_types=("qwen3_vl_moe",),
     parse=_parse_experts,
+    about="the same, with experts",
     arrange=arrange_experts,
 )

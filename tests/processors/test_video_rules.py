@@ -14,7 +14,7 @@ from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess import load_video
 from vlmkit.processors.qwen2_vl import value_table
-from vlmkit.processors.qwen_video import Times, frame_times, read_qwen_video, video_rules
+from vlmkit.processors.video_rules import Times, frame_times, read_qwen_video, video_rules
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "video_processors.npz"
 
