@@ -150,9 +150,9 @@ def test_other_media_are_refused_by_name(loaded: Loaded) -> None:
         generate(*loaded, "Hi", image="a.png")
     with pytest.raises(VlmkitError, match="the qwen2_audio family takes no videos; leave video"):
         generate(*loaded, "Hi", video="a.mp4")
+    request = Request(ask(loaded, 1), audio=((sound(900), 16000),))
+    pipeline = PipelineConfig(contrast={"kind": "vcd"}, stopping=STOP)
     with pytest.raises(VlmkitError, match="vcd: the prompt has no image to noise"):
-        request = Request(ask(loaded, 1), audio=((sound(900), 16000),))
-        pipeline = PipelineConfig(contrast={"kind": "vcd"}, stopping=STOP)
         collect(stream_pipeline(*loaded, request, pipeline))
 
 

@@ -25,7 +25,7 @@ def test_a_page(folder: Path, command: Command) -> None:
     lines = dict(line.split("  ", 1) for line in reply.stdout.splitlines())
     facts = {name: text.strip() for name, text in lines.items()}
     assert facts["model type"] == "qwen3_5_moe (family qwen3_5_moe)"
-    assert facts["takes"] == "text, image"
+    assert facts["takes"] == "text, image, video"
     assert facts["decoder"] == "4 layers: 3 recurrent, 1 attention (2 KV heads of 32)"
     assert facts["experts"] == "2 of 6 per token in 4 layers, one shared"
     assert facts["vision"] == "2 blocks; a visual token is 8x8 pixels"
@@ -34,7 +34,11 @@ def test_a_page(folder: Path, command: Command) -> None:
     assert facts["runs"] == "yes"
     found = json.loads(command("inspect", str(folder), "--json").stdout)
     assert found["facts"]["decoder"] == facts["decoder"]
-    assert (found["runs"], found["problems"], found["takes"]) == (True, [], ["text", "image"])
+    assert (found["runs"], found["problems"], found["takes"]) == (
+        True,
+        [],
+        ["text", "image", "video"],
+    )
 
 
 def test_what_is_missing_is_said_all_at_once(folder: Path, command: Command) -> None:
@@ -92,4 +96,4 @@ def test_every_family_is_in_the_table(command: Command) -> None:
             assert ", ".join(words) in line
     found = json.loads(command("models", "--json").stdout)["families"]
     assert list(found) == [family.name for family in FAMILIES]
-    assert found["qwen3_vl"]["takes"] == ["text", "image"]
+    assert found["qwen3_vl"]["takes"] == ["text", "image", "video"]

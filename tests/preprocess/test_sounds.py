@@ -108,12 +108,17 @@ def test_what_is_too_long_is_not_kept() -> None:
 def test_any_bytes_are_a_sound_or_an_error(data: bytes) -> None:
     good = bytearray(wav(TONE[:60]))
     for source in (data, b"RIFF" + data[:4] + b"WAVE" + data[4:], bytes(good[: len(data)]) + data):
-        try:
-            clip = load_clip(source)
-        except VlmkitError as error:
-            assert str(error).startswith("audio in memory")
-        else:
-            assert np.isfinite(clip.samples).all()
+        clip, message = attempt(source)
+        assert clip is None or np.isfinite(clip.samples).all()
+        assert clip is not None or message.startswith("audio in memory")
+
+
+def attempt(source: bytes) -> tuple[Clip | None, str]:
+    """Load a sound, or return the error's text."""
+    try:
+        return load_clip(source), ""
+    except VlmkitError as error:
+        return None, str(error)
 
 
 def test_what_needs_a_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,5 +189,5 @@ def test_a_list_of_further_files_is_not_followed(tmp_path: Path) -> None:
         "concat": f"ffconcat version 1.0\nfile {tmp_path}/secret.wav\n",
     }
     for text in lists.values():
-        with pytest.raises(VlmkitError, match="not in a known format|corrupt"):
+        with pytest.raises(VlmkitError, match=r"not in a known format|corrupt"):
             load_clip(text.encode())

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlmkit.processors.qwen_video import Times
+from vlmkit.processors.video_rules import Times
 
 
 class VideoCase(NamedTuple):

@@ -23,7 +23,7 @@ from vlmkit.names.words import PIPELINE, keyword_words, off_param_words
 from vlmkit.passes.prefill import PrefillConfig
 from vlmkit.pipeline import DEFAULT_MAX_TOKENS, PipelineConfig
 from vlmkit.preprocess import PreprocessConfig
-from vlmkit.processors.qwen_video import MAX_FRAMES
+from vlmkit.processors.video_rules import MAX_FRAMES
 from vlmkit.sampling import (
     FrequencyPenalty,
     Greedy,

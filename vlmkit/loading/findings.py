@@ -47,7 +47,7 @@ def find_out(folder: Path) -> Findings:
         >>> from vlmkit.loading import resolve_checkpoint
         >>> found = find_out(resolve_checkpoint("shapes"))
         >>> found.family, found.takes, found.runs
-        ('qwen2_vl', ('text', 'image'), True)
+        ('qwen2_vl', ('text', 'image', 'video'), True)
     """
     config = read_config(folder)
     problems: list[str] = []
@@ -67,9 +67,10 @@ def find_out(folder: Path) -> Findings:
             problems.append("no chat template; pass chat_template=, or format prompts yourself")
     family, runs = find_family(config), loaded is not None and processor is not None
     takes = family.takes if family else ("text",)
-    if family and "image" in takes and processor and processor.image_processor is None:
-        takes = ("text",)
-        problems.append(processor.no_images())
+    if family and processor:
+        missing = [kind for kind in takes if kind != "text" and not processor.prepares(kind)]
+        takes = tuple(kind for kind in takes if kind not in missing)
+        problems += [processor.takes_none(kind) for kind in missing if kind != "video"]
     notes = [str(one.message) for one in said if issubclass(one.category, VlmkitWarning)]
     return Findings(
         folder=str(folder),
@@ -126,6 +127,8 @@ def _model(model: Model, report: LoadReport) -> dict[str, str]:
         if vision is not None:
             side = vision.patch_size * vision.spatial_merge_size
             facts["vision"] = f"{vision.depth} blocks; a visual token is {side}x{side} pixels"
+        if (audio := model.config.audio_config) is not None:
+            facts["audio"] = f"{audio.depth} blocks of {audio.embed_dim}"
     return facts
 
 

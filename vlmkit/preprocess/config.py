@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from vlmkit.declare.configbase import Float, Int, StageConfig
-from vlmkit.processors.qwen_video import MAX_FRAMES
+from vlmkit.processors.video_rules import MAX_FRAMES
 
 PILLOW_MAX_PIXELS = 178_956_970  # Pillow itself refuses images beyond this
 Side = Annotated[Int, Field(gt=0, le=65_500)]

@@ -57,10 +57,21 @@ def opened_container(stream: BinaryIO, name: str) -> Iterator[Any]:
         with av.open(stream, mode="r", options=_OPTIONS) as container:
             yield container
     except (av.error.FFmpegError, UnicodeDecodeError) as error:
-        why = " ".join(str(error).split())
+        why = "text that is no UTF-8" if isinstance(error, ValueError) else error.strerror
         raise VlmkitError(
             f"{name}: not in a known format, corrupt or cut short ({why}); save it again"
         ) from error
+
+
+def decoder_of(track: Any, name: str) -> Any:
+    """Return what decodes a stream of a container.
+
+    Raises:
+        VlmkitError: nothing does.
+    """
+    if track.codec_context is None:
+        raise VlmkitError(f"{name}: its {track.type} is corrupt, or in a codec that is not known")
+    return track.codec_context
 
 
 def audio_blocks(stream: BinaryIO, name: str) -> tuple[int, int, Iterable[NDArray[np.float32]]]:
@@ -73,8 +84,8 @@ def audio_blocks(stream: BinaryIO, name: str) -> tuple[int, int, Iterable[NDArra
     with opened_container(stream, name) as container:
         if not container.streams.audio:
             raise VlmkitError(f"{name}: has no audio stream; give a file with sound")
-        context = container.streams.audio[0].codec_context
-        rate, channels = int(context.sample_rate or 0), int(context.channels or 0)
+        codec = decoder_of(container.streams.audio[0], name)
+        rate, channels = int(codec.sample_rate or 0), int(codec.channels or 0)
     stream.seek(0)
 
     def blocks() -> Iterator[NDArray[np.float32]]:

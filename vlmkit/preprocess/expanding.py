@@ -16,7 +16,7 @@ from vlmkit.preprocess.pixels import Pixels
 from vlmkit.preprocess.sounds import Clip, resample
 from vlmkit.preprocess.videos import Video
 from vlmkit.processors import Processor
-from vlmkit.processors.qwen_video import frame_times
+from vlmkit.processors.video_rules import frame_times
 
 KINDS = ("image", "video", "audio")
 

@@ -136,10 +136,8 @@ def check_media(
     Raises:
         VlmkitError: says which.
     """
-    prepare_image = processor.image_processor or processor.expand_image
-    rules = {"image": prepare_image, "video": processor.video, "audio": processor.audio}
     for kind, sources in (("audio", audio), ("video", video), ("image", image)):
-        if sources and rules[kind] is None:
+        if sources and not processor.prepares(kind):
             raise VlmkitError(processor.takes_none(kind), path=(FIELDS[kind],))
         for index, source in enumerate(sources):
             with within(FIELDS[kind], index):

@@ -16,10 +16,10 @@ from PIL import Image
 
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess.config import PreprocessConfig
-from vlmkit.preprocess.containers import NeedsPackage, opened_container
+from vlmkit.preprocess.containers import NeedsPackage, decoder_of, opened_container
 from vlmkit.preprocess.images import check_source, load_image, resize_image
 from vlmkit.preprocess.sources import READABLE_TYPES, open_source, source_name
-from vlmkit.processors.qwen_video import VideoRules
+from vlmkit.processors.video_rules import VideoRules
 
 MAX_VIDEO_BYTES = 4 * 2**30
 """Of a video file, which is read as it is decoded and never held as a whole."""
@@ -37,7 +37,15 @@ class Video(NamedTuple):
 
 
 VideoSource: TypeAlias = (
-    str | Path | bytes | bytearray | memoryview | io.BytesIO | list[Any] | NDArray[np.uint8]
+    str
+    | Path
+    | bytes
+    | bytearray
+    | memoryview
+    | io.BytesIO
+    | list[Any]
+    | tuple[Any, ...]
+    | NDArray[np.uint8]
 )
 """A path, an http(s) URL, a ``data:`` URI, an encoded video in memory, or its frames: a list of
 images or a uint8 array ``[frames, height, width, 3]``."""
@@ -202,8 +210,8 @@ def _facts(stream: BinaryIO, name: str, limits: PreprocessConfig) -> tuple[_Fact
         if not container.streams.video:
             raise VlmkitError(f"{name}: has no video stream; give a file with pictures")
         track = container.streams.video[0]
-        size = track.codec_context
-        _check_pixels(size.height, size.width, name, limits)
+        codec = decoder_of(track, name)
+        _check_pixels(codec.height, codec.width, name, limits)
         rate = float(track.average_rate or track.guessed_rate or 0)
         if not rate > 0:
             raise VlmkitError(f"{name}: does not say how many frames there are in a second")
@@ -244,7 +252,7 @@ def _taken(
 def _images(stream: BinaryIO, name: str, limits: PreprocessConfig) -> Iterator[Image.Image]:
     with opened_container(stream, name) as container:
         track = container.streams.video[0]
-        track.codec_context.options = {"max_pixels": str(limits.max_image_pixels)}
+        decoder_of(track, name).options = {"max_pixels": str(limits.max_image_pixels)}
         for frame in container.decode(track):
             _check_pixels(frame.height, frame.width, name, limits)
             pixels = frame.to_ndarray(format="rgb24")

@@ -28,7 +28,6 @@ from vlmkit.processors.qwen2_vl import (
     process_images,
     read_qwen2_vl_images,
 )
-from vlmkit.processors.qwen_video import TIMES, VideoRules, read_qwen_video, video_rules
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.processors.tokenizer_file import (
@@ -37,6 +36,7 @@ from vlmkit.processors.tokenizer_file import (
     read_tokenizer,
 )
 from vlmkit.processors.tokenizer_limits import MAX_IDS
+from vlmkit.processors.video_rules import TIMES, VideoRules, read_qwen_video, video_rules
 from vlmkit.processors.whisper import AudioRules, pooled_rules, read_whisper
 from vlmkit.templates.helper import prepare
 

@@ -20,9 +20,9 @@ from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.continuing import render_begun
 from vlmkit.processors.encoding import Encoding
 from vlmkit.processors.literal import mark_literal
-from vlmkit.processors.qwen_video import VideoRules
 from vlmkit.processors.reading import check_switches
 from vlmkit.processors.tokenizer import Tokenizer
+from vlmkit.processors.video_rules import VideoRules
 from vlmkit.processors.whisper import AudioRules
 from vlmkit.tokens.vocabulary import Vocabulary
 
@@ -128,6 +128,12 @@ class Processor:
         if self.image_grid is None:
             raise VlmkitError(self.no_images())
         return self.image_grid(height, width)
+
+    def prepares(self, kind: str) -> bool:
+        """Whether it can prepare an "image", "video" or "audio"."""
+        images = self.image_processor or self.expand_image
+        rules = {"image": images, "video": self.video, "audio": self.audio}
+        return rules[kind] is not None
 
     def no_images(self) -> str:
         """Say why this processor takes no images, and what would help."""

@@ -42,7 +42,7 @@ class Family(NamedTuple):
     reshape: Callable[[str, str, mx.array, ModelConfig], mx.array]
     # (name in the checkpoint, our path, tensor, config)
     about: str  # what is special to it, in a few words
-    takes: tuple[str, ...] = ("text", "image")
+    takes: tuple[str, ...] = ("text", "image", "video")
     verified: tuple[str, ...] = VERIFIED
     is_cast: Callable[[str], bool] = lambda path: True  # False: a parameter keeps its own dtype
     arrange: Callable[[Mapping[str, mx.array], ModelConfig], Mapping[str, mx.array]] = (

@@ -116,7 +116,8 @@ QWEN2_AUDIO = Family(
     build=VisionLanguageModel,
     rename=rename,
     reshape=reshape,
-    about="sounds, by the encoder of Whisper",
+    about="the encoder of Whisper, pairs of frames averaged",
     takes=("text", "audio"),
+    verified=("logits", "batch", "contrast", "search"),
     senses=("audio_config",),
 )

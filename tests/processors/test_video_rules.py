@@ -14,7 +14,7 @@ from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess import load_video
 from vlmkit.processors.qwen2_vl import value_table
-from vlmkit.processors.qwen_video import Times, frame_times, read_qwen_video, video_rules
+from vlmkit.processors.video_rules import Times, frame_times, read_qwen_video, video_rules
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "video_processors.npz"
 
@@ -85,7 +85,7 @@ def test_settings_that_cannot_be_used(values: dict[str, Any], message: str) -> N
 
 def test_sizes_beyond_what_is_held() -> None:
     rules = video_rules(read_qwen_video(Section({}), "positions"))
-    with pytest.raises(VlmkitError, match="4096 frames .* take fewer by fps or max_frames"):
+    with pytest.raises(VlmkitError, match=r"4096 frames .* take fewer by fps or max_frames"):
         rules.size(4096, 2000, 2000)
     with pytest.raises(VlmkitError, match="aspect ratio"):
         rules.size(2, 10, 3000)
