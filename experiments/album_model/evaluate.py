@@ -22,11 +22,14 @@ MAX_TOKENS = 8
 
 
 def accuracy(
-    folder: str, pictures: int, notes: int, samples: int, batch_size: int
+    folder: str, pictures: int, notes: int, samples: int, batch_size: int, ask: str
 ) -> dict[str, tuple[int, int]]:
     """Right answers and questions, by kind and by quarter of the depth, and of all."""
     model, processor = load(folder)
-    rows = albums(AlbumConfig(num_samples=samples, num_pictures=pictures, num_notes=notes), Path())
+    config = AlbumConfig(
+        num_samples=samples, num_pictures=pictures, num_notes=notes, ask=ask if pictures else "note"
+    )
+    rows = albums(config, Path())
     read = [rows.read(index) for index in range(samples)]
     said = batch_generate(
         model,
@@ -55,10 +58,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="a name or folder that `load` accepts")
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--levels", type=int, nargs="+", default=list(range(len(LEVELS))))
+    parser.add_argument("--ask", choices=("picture", "note", "both"), default="note")
     parser.add_argument("--batch-size", type=int, default=8)
     options = parser.parse_args(argv)
     for level in options.levels:
-        scores = accuracy(options.model, *LEVELS[level], options.samples, options.batch_size)
+        scores = accuracy(
+            options.model, *LEVELS[level], options.samples, options.batch_size, options.ask
+        )
         print("{} pictures, {} notes:".format(*LEVELS[level]))
         for key, (right, asked) in scores.items():
             print(f"  {key}: {right / asked:.3f} of {asked}", flush=True)

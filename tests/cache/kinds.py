@@ -295,7 +295,9 @@ def _quantized(
     if not isinstance(config, AffineConfig):
         return x
     bits = own_bits(config) or config.bits
-    codes = mx.quantize(mx.array(x).astype(mx.float16), group_size=config.group_size, bits=bits)
+    half = mx.array(x).astype(mx.float16)
+    codes, *steps = mx.quantize(half, group_size=config.group_size, bits=bits)
+    codes = (codes, *(step.astype(mx.float32) for step in steps))  # read exactly: scale * q + bias
     return np.array(
         mx.dequantize(*codes, group_size=config.group_size, bits=bits, dtype=mx.float32)
     )

@@ -21,7 +21,8 @@ def folder(tmp_path: Path) -> Path:
 def test_embedded_model_and_local_folders(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert (resolve_checkpoint("shapes") / "model.safetensors").is_file()
+    for name in EMBEDDED_MODELS:
+        assert (resolve_checkpoint(name) / "model.safetensors").is_file()
     assert resolve_checkpoint(folder) == folder
     assert resolve_checkpoint(str(folder)) == folder
     monkeypatch.setenv("HOME", str(folder.parent))
