@@ -80,7 +80,7 @@ def reshape(weights: dict[str, mx.array]) -> None:
 
 BROKEN_CHECKPOINTS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "no config": (no_config, ("config.json",)),
-    "unknown type": (lambda f: edit_config(f, model_type="qwen2_vlm"), ("qwen2_vlm", "qwen2_vl'")),
+    "unknown type": (lambda f: edit_config(f, model_type="qwen2_vlm"), ("qwen2_vlm", " qwen2_vl,")),
     "truncated": (lambda f: truncate(f, 0.5), ("model.safetensors",)),
     "truncated header": (lambda f: truncate(f, 0.0005), ("model.safetensors",)),
     "missing weight": (

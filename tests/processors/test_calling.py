@@ -128,7 +128,10 @@ def test_a_text_only_processor(tmp_path: Any) -> None:
         ({"images": WIDE / 255}, "images: an array of float64; give uint8 values from 0 to 255"),
         ({"images": WIDE[:, :, :2]}, r"images: an array of shape \(60, 99, 2\); give \[height"),
         ({"images": WIDE[:0]}, r"images: an array of shape \(0, 99, 3\)"),
-        ({"text": "a", "videos": [WIDE]}, "videos: videos are not supported; give the frames as"),
+        (
+            {"text": "a", "videos": [WIDE]},
+            "videos: generate takes videos; here give the frames as images",
+        ),
         ({"text": "a", "return_tensors": "pt"}, "return_tensors='pt': 'np' gives numpy arrays"),
         ({"text": ["a", "How many?"]}, "rows of 1 to 3 tokens make no array; set padding=True"),
         ({"text": "a", "image": WIDE}, "image: unknown keyword"),
