@@ -10,6 +10,7 @@ import pytest
 
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import resolve_checkpoint
+from vlmkit.loading.resolve import EMBEDDED_MODELS
 
 
 @pytest.fixture
