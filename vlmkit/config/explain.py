@@ -119,9 +119,9 @@ def find_factory(kind: Kind) -> Callable[..., Any] | None:
     if not kind.has_kind:
         return None
     package = importlib.import_module(f"vlmkit.{kind.section}")
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
-        for name in (kind.name, f"{kind.name}_search", f"{kind.name}_cache"):
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(info.name)
+        for name in (kind.name, *(f"{kind.name}_{what}" for what in ("search", "cache", "tokens"))):
             found = vars(module).get(name)
             if inspect.isfunction(found) and found.__module__ == module.__name__:
                 return found

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlmkit.checkpoints.text_part import text_part_note
 from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.calling import call_processor
@@ -21,6 +20,7 @@ from vlmkit.processors.continuing import render_begun
 from vlmkit.processors.encoding import Encoding
 from vlmkit.processors.literal import mark_literal
 from vlmkit.processors.reading import check_switches
+from vlmkit.processors.refusals import why_none
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.processors.video_rules import VideoRules
 from vlmkit.processors.whisper import AudioRules
@@ -114,7 +114,7 @@ class Processor:
                 would have too many patches.
         """
         if self.image_processor is None:
-            raise VlmkitError(self.no_images())
+            raise VlmkitError(self.takes_none("image"))
         for image in images:
             self.grid_of(image.height, image.width)
         return self.image_processor(images)
@@ -126,7 +126,7 @@ class Processor:
             VlmkitError: as `process_images`.
         """
         if self.image_grid is None:
-            raise VlmkitError(self.no_images())
+            raise VlmkitError(self.takes_none("image"))
         return self.image_grid(height, width)
 
     def prepares(self, kind: str) -> bool:
@@ -135,31 +135,15 @@ class Processor:
         rules = {"image": images, "video": self.video, "audio": self.audio}
         return rules[kind] is not None
 
-    def no_images(self) -> str:
-        """Say why this processor takes no images, and what would help."""
-        return self.takes_none("image")
-
     def takes_none(self, kind: str) -> str:
         """Say why this processor takes no "image", "video" or "audio", and what would help."""
-        what = {"image": "images", "video": "videos", "audio": "audio"}[kind]
-        if self.expand_image is not None:
-            return (
-                f"{self.folder}: mlx-vlm prepares the images of this model, within a prompt alone;"
-                " give generate the prompt and the images"
-                if kind == "image"
-                else f"{self.folder}: of a model of mlx-vlm only images are taken; leave {kind} out"
-            )
-        if self.is_text_part:
-            return f"{self.folder}: {text_part_note(self.model_type)}"
-        if self.placeholder_id(kind) is None:
-            load = "a vision-language" if kind != "audio" else "an audio"
-            return (
-                f"{self.folder}: the {self.model_type} family takes no {what}; leave {kind} out, or"
-                f" load {load} checkpoint"
-            )
-        return (
-            f"{self.folder}: no preprocessor_config.json, so its {what} cannot be prepared; copy"
-            " the file from the original checkpoint"
+        return why_none(
+            self.folder,
+            self.model_type,
+            kind,
+            is_text_part=self.is_text_part,
+            is_bridged=self.expand_image is not None,
+            has_placeholder=self.placeholder_id(kind) is not None,
         )
 
     def num_image_tokens(self, grid: ImageGrid) -> int:
