@@ -128,11 +128,11 @@ def test_bad_inputs_of_embed() -> None:
     cases = [
         (Inputs.of(ids, [Media.of("image", image.data[:-1], image.shape, image.span)]),
          "15 patches of 96 numbers; .* 16 patches of 96"),
-        (Inputs.of(ids), "has 4 image placeholder tokens, and its 0 images need 0"),
+        (Inputs.of(ids), "has 4 placeholder tokens, and its 0 media need 0"),
         (Inputs.of(np.array([1, 120], np.int32)), "token id 120 is outside the vocabulary of 120"),
         (Inputs.of(np.array([-1], np.int32)), "token id -1"),
         (Inputs.of(np.array([], np.int32)), "empty"),
-        (Inputs.of(np.array([START, IMAGE], np.int32)), "1 image placeholder tokens, and its 0"),
+        (Inputs.of(np.array([START, IMAGE], np.int32)), "1 placeholder tokens, and its 0"),
         (image_of((1, 2, 8)), None),
         (image_of((1, 1, 16)), "1x16 patches does not divide"),
         (image_of((2, 4, 4)), "grid needs 32 patches"),

@@ -23,7 +23,7 @@ for _entry in SCHEMA["$defs"].values():
     for _name in [_kind["const"]] if "const" in _kind else _kind.get("enum", []):
         KINDS.setdefault(_name, {}).update(_entry["properties"])
 FLAGS = [*("--" + flag.name.replace("_", "-") for flag in PARAM_FLAGS), "--model", "--dtype"]
-FLAGS += ["--prompt", "--image", "--audio", "--enable-thinking"]
+FLAGS += ["--prompt", "--image", "--audio", "--video", "--enable-thinking"]
 # Foreign to the others of the three alone.
 FLAGS_OF_OURS, KEYS_OF_OURS = (
     {"picture", "logprobs", "trust_code", "format", "batch_size"},

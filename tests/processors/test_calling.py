@@ -130,7 +130,7 @@ def test_a_text_only_processor(tmp_path: Any) -> None:
         ({"images": WIDE[:0]}, r"images: an array of shape \(0, 99, 3\)"),
         (
             {"text": "a", "videos": [WIDE]},
-            "videos: generate takes videos; here give the frames as images",
+            "videos: generate takes videos; here give",
         ),
         ({"text": "a", "return_tensors": "pt"}, "return_tensors='pt': 'np' gives numpy arrays"),
         ({"text": ["a", "How many?"]}, "rows of 1 to 3 tokens make no array; set padding=True"),

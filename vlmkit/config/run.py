@@ -195,15 +195,18 @@ def _resolve_paths(tree: Node) -> Node:
         if node is None:
             continue
         if isinstance(node.value, list):
-            tree = replace_at(tree, path, _resolve_all(node))
+            tree = replace_at(tree, path, _resolve_all(node, nested=path == ("video",)))
         else:
             tree = replace_at(tree, path, _resolve_path(node, always=path in _MEDIA_PATHS))
     return tree
 
 
-def _resolve_all(node: Node) -> Node:
+def _resolve_all(node: Node, *, nested: bool) -> Node:
+    """Resolve the paths of a list; with ``nested`` also those of lists in it."""
     items = [
-        _resolve_all(item) if isinstance(item.value, list) else _resolve_path(item, always=True)
+        _resolve_all(item, nested=False)
+        if nested and isinstance(item.value, list)
+        else _resolve_path(item, always=True)
         for item in node.value
     ]
     return node._replace(value=items)
