@@ -103,7 +103,7 @@ def test_what_a_processor_raises_ends_the_row_too(shapes: Loaded) -> None:
     [
         ({"images": [None, 5]}, "row 1: an image of type int cannot be read"),
         ({"images": [None, [["a.png"]]]}, "row 1: a list of 1 images stands"),
-        ({"audios": [None, "speech.wav"]}, "row 1: audio: the qwen2_vl family takes no audio"),
+        ({"audios": [None, "speech.wav"]}, "row 1: .*the qwen2_vl family takes no audio"),
     ],
 )
 def test_arguments_of_a_wrong_type_are_refused_before_anything_runs(

@@ -20,7 +20,8 @@ from tests.loading.mlx_vlm_convert import (
 from tests.loading.three_ways import complete, edit, refusal
 from vlmkit.models.families import known_types
 from vlmkit.processors import load_processor
-from vlmkit.processors.loading import IMAGE_FAMILIES
+from vlmkit.models.families import FAMILIES
+from vlmkit.processors.loading import AUDIO_FAMILIES, IMAGE_FAMILIES
 
 ROUNDING = 5e-7  # of a few float32 operations on numbers up to 2
 SIZES = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2}
@@ -35,8 +36,10 @@ def folder(tmp_path: Path) -> Path:
     return complete(tmp_path / "model")
 
 
-def test_every_family_has_its_images() -> None:
-    assert set(IMAGE_FAMILIES) == set(known_types())
+def test_every_family_has_its_media() -> None:
+    for kind, names in (("image", IMAGE_FAMILIES), ("audio", AUDIO_FAMILIES)):
+        taking = [family for family in FAMILIES if kind in family.takes]
+        assert sorted(names) == sorted(name for family in taking for name in family.model_types)
 
 
 @pytest.mark.parametrize("backend", ["native", "transformers"])

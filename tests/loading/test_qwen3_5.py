@@ -119,11 +119,11 @@ def test_decays_and_states_keep_their_precision(tmp_path: Path) -> None:
     assert np.corrcoef(logits.reshape(-1), exact.reshape(-1))[0, 1] > 0.99
 
 
-def test_videos_are_refused(tmp_path: Path) -> None:
+def test_sounds_are_refused(tmp_path: Path) -> None:
     model = load_model(write_qwen3_5(tmp_path / "model"))
     image = make_inputs().media[0]
-    with pytest.raises(VlmkitError, match="qwen3_5 takes no video; leave it out"):
-        model.encode([Media.of("video", image.data, image.shape, image.span)])
+    with pytest.raises(VlmkitError, match="qwen3_5 takes no audio; leave it out"):
+        model.encode([Media.of("audio", image.data, image.shape, image.span)])
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_vl", "qwen3_5"])

@@ -15,8 +15,7 @@ from vlmkit.contracts.interface import DecodeState, Hidden
 from vlmkit.engine.rows import RowState
 from vlmkit.numeric.probabilities import entropy, log_softmax
 from vlmkit.passes.decode import decode_hidden
-from vlmkit.prompts import select_state
-from vlmkit.prompts.prefill import join_states
+from vlmkit.prompts import join_states, select_state
 from vlmkit.resolve.method import Method
 from vlmkit.sampling.sections import (
     Sections,

@@ -6,9 +6,8 @@ from vlmkit.prompts.prefill import (
     PrefillOptions,
     Started,
     prefill_prompts,
-    select_hidden,
-    select_state,
 )
+from vlmkit.prompts.states import join_states, select_hidden, select_state
 
 __all__ = [
     "PrefillOptions",
@@ -16,6 +15,7 @@ __all__ = [
     "PromptCache",
     "PromptStore",
     "Started",
+    "join_states",
     "prefill_prompts",
     "select_hidden",
     "select_state",

@@ -18,6 +18,7 @@ from vlmkit.passes.prefill import prefill_hidden
 
 MIN_SHARED = 8
 """A common beginning of fewer tokens is not worth a forward pass of its own."""
+from vlmkit.prompts.states import join_states, select_hidden, select_state
 
 
 class Started(NamedTuple):
@@ -278,27 +279,3 @@ def _join_starts(model: Model, starts: Sequence[_Start], options: PrefillOptions
             for start in starts
         ]
     )
-
-
-def select_state(state: DecodeState, places: Sequence[int]) -> DecodeState:
-    """Return the state of these rows, in this order; a row may come twice (a branch)."""
-    return DecodeState(
-        cache=select_rows(state.cache, places),
-        next_positions=tuple(state.next_positions[place] for place in places),
-    )
-
-
-def join_states(states: Sequence[DecodeState]) -> DecodeState:
-    """Return one state with the rows of all, in order."""
-    if len(states) == 1:
-        return states[0]
-    return DecodeState(
-        cache=join_rows([state.cache for state in states]),
-        next_positions=tuple(position for state in states for position in state.next_positions),
-    )
-
-
-def select_hidden(hidden: Hidden, places: Sequence[int]) -> Hidden:
-    """Return the hidden states of these rows; those of a whole prompt stay."""
-    index = mx.array(list(places))
-    return Hidden(hidden.final[index], tuple(layer[index] for layer in hidden.taps), hidden.prompt)
