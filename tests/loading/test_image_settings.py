@@ -18,9 +18,8 @@ from tests.loading.mlx_vlm_convert import (
     write_source,
 )
 from tests.loading.three_ways import complete, edit, refusal
-from vlmkit.models.families import known_types
-from vlmkit.processors import load_processor
 from vlmkit.models.families import FAMILIES
+from vlmkit.processors import load_processor
 from vlmkit.processors.loading import AUDIO_FAMILIES, IMAGE_FAMILIES
 
 ROUNDING = 5e-7  # of a few float32 operations on numbers up to 2
