@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.cache.read_back import in_blocks, rounded, through
 from vlmkit.cache import (
     AffineConfig,
     DenseConfig,
@@ -34,7 +35,6 @@ from vlmkit.cache.codec.build import build_codec
 from vlmkit.cache.codec.kivi import kivi_codec
 from vlmkit.cache.codec.kvarn import kvarn
 from vlmkit.cache.eviction.budget import EvictionConfig
-from vlmkit.cache.storage import Codec
 from vlmkit.contracts.interface import CacheKind, KVSpec, Pytree, Span
 
 NUM_HEADS = 6
@@ -251,56 +251,26 @@ def stored_keys(config: Any, keys: NDArray[np.float32]) -> NDArray[np.float32]:
     if finishes(config):
         return keys
     if isinstance(config, KVarNConfig):
-        return _in_blocks(kvarn(config.key_bits, "tokens"), keys, config.block_size)
+        return in_blocks(kvarn(config.key_bits, "tokens"), keys, config.block_size)
     if isinstance(config, KiviConfig):
         codec = kivi_codec(config.key_bits, config.group_size, "tokens")
-        return _in_blocks(codec, keys, config.residual)
+        return in_blocks(codec, keys, config.residual)
     if isinstance(config, QuantizedConfig):
-        return _through(build_codec(config.keys), keys)
-    return _quantized(config, keys, lambda c: c.key_bits)
+        return through(build_codec(config.keys), keys)
+    return rounded(config, keys, lambda c: c.key_bits)
 
 
 def stored_values(config: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
     if finishes(config):
         return values
     if isinstance(config, KVarNConfig):
-        return _in_blocks(kvarn(config.value_bits, "channels"), values, config.block_size)
+        return in_blocks(kvarn(config.value_bits, "channels"), values, config.block_size)
     if isinstance(config, KiviConfig):
         codec = kivi_codec(config.value_bits, config.group_size, "channels")
-        return _in_blocks(codec, values, config.residual)
+        return in_blocks(codec, values, config.residual)
     if isinstance(config, QuantizedConfig):
-        return _through(build_codec(config.values), values)
-    return _quantized(config, values, lambda c: c.value_bits)
-
-
-def _through(codec: Codec, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As stored and read back; the codec's own tests hold it to the formulas."""
-    return np.array(codec.decode(codec.encode(mx.array(x)[None]), mx.float32)[0])
-
-
-def _in_blocks(codec: Codec, x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """The same of each whole block; the rest as it is."""
-    whole = x.shape[1] - x.shape[1] % size
-    if whole == 0:
-        return x
-    blocks = x[:, :whole].reshape(x.shape[0], -1, size, x.shape[2])
-    return np.concatenate([_through(codec, blocks).reshape(x.shape[0], whole, -1), x[:, whole:]], 1)
-
-
-def _quantized(
-    config: Any, x: NDArray[np.float32], own_bits: Callable[[AffineConfig], int | None]
-) -> NDArray[np.float32]:
-    if isinstance(config, External):
-        return np.array(mx.array(x).astype(mx.float16).astype(mx.float32))
-    if not isinstance(config, AffineConfig):
-        return x
-    bits = own_bits(config) or config.bits
-    half = mx.array(x).astype(mx.float16)
-    codes, *steps = mx.quantize(half, group_size=config.group_size, bits=bits)
-    codes = (codes, *(step.astype(mx.float32) for step in steps))  # read exactly: scale * q + bias
-    return np.array(
-        mx.dequantize(*codes, group_size=config.group_size, bits=bits, dtype=mx.float32)
-    )
+        return through(build_codec(config.values), values)
+    return rounded(config, values, lambda c: c.value_bits)
 
 
 @contextmanager

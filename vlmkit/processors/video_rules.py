@@ -21,7 +21,9 @@ from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
 from vlmkit.processors.qwen2_vl import (
-    MAX_NUMBERS,
+    MAX_NUMBERS as MAX_NUMBERS,
+)
+from vlmkit.processors.qwen2_vl import (
     Qwen2VLImages,
     read_qwen2_vl_images,
     smart_resize,

@@ -15,10 +15,10 @@ from vlmkit.contracts.inputs import Inputs, num_equal, whole_media
 from vlmkit.contracts.interface import Cache, DecodeState, Features, Hidden, Model, PromptShape
 from vlmkit.passes.embed import encode_media
 from vlmkit.passes.prefill import prefill_hidden
+from vlmkit.prompts.states import join_states, select_hidden, select_state
 
 MIN_SHARED = 8
 """A common beginning of fewer tokens is not worth a forward pass of its own."""
-from vlmkit.prompts.states import join_states, select_hidden, select_state
 
 
 class Started(NamedTuple):
