@@ -41,9 +41,7 @@ def pipeline_of(kind: str, **more: Any) -> PipelineConfig:
 
 
 @each_cache
-def test_rows_together_cut_and_branched_are_what_they_are_alone(
-    shapes: Loaded, kind: str
-) -> None:
+def test_rows_together_cut_and_branched_are_what_they_are_alone(shapes: Loaded, kind: str) -> None:
     ways = [{}, CHAINS["warm"], METHODS["vcd"], METHODS["dola"], METHODS["beam"]]
     questions = ("Count the objects.", "How many red circles are left of the square?")
     rows = [
