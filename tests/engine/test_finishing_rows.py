@@ -9,11 +9,10 @@ import pytest
 
 from tests.prompts.test_branching import CHAINS, METHODS
 from tests.prompts.test_cache import Loaded, ask, picture
-from vlmkit import PipelineConfig, PromptCache, Request, VlmkitError, branch, load, start
+from vlmkit import PipelineConfig, PromptCache, Request, branch, load, start
 from vlmkit.api import stream_pipeline
 from vlmkit.batch import batch_pipeline
 from vlmkit.branching import load_prompts, save_prompts
-from vlmkit.cache import build_cache
 from vlmkit.engine import collect
 from vlmkit.passes.prefill import PrefillConfig
 

@@ -193,7 +193,7 @@ def test_activations_equal_those_of_mlx(name: str, peer: str) -> None:
 def test_model_holds_nothing_but_weights() -> None:
     model = build(qwen2_vl())
     assert model.dtype == mx.float32
-    assert model.layer_specs == (KVSpec(2, 12, 12),) * 3
+    assert model.layer_specs == (KVSpec(2, 12, 12, num_heads=4),) * 3
     before = {path: np.array(value) for path, value in tree_flatten(model.parameters())}
     model.logits(model.embed_tokens(mx.array([[1, 2]])))
     after = dict(tree_flatten(model.parameters()))

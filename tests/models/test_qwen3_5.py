@@ -161,7 +161,7 @@ def test_layers_store_what_they_are() -> None:
     linear = RecurrentSpec(
         (StateArray("window", (3, 80)), StateArray("memory", (4, 12, 8), mx.float32))
     )
-    assert build(qwen3_5()).layer_specs == (linear,) * 3 + (KVSpec(2, 32, 32), linear)
+    assert build(qwen3_5()).layer_specs == (linear,) * 3 + (KVSpec(2, 32, 32, num_heads=4), linear)
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 7, 32])

@@ -188,11 +188,13 @@ def _check_layer(layer: Any, empty: Any, length: int) -> None:
     An axis that is empty in an empty cache is that of the tokens, of one size in a whole layer.
     """
     if isinstance(layer, Finished):
-        return _check_layer(layer.stored, empty.stored, length - layer.dropped[0])
+        _check_layer(layer.stored, empty.stored, length - layer.dropped[0])
+        return
     if isinstance(layer, ByModality):
         (num_images,) = layer.num_images
         _check_layer(layer.images, empty.images, num_images)
-        return _check_layer(layer.text, empty.text, length - num_images)
+        _check_layer(layer.text, empty.text, length - num_images)
+        return
     flat: Any = zip(tree_flatten(layer), tree_flatten(empty), strict=True)
     pairs: list[tuple[mx.array, mx.array]] = [(found, wanted) for (_, found), (_, wanted) in flat]
     sizes = set()
