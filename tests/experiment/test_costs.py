@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.experiment.studies import write_study
+from vlmkit.contracts.interface import PromptShape
 from vlmkit.experiment.cachesize import cache_sizes
 from vlmkit.experiment.compare import compare
 from vlmkit.experiment.files import load_experiment
@@ -83,8 +84,10 @@ def test_the_memory_of_a_response_is_that_of_its_caches(run: Run, tmp_path: Path
     assert 0 < sizes["affine"] < sizes["greedy"]
     plan = make_plan(load_experiment(write_study(tmp_path, STUDY)))
     loaded = load_group(plan.groups[0], plan.experiment.arms, plan.experiment.seeds)
+    prompts = {record.arm: PromptShape(record.prompt_tokens) for record in run.records()}
     for arm, size in cache_sizes(loaded).items():
-        assert size(tokens[plan.experiment.arms[arm].name]) == sizes[plan.experiment.arms[arm].name]
+        name = plan.experiment.arms[arm].name
+        assert size(prompts[name], tokens[name]) == sizes[name]
 
 
 def test_the_manifest_holds_the_cache_as_it_comes_out(run: Run, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def describe_cache(
 
     Example:
         >>> from vlmkit.cache.affine import AffineConfig
+        >>> from vlmkit.contracts.interface import KVSpec
         >>> config = AffineConfig(bits=4, group_size=64)
         >>> facts = describe_cache(config, [KVSpec(2, 64, 64)] * 3, mx.float32)
         >>> facts["key_bits_per_element"], facts["bytes_per_token"]

@@ -136,8 +136,8 @@ class _Parts(NamedTuple):
         shape = (batch, 1, span.width)
         is_there = mx.arange(most) < mx.array(num_images, mx.int32)[:, None, None, None]
         seen = mx.array(True) if text.mask is None else text.mask
-        own: mx.array = mx.broadcast_to(is_there, (*shape, most))
-        others: mx.array = mx.broadcast_to(seen, (*shape, text.num_used))
+        own = _wide(is_there, (*shape, most))
+        others = _wide(seen, (*shape, text.num_used))
         return ModalityPlan(images, text, mx.concatenate([own, others], axis=-1))
 
     def append(
@@ -148,13 +148,12 @@ class _Parts(NamedTuple):
     def fetch(
         self, state: ByModality, plan: ModalityPlan, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array, mx.array | None]:
-        text = self.text.fetch(state.text, plan.text, dtype)
+        keys, values, _ = self.text.fetch(state.text, plan.text, dtype)
         if plan.images.num_used == 0:
-            return text[0], text[1], plan.mask
-        images = self.images.fetch(state.images, plan.images, dtype)
-        keys = mx.concatenate([images[0], text[0]], axis=2)
-        values = mx.concatenate([images[1], text[1]], axis=2)
-        return keys, values, plan.mask
+            return keys, values, plan.mask
+        own_keys, own_values, _ = self.images.fetch(state.images, plan.images, dtype)
+        keys = mx.concatenate([own_keys, keys], axis=2)
+        return keys, mx.concatenate([own_values, values], axis=2), plan.mask
 
     def attend(
         self, state: ByModality, queries: mx.array, plan: ModalityPlan, scale: float
@@ -182,6 +181,11 @@ class _Parts(NamedTuple):
 
     def num_bytes(self, state: ByModality) -> int:
         return self.images.num_bytes(state.images) + self.text.num_bytes(state.text)
+
+
+def _wide(mask: mx.array, shape: tuple[int, ...]) -> mx.array:
+    wide: mx.array = mx.broadcast_to(mask, shape)
+    return wide
 
 
 def _less(seen: Sequence[int], state: ByModality) -> tuple[int, ...]:

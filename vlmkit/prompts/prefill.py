@@ -77,9 +77,7 @@ def prefill_prompts(
     taps: tuple[int, ...] = (),
     keep_prompt: bool = False,
 ) -> Prefilled:
-    """Prefill B prompts; equal ones are computed once, and so is what several begin with.
-
-    What a cache does at the end of a prompt is done: the states are ready to be decoded from.
+    """Prefill B prompts to their ends; equal ones, and equal beginnings, are computed once.
 
     Args:
         model: the model's functions.
@@ -229,8 +227,7 @@ def _prefill_rests(
     """Run what is left of each prompt, all at once."""
     left = [place for place, start in enumerate(found) if start.hidden is None]
     whole = [place for place, start in enumerate(found) if start.hidden is not None]
-    states: list[DecodeState] = []
-    outputs: list[Hidden] = []
+    states, outputs = list[DecodeState](), list[Hidden]()
     if left:
         embedded = model.embed(
             [unique[place] for place in left], features, [found[place].length for place in left]
@@ -243,8 +240,8 @@ def _prefill_rests(
             taps=taps,
             keep_prompt=keep_prompt,
         )
-        prompts = [PromptShape.of(unique[place]) for place in left]
-        state = state._replace(cache=finish_rows(state.cache, prompts))
+        ends = [PromptShape.of(unique[place]) for place in left]
+        state = state._replace(cache=finish_rows(state.cache, ends))
         if not whole:
             return state, hidden
         states.append(state)
@@ -261,8 +258,7 @@ def _prefill_rests(
         mx.concatenate([output.final for output in outputs]),
         tuple(mx.concatenate(list(layer)) for layer in taps_of),
     )
-    order = [*left, *whole]
-    back = [order.index(place) for place in range(len(order))]
+    back = [[*left, *whole].index(place) for place in range(len(unique))]
     return select_state(joined, back), select_hidden(hidden, back)
 
 
@@ -270,9 +266,9 @@ def _join_starts(model: Model, starts: Sequence[_Start], options: PrefillOptions
     """One cache with what each prompt has so far."""
     if all(start.state is None for start in starts):
         return options.new_cache(model, len(starts))
-    first = starts[0].state
+    first, count = starts[0].state, len(starts)
     if first is not None and all(start.state is first for start in starts):
-        return select_rows(first.cache, (0,) * len(starts)) if len(starts) > 1 else first.cache
+        return select_rows(first.cache, (0,) * count) if count > 1 else first.cache
     return join_rows(
         [
             options.new_cache(model, 1) if start.state is None else start.state.cache

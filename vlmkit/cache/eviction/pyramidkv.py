@@ -33,7 +33,7 @@ def pyramidkv(config: PyramidKVConfig) -> CacheKind:
 
     Example:
         >>> import mlx.core as mx
-        >>> from vlmkit.contracts.interface import KVSpec
+        >>> from vlmkit.contracts.interface import KVSpec, PromptShape
         >>> kind, spec = pyramidkv(PyramidKVConfig(ratio=0.5, window=8)), KVSpec(1, 64, 64, None, 2)
         >>> own = [kind.in_layer(place, 3) for place in range(3)]
         >>> [one.finishing.hold(spec, mx.float16, PromptShape(100), 100).num_tokens for one in own]
