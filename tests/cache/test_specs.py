@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cache.kinds import CONFIGS, expected_of, feed, random_tokens
+from tests.cache.kinds import CONFIGS, NUM_HEADS, expected_of, feed, random_tokens
 from tests.cache.test_laws import assert_close, lengths, seeds, widths_for
 from tests.effort import scaled
 from vlmkit.cache import AffineConfig, DenseConfig, RotatingConfig, build_cache, describe_cache
@@ -18,8 +18,8 @@ from vlmkit.contracts.interface import CacheKind, KVSpec, LayerSpec, RecurrentSp
 from vlmkit.errors import VlmkitError
 
 SPECS = {
-    "wide_keys": KVSpec(2, 64, 32),
-    "wide_values": KVSpec(1, 32, 128),
+    "wide_keys": KVSpec(2, 64, 32, num_heads=NUM_HEADS),
+    "wide_values": KVSpec(1, 32, 128, num_heads=NUM_HEADS),
     "window_5": KVSpec(2, 32, 32, window=5),
     "window_1": KVSpec(3, 32, 32, window=1),
     "window_20_of_wide_keys": KVSpec(2, 64, 32, window=20),
