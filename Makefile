@@ -48,6 +48,7 @@ ifdef ARGS
 else
 	@$(RUN) -m benchmarks.reach --save
 	@$(RUN) -m benchmarks.curves --save
+	@$(RUN) -m vlmkit bench kv contexts=[1024] batches=[1] repetitions=5 --format md
 endif
 
 lint: $(DEV)  ## Style: ruff
