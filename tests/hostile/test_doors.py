@@ -10,15 +10,16 @@ from pathlib import Path
 import vlmkit
 
 TEXT = (Path(vlmkit.__file__).parent.parent / "SECURITY.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| .* \| `(vlmkit[\w.]+)\.([A-Z_]+)` \| ([\d,.]+)( MiB)?\D*\|$", TEXT, re.M)
+ROWS = re.findall(r"^\| .* \| `(vlmkit[\w.]+)\.([A-Z_]+)` \| ([\d,.]+)( [KM]iB)?\D*\|$", TEXT, re.M)
 
 
 def test_limits() -> None:
     assert len(ROWS) > 10
     assert len(ROWS) == TEXT.count("| `vlmkit.")
-    for module, name, number, mebibytes in ROWS:
+    units = {"": 1, " KiB": 2**10, " MiB": 2**20}
+    for module, name, number, unit in ROWS:
         value = getattr(importlib.import_module(module), name)
-        assert value == float(number.replace(",", "")) * (2**20 if mebibytes else 1), name
+        assert value == float(number.replace(",", "")) * units[unit], name
 
 
 # What opens files by itself: the doors; what writes to the new file that a door gave; files of the

@@ -40,7 +40,7 @@ def run_models(args: argparse.Namespace) -> None:
         "text only: mlx-lm architectures with keys and values, windows or recurrent state; of other"
     )
     say("  families that take images (gemma3, lfm2-vl, …) only the text part runs")
-    say("embedded model: shapes, a few megabytes, Qwen2-VL layout; the default of every command")
+    say("embedded models, a few megabytes each: shapes (the default of every command), album")
     say(
         "verified: logits as transformers', quantized checkpoints as mlx-vlm's, batches, contrasted"
     )
