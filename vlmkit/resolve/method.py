@@ -12,6 +12,7 @@ from vlmkit.contrast import (
     CfgConfig,
     ContrastConfig,
     ContrastiveDecodingConfig,
+    DolaConfig,
     StreamMarkers,
     build_contrast,
     other_inputs,
@@ -19,6 +20,7 @@ from vlmkit.contrast import (
 from vlmkit.errors import VlmkitError, within
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.models.vlm_bridge import BridgeModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor, load_processor
 from vlmkit.resolve.request import Request, prepare_inputs
@@ -96,6 +98,8 @@ def build_method(
     if config is None:
         return Method(model)
     sees = isinstance(model, VisionLanguageModel)
+    if isinstance(model, BridgeModel):
+        _check_bridged(model, config)
     with within("contrast"):
         contrast = build_contrast(
             config,
@@ -113,6 +117,18 @@ def build_method(
         num_others=0 if contrast.early_layers else 1,
         amateur=amateur.model if second and amateur is not None else None,
     )
+
+
+def _check_bridged(model: BridgeModel, config: ContrastConfig) -> None:
+    """Refuse methods that change or leave out images: these stand in a way that is not known."""
+    names_prompt = isinstance(config, CfgConfig) and config.negative_prompt is not None
+    if not names_prompt and not isinstance(config, ContrastiveDecodingConfig | DolaConfig):
+        raise VlmkitError(
+            f"contrast: {config.kind} has to know where images stand in a prompt, and of mlx-vlm's "
+            f"{model.config.model_type} that is not known; use cfg with a negative_prompt, or "
+            "contrastive_decoding",
+            path=("contrast",),
+        )
 
 
 def other_prompts(
