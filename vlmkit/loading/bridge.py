@@ -82,7 +82,7 @@ def load_bridge(
     )
     bridged = BridgeModel(model, checkpoint.config, held)
     if not lazy:
-        mx.eval(model.parameters())
+        mx.eval(flat_parameters(model))
     note = (
         f"{folder}: runs as the {bridged.config.model_type} of mlx-vlm {version('mlx-vlm')}, of "
         "which vlmkit has verified nothing"

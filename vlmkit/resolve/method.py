@@ -120,15 +120,18 @@ def build_method(
 
 
 def _check_bridged(model: BridgeModel, config: ContrastConfig) -> None:
-    """Refuse methods that change or leave out images: these stand in a way that is not known."""
+    """Refuse methods that read layers, and those that change or leave out images."""
     names_prompt = isinstance(config, CfgConfig) and config.negative_prompt is not None
-    if not names_prompt and not isinstance(config, ContrastiveDecodingConfig | DolaConfig):
-        raise VlmkitError(
-            f"contrast: {config.kind} has to know where images stand in a prompt, and of mlx-vlm's "
-            f"{model.config.model_type} that is not known; use cfg with a negative_prompt, or "
-            "contrastive_decoding",
-            path=("contrast",),
-        )
+    if names_prompt or isinstance(config, ContrastiveDecodingConfig):
+        return
+    name = f"mlx-vlm's {model.config.model_type}"
+    why = f"has to know where images stand in a prompt, and of {name} that is not known"
+    if isinstance(config, DolaConfig):
+        why = f"reads early layers, and those of {name} cannot be read"
+    raise VlmkitError(
+        f"contrast: {config.kind} {why}; use cfg with a negative_prompt, or contrastive_decoding",
+        path=("contrast",),
+    )
 
 
 def other_prompts(
