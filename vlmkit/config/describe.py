@@ -22,7 +22,7 @@ from vlmkit.processors.lookup import token_lookup
 from vlmkit.tokens.lookup import has_text, resolve_tokens, token_fields
 
 STAGES = (
-    ("model", ("model", "revision", "dtype", "backend")),
+    ("model", ("model", "revision", "model_source", "dtype", "backend")),
     ("request", ("prompt", "messages", "images", "audio", "template")),
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
