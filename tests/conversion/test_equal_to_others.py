@@ -87,7 +87,7 @@ def test_it_is_what_mlx_vlm_wrote(recipe: str, source: Path, tmp_path: Path) -> 
 
 
 def test_delta_nets_are_what_mlx_vlm_wrote(tmp_path: Path) -> None:
-    made = qwen3_5.write_qwen3_5(tmp_path / "source", dtype=mx.bfloat16)
+    made = qwen3_5.write_checkpoint(tmp_path / "source", dtype=mx.bfloat16)
     convert(made, tmp_path / "new", ConvertConfig(quantization={}))
     assert_same(tmp_path / "new", GOLDENS / "qwen3_5_affine4")
 
@@ -139,7 +139,7 @@ def test_it_is_what_mlx_vlm_writes_and_runs(model_type: str, tmp_path: Path) -> 
 @pytest.mark.mlx_vlm
 @pytest.mark.torch
 def test_packed_encoders_and_rules_run_in_mlx_vlm(tmp_path: Path) -> None:
-    made = qwen3_5.write_qwen3_5(tmp_path / "source", dtype=mx.bfloat16)
+    made = qwen3_5.write_checkpoint(tmp_path / "source", dtype=mx.bfloat16)
     rules = [
         {"modules": "vision_tower.blocks.*.attn", "bits": 8, "group_size": 32},
         {"modules": "*.down_proj", "bits": 8},
