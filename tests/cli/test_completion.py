@@ -21,13 +21,7 @@ from tests.cli.reply import ROOT, Command
 COMMANDS = [
     *("generate", "trace", "describe", "schema", "models", "configs", "stages", "doctor"),
     *("completion", "plan", "run", "kv-eval", "worker", "rescore", "compare", "report", "export"),
-<<<<<<< HEAD
     *("reproduce", "check", "bench", "inspect", "convert"),
-||||||| 7fc5853
-    *("reproduce", "check"),
-=======
-    *("reproduce", "check", "convert"),
->>>>>>> wt-convert
 ]
 # What is typed, and the words that are offered.
 CASES = [

@@ -112,13 +112,7 @@ def test_copying_writes_every_file_and_nothing_over(command: Command, tmp_path: 
     originals = {path: path.read_bytes() for path in (ROOT / "configs").rglob("*.*")}
     copies = {target / path.relative_to(ROOT / "configs"): text for path, text in originals.items()}
     assert {path: path.read_bytes() for path in target.rglob("*.*")} == copies
-<<<<<<< HEAD
     assert len(copies) == len(config_names()) + 4  # schemas: runs, experiments, kv-eval, convert
-||||||| 7fc5853
-    assert len(copies) == len(config_names()) + 3  # schemas of runs, experiments and kv-eval
-=======
-    assert len(copies) == len(config_names()) + 4  # schemas: run, experiment, kv-eval, convert
->>>>>>> wt-convert
     assert command("configs", "copy", str(target)).code == 0, "the same files are in nobody's way"
 
 

@@ -22,16 +22,8 @@ from vlmkit.processors.lookup import token_lookup
 from vlmkit.tokens.lookup import has_text, resolve_tokens, token_fields
 
 STAGES = (
-<<<<<<< HEAD
     ("model", ("model", "model_source", "revision", "dtype", "backend")),
     ("request", ("prompt", "messages", "images", "audio", "video", "template")),
-||||||| 7fc5853
-    ("model", ("model", "revision", "dtype", "backend")),
-    ("request", ("prompt", "messages", "images", "audio", "template")),
-=======
-    ("model", ("model", "revision", "model_source", "dtype", "backend")),
-    ("request", ("prompt", "messages", "images", "audio", "template")),
->>>>>>> wt-convert
     ("preprocess", ("preprocess",)),
     ("prefill", ("prefill",)),
     ("cache", ("cache",)),

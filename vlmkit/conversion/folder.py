@@ -51,13 +51,7 @@ class _Plan(NamedTuple):
     arrays: dict[str, mx.array]  # by name, not computed yet
     shards: list[list[str]]
     config: dict[str, Any]  # config.json
-<<<<<<< HEAD
     shard_index: dict[str, Any]  # model.safetensors.index.json
-||||||| 7fc5853
-    index: dict[str, Any]
-=======
-    where: dict[str, Any]  # the index of the weight files
->>>>>>> wt-convert
     done: Converted
 
 
@@ -108,13 +102,7 @@ def convert(
     with whole_folder(new) as partial:
         for name, names in zip(shard_names(len(plan.shards)), plan.shards, strict=True):
             write_shard(partial / name, plan.arrays, names)
-<<<<<<< HEAD
         _write_json(partial / INDEX_FILE, plan.shard_index)
-||||||| 7fc5853
-        _write_json(partial / INDEX_FILE, plan.index)
-=======
-        _write_json(partial / INDEX_FILE, plan.where)
->>>>>>> wt-convert
         _write_json(partial / "config.json", plan.config)
         _copy_others(checkpoint, partial)
     return plan.done

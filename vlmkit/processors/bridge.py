@@ -55,7 +55,7 @@ def _expander(folder: Path, token: str | None, token_id: int) -> Callable[[Image
         try:
             if not made:
                 made.append(load_theirs(folder, add_detokenizer=False))
-            found = prepare_inputs(  # type: ignore[no-untyped-call]
+            found = prepare_inputs(
                 made[0],
                 images=[to_rgb(image)],
                 prompts=[token],

@@ -88,6 +88,8 @@ def build_method(
     second = None
     if isinstance(config, ContrastiveDecodingConfig):
         second = _find_amateur(config.amateur, processor, amateur, {} if loaded is None else loaded)
+    if isinstance(model, BridgeModel):
+        _check_bridged(model, config)
     with within("contrast"):
         contrast = build_contrast(
             config,
