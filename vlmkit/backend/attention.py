@@ -64,6 +64,8 @@ def matmul_attention(
     dtype, (_, heads, length, _), num_keys = queries.dtype, queries.shape, keys.shape[2]
     queries, keys, values = (x.astype(mx.float32) for x in (queries * scale, keys, values))
     step = max(MIN_QUERIES, BLOCK_SCORES // max(heads * num_keys, 1))
+    if length > step:  # each block's products would copy parts of wider rows anew
+        keys, values = mx.contiguous(keys), mx.contiguous(values)
     blocks = [
         _attend_block(
             queries[:, :, start : start + step],
