@@ -186,3 +186,15 @@ def test_the_file_of_the_repository_names_every_codec() -> None:
     kinds = json.dumps([one.model_dump() for one in load_kv_bench(file).policies.values()])
     for kind in ("affine", "mxfp4", "mxfp8", "nvfp4", "per_token_head", "hadamard", "turboquant"):
         assert f'"kind": "{kind}"' in kinds
+
+
+@pytest.mark.parametrize("kind", ["random", "knorm", "keydiff", "snapkv", "h2o", "tova"])
+def test_prompts_end_before_tokens_are_decoded(kind: str) -> None:
+    sizes = {"repetitions": 2, "contexts": (1024,), "batches": (1,), "tests": ("layer", "decode")}
+    policies = {"half": {"kind": kind, "ratio": 0.5}}
+    config = KvBenchConfig(**{**SMALL, **sizes, "policies": policies})
+    rows = [row for row in run_kv_bench(config) if row.policy == "half"]
+    assert [row.test for row in rows] == ["layer", "decode"]
+    for row in rows:
+        assert row.held_ratio == 0.5
+        assert row.held_bytes <= row.cache_bytes < row.base_held_bytes

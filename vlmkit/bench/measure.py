@@ -81,10 +81,9 @@ def layer_forms() -> Forms:
 
 def _check(config: KvBenchConfig, model: Model) -> None:
     """Refuse a policy that cannot work for what is timed, before anything is."""
-    layer = config.layer
     specs: dict[str, Sequence[LayerSpec]] = {
         f"the model {config.model!r}": model.layer_specs,
-        "the layer that is timed": [KVSpec(layer.num_kv_heads, layer.head_dim, layer.head_dim)],
+        "the layer that is timed": [_layer_spec(config)],
     }
     if "layer" not in config.tests:
         specs.popitem()
@@ -98,6 +97,11 @@ def _check(config: KvBenchConfig, model: Model) -> None:
                 raise VlmkitError(
                     f"policies.{name}: {error}, in {what}", path=("policies", name)
                 ) from error
+
+
+def _layer_spec(config: KvBenchConfig) -> KVSpec:
+    layer = config.layer
+    return KVSpec(layer.num_kv_heads, layer.head_dim, layer.head_dim, num_heads=layer.num_heads)
 
 
 def _cases(config: KvBenchConfig) -> Iterator[Case]:
@@ -190,8 +194,7 @@ class _Bench(NamedTuple):
 
     @property
     def _spec(self) -> KVSpec:
-        layer = self.config.layer
-        return KVSpec(layer.num_kv_heads, layer.head_dim, layer.head_dim)
+        return _layer_spec(self.config)
 
     @property
     def _layers(self) -> int:
