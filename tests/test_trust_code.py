@@ -171,3 +171,17 @@ def test_code_that_leaves_is_an_error(
     assert (reply.out, reply.err.count("\n")) == ("", 1)
     assert reply.err.startswith("vlmkit: error: ")
     assert message in reply.err
+
+
+@pytest.mark.parametrize("side", ["keys", "values"])
+@pytest.mark.parametrize("tokens", ["image", "text"])
+def test_what_stands_in_modality_is_a_codec(tokens: str, side: str, tmp_path: Path) -> None:
+    stage = "{kind: external, factory: 'datetime:timedelta'}"
+    (tmp_path / "run.yaml").write_text(
+        f"seed: 1\ncache: {{kind: modality, {tokens}: {{{side}: {stage}}}}}\n"
+    )
+    place = rf"run.yaml:2: cache\.{tokens}\.{side}"
+    with pytest.raises(
+        VlmkitError, match=rf"{place}.*returned a timedelta, not a vlmkit.cache.Codec"
+    ):
+        load_run(tmp_path / "run.yaml", trust_code=True)

@@ -161,6 +161,16 @@ CASES = {
         ["cache.bits=4"],
         r"cache\.bits=4: cache: comes from 'policies'; write policies\.NAME\.bits=",
     ),
+    "eviction of nothing": (
+        STUDY.replace("kind: rotating, max_size: 24", "kind: knorm, ratio: 1.0"),
+        [],
+        r":9: policies\.window: applies to nothing: it stores every token as computed",
+    ),
+    "a budget beyond the prompt": (
+        STUDY.replace("kind: rotating, max_size: 24", "kind: knorm, budget: 4096"),
+        [],
+        r":9: policies\.window: applies to nothing: budget=4096 is never reached",
+    ),
     "a policy that does nothing": (
         STUDY.replace("max_size: 24", "max_size: 4096"),
         [],
