@@ -74,6 +74,29 @@ def test_one_by_one_streamed_and_in_a_batch(loaded: Loaded) -> None:
     assert other.cached_tokens < other.prompt_tokens
 
 
+@pytest.mark.parametrize("count", [2, 24])
+def test_a_next_turn_is_what_it_is_without_a_prompt_cache(count: int) -> None:
+    model, processor = load("shapes")
+    # 12 steps of time, and 2 tokens a side: text behind the video stands before the video's end
+    video = (clip(count),)
+    pipeline = PipelineConfig(
+        preprocess={"resize_shape": (56, 56)}, stopping=[{"kind": "max_tokens", "max_tokens": 4}]
+    )
+    first, seen = processor.encode(f"{PLACE}A"), PromptCache()
+
+    def run(ids: list[int], cache: PromptCache | None) -> Any:
+        request = Request(ids, video=video)
+        return collect(stream_pipeline(model, processor, request, pipeline, prompt_cache=cache))
+
+    answer = run(first, seen)
+    following = [*first, *answer.token_ids, *processor.encode(" How many?")]
+    fresh, cached = run(following, None), run(following, seen)
+    np.testing.assert_allclose(cached.logprobs, fresh.logprobs, atol=1e-4)
+    is_kept = cached.cached_tokens > answer.prompt_tokens
+    assert is_kept == (count == 2)
+    assert cached.cached_tokens >= answer.prompt_tokens
+
+
 def test_an_amateur_sees_the_frames_at_the_size_that_it_takes(folder: Path) -> None:
     for expert, amateur in ((str(folder), "shapes"), ("shapes", str(folder))):
         model, processor = load(expert)
