@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vlmkit.declare.section import MAX_SIZE, Section, shown
-from vlmkit.models.text_config import TextConfig, TextTraits, parse_text
+from vlmkit.models.text_config import TextConfig
+from vlmkit.models.text_reading import TextTraits, parse_text
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
 
@@ -65,6 +66,7 @@ class ModelConfig:
     vision_start_token_id: int
     vision_end_token_id: int
     eos_token_id: tuple[int, ...]  # may be empty: the tokenizer has its own
+    bidirectional_media: bool = False  # the tokens of a medium see each other in the decoder
 
     @property
     def vocab_size(self) -> int:
@@ -130,7 +132,8 @@ def parse_config(
     nested = top.mapping("text_config")
     flat = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     rope = {key: config[key] for key in ("rope_scaling", "rope_parameters") if key in config}
-    section = Section({**flat, **rope, **nested}, "text_config." if nested else "")
+    given = {key: value for key, value in {**flat, **rope, **nested}.items() if value is not None}
+    section = Section({**dict(text.defaults), **given}, "text_config." if nested else "")
     # Old nested configs say it in text_config alone; where both do, the model is the whole.
     inner = Section(nested, "text_config.").flag("tie_word_embeddings", False)
     tied = top.flag("tie_word_embeddings", inner)
