@@ -71,7 +71,7 @@ def test_unknown_model_type(folder: Path) -> None:
     message = _message(folder)
     assert "'qwen2_vll'" in message
     assert "qwen2_5_vl" in message
-    assert "did you mean 'qwen2_vl'?" in message
+    assert "the nearest that are: qwen2_vl, " in message
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, 0.5, -1])
