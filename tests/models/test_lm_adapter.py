@@ -218,9 +218,7 @@ def test_other_memories_are_refused_by_name(name: str, changes: dict[str, Any], 
 
 
 def test_unknown_architecture_lists_what_is_supported() -> None:
-    with pytest.raises(
-        VlmkitError, match="the nearest that are: qwen2_vl, "
-    ):
+    with pytest.raises(VlmkitError, match="the nearest that are: qwen2_vl, "):
         build_lm(config("qwen2_vll"))
 
 
