@@ -33,6 +33,7 @@ from typing import Any
 from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families.family import Family
+from vlmkit.models.families.gemma3 import GEMMA3
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_audio import QWEN2_AUDIO
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
@@ -45,7 +46,7 @@ _MAX_NAME = 100  # characters of a name that are compared with others
 
 FAMILIES: tuple[Family, ...] = (
     *(QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE),
-    QWEN2_AUDIO,
+    *(GEMMA3, QWEN2_AUDIO),
 )
 
 
