@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.processors.tiny_gemma3 import IMAGES, NUM_TOKENS, SIZES, write_gemma3
-from vlmkit import apply_chat_template, load_processor
+from vlmkit import apply_chat_template
 from vlmkit.errors import VlmkitError
-from vlmkit.prompt_utils import Prompt
+from vlmkit.processors import load_processor
+from vlmkit.processors.messages import Prompt
 
 IMAGE = "\n\n<start_of_image>" + "<image_soft_token>" * NUM_TOKENS + "<end_of_image>\n\n"
 TURN = "<bos><start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n"
