@@ -15,7 +15,7 @@ import pytest
 from tests.loading.checkpoints import logits_of, relative_error
 from tests.loading.gemma3_oracle import COLUMNS, GOLDEN, NUM_STEPS, TEXT, pictures, run
 from tests.loading.mlx_vlm_convert import convert
-from tests.processors.tiny_gemma3 import make_config, make_weights, write_gemma3
+from tests.processors.tiny_gemma3 import write_gemma3
 from vlmkit import generate, load
 from vlmkit.contracts.inputs import Inputs
 from vlmkit.loading import load_model

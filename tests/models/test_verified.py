@@ -8,7 +8,12 @@ from tests.models.tiny import CASES
 from vlmkit.models.families import FAMILIES
 from vlmkit.models.families.family import VERIFIED
 
-QUANTIZED = {*test_mlx_vlm_convert.FAMILIES, "qwen3_5", *test_qwen3_kin.FAMILIES, *test_gemma3.FAMILIES}
+QUANTIZED = {
+    *test_mlx_vlm_convert.FAMILIES,
+    "qwen3_5",
+    *test_qwen3_kin.FAMILIES,
+    *test_gemma3.FAMILIES,
+}
 HEARD = {"qwen2_audio"}  # tests/models/test_audio.py, tests/api/test_audio.py
 TESTED = {
     "logits": {*CASES, "qwen2_audio", *test_gemma3.FAMILIES},
