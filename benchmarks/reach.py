@@ -51,7 +51,7 @@ def row(name: str, line: Line) -> list[str]:
 def chart(lines: list[Line]) -> Figure:
     """How far each line is beyond its target: above 1 it is reached."""
     margins = [
-        line.ratio / line.target if line.at_least else line.target / max(line.ratio, 1e-9)
+        line.ratio / line.target if line.at_least else line.target / max(line.ratio, 0.01)
         for line in lines
     ]
     return Figure(

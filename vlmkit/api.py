@@ -22,7 +22,7 @@ from vlmkit.engine import (
     to_result,
 )
 from vlmkit.loading import load_model, resolve_checkpoint
-from vlmkit.loading.bridge import ModelSource, check_source_name, load_bridge
+from vlmkit.loading.bridge import ModelSource, is_bridged, load_bridge
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.preprocess import AudioSource, ImageSource
 from vlmkit.printable import printable
@@ -31,7 +31,7 @@ from vlmkit.processors.bridge import load_bridge_processor
 from vlmkit.processors.literal import unmark
 from vlmkit.processors.loading import Backend as ProcessorBackend
 from vlmkit.prompts import PromptCache
-from vlmkit.results import GenerationResult
+from vlmkit.results import GenerationResult, describe_speed
 
 
 def load(
@@ -85,11 +85,9 @@ def load(
     folder = resolve_checkpoint(
         path_or_hf_repo, revision=revision, trust_remote_code=trust_remote_code
     )
-    check_source_name(model_source)
-    if model_source == "mlx-vlm":
-        bridged = load_bridge(
-            folder, dtype=dtype, lazy=lazy, dequantize=dequantize, backend=as_choices(backend)
-        )
+    how = as_choices(backend)
+    if is_bridged(model_source):
+        bridged = load_bridge(folder, dtype=dtype, lazy=lazy, dequantize=dequantize, backend=how)
         return bridged, load_bridge_processor(folder, backend=processor_backend)
     processor = load_processor(folder, backend=processor_backend)
     model = load_model(
@@ -98,7 +96,7 @@ def load(
         lazy=lazy,
         dequantize=dequantize,
         trust_remote_code=trust_remote_code,
-        backend=as_choices(backend),
+        backend=how,
     )
     return model, processor
 
@@ -242,12 +240,3 @@ def _shown(results: Iterator[GenerationResult]) -> Iterator[GenerationResult]:
 def _print(text: str) -> None:
     """Print a text as it is, but for what would command a terminal."""
     print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
-
-
-def describe_speed(result: GenerationResult) -> str:
-    """The timing lines that ``verbose`` prints."""
-    return (
-        f"Prompt: {result.prompt_tokens} tokens, {result.prompt_tps:.1f} tokens/s\n"
-        f"Generation: {result.generation_tokens} tokens, {result.generation_tps:.1f} tokens/s\n"
-        f"Peak memory: {result.peak_memory:.3f} GB"
-    )

@@ -116,3 +116,12 @@ class BatchResponse:
     stats: BatchStats
     image_sizes: Optional[List[Tuple[int, int]]] = None
     results: List[GenerationResult] = field(default_factory=list, repr=False)
+
+
+def describe_speed(result: GenerationResult) -> str:
+    """The timing lines that ``verbose`` prints."""
+    return (
+        f"Prompt: {result.prompt_tokens} tokens, {result.prompt_tps:.1f} tokens/s\n"
+        f"Generation: {result.generation_tokens} tokens, {result.generation_tps:.1f} tokens/s\n"
+        f"Peak memory: {result.peak_memory:.3f} GB"
+    )

@@ -15,12 +15,20 @@ POLYNOMIAL = [
     ).attention
     for compiled in (False, True)
 ]
+VECTOR_EXP = make_forms(
+    attention="matmul",
+    activations="native",
+    on_gpu=False,
+    compiled=False,
+    metal=False,
+    vector_exp=True,
+).attention
 
 
 LONG = 170  # queries: more than one block of them
 
 
-@pytest.mark.parametrize("form", [matmul_attention, fused_attention, *POLYNOMIAL])
+@pytest.mark.parametrize("form", [matmul_attention, fused_attention, VECTOR_EXP, *POLYNOMIAL])
 @pytest.mark.parametrize("length", [1, 5, LONG])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (4, 1)])
 def test_attention_equals_numpy(form: Attention, length: int, heads: int, kv_heads: int) -> None:

@@ -10,8 +10,9 @@ import pytest
 import scipy.special
 
 from vlmkit.backend import polynomials
-from vlmkit.backend.attention import fused_attention
+from vlmkit.backend.attention import fused_attention, softmax
 from vlmkit.backend.forms import BLOCK, MIN_EXPONENTS, Forms, make_forms
+from vlmkit.backend.host_softmax import host_softmax
 
 FORMS = {
     f"{activations}{'_compiled' if compiled else ''}": make_forms(
@@ -134,3 +135,31 @@ def test_nothing_is_traced_again_as_keys_are_added(monkeypatch: pytest.MonkeyPat
         keys = numbers((1, 1, num_keys, 4), 1.0)
         mx.eval(attention(numbers((1, 1, 1, 4), 1.0), keys, keys, None, 0.5))
     assert len(traced) == 1
+
+
+def test_numpy_takes_many_scores_and_leaves_what_it_is_given() -> None:
+    taken: list[int] = []
+
+    def few(scores: mx.array) -> mx.array:
+        taken.append(scores.size)
+        return softmax(scores)
+
+    weights = host_softmax(few)
+    for shape in ((2, 1, 2**16), (2, 16, 2**10), (2, 32, 2**10), (1, 64, 2**12)):
+        scores = numbers(shape, 30.0)
+        scores[..., 5] = -mx.inf
+        before = np.array(scores)
+        found = weights(scores)
+        assert np.array_equal(before, np.array(scores))
+        assert error_of(found, mx.softmax(scores, axis=-1, precise=True)) < 1e-5
+        assert found[..., 5].max().item() == 0
+        assert mx.array_equal(weights(scores), found).item()
+    assert set(taken) == {2**17, 2**15}, "one query, and few scores"
+
+
+def test_a_padded_row_is_the_row_alone() -> None:
+    """Keys behind a row's end, which its mask hides, change nothing: not in the last bit."""
+    weights = host_softmax(softmax)
+    scores = numbers((1, 64, 1500), 5.0)
+    padded = mx.concatenate([scores, mx.full((1, 64, 700), -mx.inf)], axis=-1)
+    assert mx.array_equal(weights(padded)[..., :1500], weights(scores)).item()

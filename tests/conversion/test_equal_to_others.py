@@ -154,3 +154,22 @@ def test_packed_encoders_and_rules_run_in_mlx_vlm(tmp_path: Path) -> None:
         expected = mlx_vlm_logits(new, qwen3_5.make_inputs())
     logits = logits_of(load_model(new, dtype="float32"), qwen3_5.make_inputs())
     assert relative_error(logits, expected) < TOLERANCE
+
+
+@pytest.mark.mlx_vlm
+@pytest.mark.torch
+@pytest.mark.parametrize("family", ["qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe"])
+def test_experts_and_kin_are_what_mlx_vlm_writes(family: str, tmp_path: Path) -> None:
+    from mlx_vlm.convert import convert as convert_with_mlx_vlm
+
+    config = qwen3_5.make_config_of(family)
+    made = qwen3_5.write_checkpoint(tmp_path / "source", config, dtype=mx.bfloat16)
+    new, theirs = tmp_path / "new", tmp_path / "theirs"
+    convert(made, new, ConvertConfig(quantization={"bits": 4, "group_size": 32}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        convert_with_mlx_vlm(str(made), str(theirs), quantize=True, q_bits=4, q_group_size=32)
+        expected = mlx_vlm_logits(new, qwen3_5.make_inputs())
+    assert_same(new, theirs)
+    logits = logits_of(load_model(new, dtype="float32"), qwen3_5.make_inputs())
+    assert relative_error(logits, expected) < TOLERANCE

@@ -17,6 +17,7 @@ import mlx.nn as nn
 from vlmkit.backend import polynomials
 from vlmkit.backend.attention import Attention, Softmax, fused_attention, matmul_attention, softmax
 from vlmkit.backend.choices import Activations, AttentionForm
+from vlmkit.backend.host_softmax import host_softmax
 from vlmkit.backend.prefixed_attention import (
     Powers,
     PrefixedAttention,
@@ -60,7 +61,13 @@ class Forms(NamedTuple):
 
 @lru_cache(maxsize=32)  # what is compiled once serves every model
 def make_forms(
-    *, attention: AttentionForm, activations: Activations, on_gpu: bool, compiled: bool, metal: bool
+    *,
+    attention: AttentionForm,
+    activations: Activations,
+    on_gpu: bool,
+    compiled: bool,
+    metal: bool,
+    vector_exp: bool = False,
 ) -> Forms:
     """Return the forms of a choice.
 
@@ -71,6 +78,8 @@ def make_forms(
         compiled: fuse arithmetic with ``mx.compile``; on a CPU that takes a C++ compiler, half a
             second per function when it is used for the first time on a machine.
         metal: the kernels of a Metal GPU are there.
+        vector_exp: of many scores numpy computes the exponentials
+            (:mod:`vlmkit.backend.host_softmax`).
 
     Example:
         >>> forms = make_forms(
@@ -91,6 +100,8 @@ def make_forms(
         swiglu = finish(_swiglu)
         exponentials = _powers(compiled)
         weights = _softmax(exponentials)
+    if vector_exp:
+        weights = host_softmax(weights)
     silu = named["silu"]
     attend: Attention = fused_attention
     if attention == "matmul":

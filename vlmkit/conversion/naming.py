@@ -31,9 +31,14 @@ _QWEN = (
 MLX_PREFIXES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "qwen2_vl": _QWEN,
     "qwen2_5_vl": _QWEN,
+    "qwen3_vl": _QWEN,
+    "qwen3_vl_moe": _QWEN,
     "qwen3_5": _QWEN,
+    "qwen3_5_moe": _QWEN,
 }
 """How names begin on the hub and in MLX folders, the longest first, by our families' names."""
+_ROUTERS: Mapping[str, tuple[str, ...]] = {"qwen3_5_moe": (".mlp.gate", ".mlp.shared_expert_gate")}
+"""Modules that mlx-vlm keeps in 8 bits, whatever the others get, by their last names."""
 
 
 class Preference(NamedTuple):
@@ -81,7 +86,7 @@ def _of_family(family: Family, config: Mapping[str, Any], arrays: dict[str, mx.a
     rename = partial(mlx_name, MLX_PREFIXES[family.name])
     result: dict[str, mx.array] = {}
     paths: dict[str, str] = {}  # ours, by the new name
-    for name, array in arrays.items():
+    for name, array in family.arrange(arrays, parsed).items():
         path = family.rename(name, parsed)
         if path is None:
             continue
@@ -95,9 +100,13 @@ def _of_family(family: Family, config: Mapping[str, Any], arrays: dict[str, mx.a
     return Named(
         result,
         tuple(name for name in modules if _is_matrix(result, name) and _path(paths, name) in ours),
-        lambda _: None,
+        partial(_prefers, _ROUTERS.get(family.name, ())),
         lambda name: family.is_cast(paths[name]),
     )
+
+
+def _prefers(routers: tuple[str, ...], module: str) -> Preference | None:
+    return Preference(True, {"group_size": 64, "bits": 8}) if module.endswith(routers) else None
 
 
 def _path(paths: Mapping[str, str], module: str) -> str:

@@ -30,17 +30,22 @@ ModelSource = Literal["vlmkit", "mlx-vlm"]
 MODEL_SOURCES = ("vlmkit", "mlx-vlm")
 
 
-def check_source_name(name: object) -> None:
-    """Refuse what is no source of models.
+def is_bridged(name: object) -> bool:
+    """Tell whether models of this source are mlx-vlm's.
 
     Raises:
-        VlmkitError: names those that are.
+        VlmkitError: it is no source; names those that are.
+
+    Example:
+        >>> is_bridged("mlx-vlm"), is_bridged("vlmkit")
+        (True, False)
     """
     if name not in MODEL_SOURCES:
         raise VlmkitError(
             f"model_source={name!r}: one of {', '.join(MODEL_SOURCES)}"
             f"{nearest(str(name), MODEL_SOURCES)}"
         )
+    return name == "mlx-vlm"
 
 
 def load_bridge(
@@ -82,7 +87,7 @@ def load_bridge(
     )
     bridged = BridgeModel(model, checkpoint.config, held)
     if not lazy:
-        mx.eval(model.parameters())
+        mx.eval(flat_parameters(model))
     note = (
         f"{folder}: runs as the {bridged.config.model_type} of mlx-vlm {version('mlx-vlm')}, of "
         "which vlmkit has verified nothing"

@@ -12,6 +12,7 @@ from vlmkit.contrast import (
     CfgConfig,
     ContrastConfig,
     ContrastiveDecodingConfig,
+    DolaConfig,
     StreamMarkers,
     build_contrast,
     other_inputs,
@@ -19,6 +20,7 @@ from vlmkit.contrast import (
 from vlmkit.errors import VlmkitError, within
 from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
+from vlmkit.models.vlm_bridge import BridgeModel
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor, load_processor
 from vlmkit.resolve.request import Request, prepare_inputs
@@ -86,6 +88,8 @@ def build_method(
     second = None
     if isinstance(config, ContrastiveDecodingConfig):
         second = _find_amateur(config.amateur, processor, amateur, {} if loaded is None else loaded)
+    if isinstance(model, BridgeModel):
+        _check_bridged(model, config)
     with within("contrast"):
         contrast = build_contrast(
             config,
@@ -120,6 +124,21 @@ def _check_vocabulary(amateur: Processor, own: Processor) -> None:
                 f"{there!r} there, {here!r} in {own.folder}); both models need the same tokens",
                 path=_AMATEUR,
             )
+
+
+def _check_bridged(model: BridgeModel, config: ContrastConfig) -> None:
+    """Refuse methods that read layers, and those that change or leave out images."""
+    names_prompt = isinstance(config, CfgConfig) and config.negative_prompt is not None
+    if names_prompt or isinstance(config, ContrastiveDecodingConfig):
+        return
+    name = f"mlx-vlm's {model.config.model_type}"
+    why = f"has to know where images stand in a prompt, and of {name} that is not known"
+    if isinstance(config, DolaConfig):
+        why = f"reads early layers, and those of {name} cannot be read"
+    raise VlmkitError(
+        f"contrast: {config.kind} {why}; use cfg with a negative_prompt, or contrastive_decoding",
+        path=("contrast",),
+    )
 
 
 def other_prompts(
