@@ -13,6 +13,7 @@ from tests.processors.tiny_gemma3 import write_gemma3
 from vlmkit import PipelineConfig, Request, load
 from vlmkit.api import stream_pipeline
 from vlmkit.cache import build_cache
+from vlmkit.cache.one_kind import build_kind
 from vlmkit.engine import collect
 
 STOP = ({"kind": "max_tokens", "max_tokens": 8},)
@@ -56,5 +57,7 @@ def test_sliding_layers_keep_their_window(loaded: tuple[Any, Any], name: str) ->
     config = PipelineConfig(cache=POLICIES[name]).cache
     cache = build_cache(config, model.layer_specs, 1, model.dtype)
     settings = [kind.settings for kind in cache.kinds]
-    assert settings[0] == settings[1] == ("window", 6)
+    own = build_kind(config).windowed
+    assert own is not None
+    assert settings[0] == settings[1] == own(6).settings
     assert settings[2] != settings[0]
