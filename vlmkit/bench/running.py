@@ -129,7 +129,7 @@ def prefill_turn(model: Model, config: CacheConfig, *, batch: int, context: int)
 
 
 def filled(cache: Cache, specs: tuple[object, ...], context: int, dtype: mx.Dtype) -> Cache:
-    """Give all attention layers a prompt of random keys, values and queries, to its end."""
+    """Add a prompt of random keys and values to all attention layers, the same to each."""
     batch, draw = len(cache.lengths), _normal(dtype)
     for start in range(0, context, CHUNK):
         width = min(CHUNK, context - start)
@@ -141,13 +141,14 @@ def filled(cache: Cache, specs: tuple[object, ...], context: int, dtype: mx.Dtyp
                     draw(batch, spec.num_kv_heads, width, dim)
                     for dim in (spec.key_dim, spec.value_dim)
                 )
-                plan = plans[id(kind)]
-                layers[index] = kind.append(layers[index], keys, values, plan)
+                layers[index] = kind.append(layers[index], keys, values, plans[id(kind)])
                 if kind.finishing is not None and kind.finishing.observe is not None:
-                    assert spec.num_heads is not None  # else the kind refused to be built
-                    queries = draw(batch, spec.num_heads, width, spec.key_dim)
+                    assert spec.num_heads is not None
                     layers[index] = kind.finishing.observe(
-                        layers[index], queries, plan, spec.key_dim**-0.5
+                        layers[index],
+                        draw(batch, spec.num_heads, width, spec.key_dim),
+                        plans[id(kind)],
+                        spec.key_dim**-0.5,
                     )
         cache = Cache(cache.kinds, tuple(layers), span.ends)
         del layers, plans

@@ -114,7 +114,8 @@ def read(
     """Attend to what is stored: as it is where that is fast, else each tensor in its frame."""
     queries_per_head = queries.shape[1] * queries.shape[2] // keys[0].shape[1]
     key_products, value_products = storage.keys.products, storage.values.products
-    if key_products is not None and value_products is not None and reads_codes(queries_per_head):
+    as_they_are = reads_codes(queries_per_head, queries.dtype)
+    if key_products is not None and value_products is not None and as_they_are:
         return product_attention(
             queries,
             lambda folded: key_products.scores(folded, keys),

@@ -23,7 +23,7 @@ def stored(bits: int, group_size: int, num_slots: int) -> tuple[Storage, Stored,
 @pytest.mark.parametrize(("num_queries", "heads"), [(1, 3), (1, 12), (4, 6)])
 def test_products_are_attention_over_decoded(bits: int, num_queries: int, heads: int) -> None:
     storage, keys, values = stored(bits, 32, 17)
-    assert reads_codes(num_queries * heads // 3)
+    assert reads_codes(num_queries * heads // 3, mx.float32)
     queries = mx.random.normal((2, heads, num_queries, 64), key=mx.random.key(3))
     mask = mx.arange(17) <= 17 - num_queries + mx.arange(num_queries)[:, None]
     mask = mx.concatenate([mask[None], (mask & (mx.arange(17) > 2))[None]])[:, None]
@@ -48,6 +48,18 @@ def test_many_queries_decode() -> None:
     assert not called
     read(matmul_attention, storage, many, keys, values, None, 1.0)
     assert called == [mx.float32]
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
+def test_in_half_precision_one_query_gets_what_it_gets_among_many(dtype: mx.Dtype) -> None:
+    storage, keys, values = stored(8, 32, 40)
+    queries = mx.random.normal((2, 3, 2 * MOST_QUERIES["cpu"], 64), key=mx.random.key(3))
+    many = read(matmul_attention, storage, queries.astype(dtype), keys, values, None, 0.125)
+    one = read(
+        matmul_attention, storage, queries[:, :, :1].astype(dtype), keys, values, None, 0.125
+    )
+    ours, theirs = (np.array(x.astype(mx.float32)) for x in (one[:, :, 0], many[:, :, 0]))
+    np.testing.assert_allclose(ours, theirs, atol=2**-9 if dtype == mx.float16 else 2**-7)
 
 
 def test_decoded_in_float32_is_scale_times_code_plus_bias() -> None:
