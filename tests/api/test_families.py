@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.loading.qwen3_5 import make_config_of, write_checkpoint
 from tests.loading.three_ways import complete
+from tests.processors.tiny_gemma3 import write_gemma3
 from vlmkit import (
     PipelineConfig,
     PromptCache,
@@ -48,6 +49,8 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder: Path = tmp_path_factory.mktemp("families") / request.param
     if request.param.startswith("qwen2"):
         return load(str(complete(folder, request.param)), dtype="float32")
+    if request.param == "gemma3":
+        return load(str(write_gemma3(folder)))
     folder.mkdir()
     return load(str(write_checkpoint(folder, make_config_of(request.param))))
 
@@ -57,13 +60,15 @@ def picture(seed: int, width: int = 40) -> Image.Image:
     return Image.fromarray(rng.integers(0, 255, (24, width, 3), np.uint8), "RGB")
 
 
-def ask(num_images: int) -> str:
-    return "<|vision_start|><|image_pad|><|vision_end|> " * num_images + "w1 w2"
+def ask(loaded: Loaded, num_images: int) -> str:
+    opening = loaded[1].image_span
+    place = "<|vision_start|><|image_pad|><|vision_end|> " if opening is None else opening[0]
+    return place * num_images + "w1 w2"
 
 
 def test_one_by_one_streamed_and_in_a_batch(loaded: Loaded) -> None:
     images: list[Any] = [picture(0), [picture(1), picture(2, 56)], None, picture(0)]
-    prompts = [ask(n) for n in (1, 2, 0, 1)]
+    prompts = [ask(loaded, n) for n in (1, 2, 0, 1)]
     alone = [
         generate(*loaded, prompt, image, max_tokens=6)
         for prompt, image in zip(prompts, images, strict=True)
@@ -80,15 +85,15 @@ def test_one_by_one_streamed_and_in_a_batch(loaded: Loaded) -> None:
         cached = generate(*loaded, prompts[1], images[1], max_tokens=6, prompt_cache=seen)
         assert cached.token_ids == alone[1].token_ids
     assert cached.cached_tokens == cached.prompt_tokens
-    longer = generate(*loaded, ask(2) + "A", images[1], max_tokens=6, prompt_cache=seen)
-    fresh = generate(*loaded, ask(2) + "A", images[1], max_tokens=6)
+    longer = generate(*loaded, ask(loaded, 2) + "A", images[1], max_tokens=6, prompt_cache=seen)
+    fresh = generate(*loaded, ask(loaded, 2) + "A", images[1], max_tokens=6)
     assert longer.token_ids == fresh.token_ids
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_alone_and_from_a_prompt(loaded: Loaded, name: str) -> None:
     pipeline = PipelineConfig(stopping=STOP, **METHODS[name])
-    request = Request(ask(1), images=(picture(3),))
+    request = Request(ask(loaded, 1), images=(picture(3),))
     alone = collect(stream_pipeline(*loaded, request, pipeline))
     assert len(alone.token_ids) > 0
     started = start(*loaded, request, PipelineConfig(cache=pipeline.cache))

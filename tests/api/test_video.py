@@ -14,7 +14,9 @@ from tests.loading.qwen3_5 import make_config_of, write_checkpoint
 from tests.processors.tiny import change_json, copy_shapes
 from tests.videos import encode, frames
 from vlmkit import (
+    PipelineConfig,
     PromptCache,
+    Request,
     VlmkitError,
     apply_chat_template,
     batch_generate,
@@ -22,8 +24,11 @@ from vlmkit import (
     load,
     stream_generate,
 )
+from vlmkit.api import stream_pipeline
+from vlmkit.batch import batch_pipeline
 from vlmkit.cli.main import main
-from vlmkit.preprocess import PreprocessConfig
+from vlmkit.engine import collect
+from vlmkit.preprocess import PreprocessConfig, fit_video, load_video
 from vlmkit.preprocess.request import prepare
 from vlmkit.processors import load_processor
 
@@ -67,6 +72,52 @@ def test_one_by_one_streamed_and_in_a_batch(loaded: Loaded) -> None:
     assert cached.cached_tokens == cached.prompt_tokens
     other = generate(*loaded, prompts[0], video=clip(4, 9), max_tokens=5, prompt_cache=seen)
     assert other.cached_tokens < other.prompt_tokens
+
+
+@pytest.mark.parametrize("count", [2, 24])
+def test_a_next_turn_is_what_it_is_without_a_prompt_cache(count: int) -> None:
+    model, processor = load("shapes")
+    # 12 steps of time, and 2 tokens a side: text behind the video stands before the video's end
+    video = (clip(count),)
+    pipeline = PipelineConfig(
+        preprocess={"resize_shape": (56, 56)}, stopping=[{"kind": "max_tokens", "max_tokens": 4}]
+    )
+    first, seen = processor.encode(f"{PLACE}A"), PromptCache()
+
+    def run(ids: list[int], cache: PromptCache | None) -> Any:
+        request = Request(ids, video=video)
+        return collect(stream_pipeline(model, processor, request, pipeline, prompt_cache=cache))
+
+    answer = run(first, seen)
+    following = [*first, *answer.token_ids, *processor.encode(" How many?")]
+    fresh, cached = run(following, None), run(following, seen)
+    np.testing.assert_allclose(cached.logprobs, fresh.logprobs, atol=1e-4)
+    is_kept = cached.cached_tokens > answer.prompt_tokens
+    assert is_kept == (count == 2)
+    assert cached.cached_tokens >= answer.prompt_tokens
+
+
+def test_an_amateur_sees_the_frames_at_the_size_that_it_takes(folder: Path) -> None:
+    for expert, amateur in ((str(folder), "shapes"), ("shapes", str(folder))):
+        model, processor = load(expert)
+        config = {"kind": "contrastive_decoding", "amateur": amateur, "beta": 1.0, "alpha": 0.01}
+        pipeline = PipelineConfig(
+            contrast=config, stopping=[{"kind": "max_tokens", "max_tokens": 3}]
+        )
+        request = Request(f"{PLACE}A", video=(clip(3),))
+        found = collect(stream_pipeline(model, processor, request, pipeline))
+        (together,) = batch_pipeline(model, processor, [(request, pipeline)]).results
+        assert (found.generation_tokens, found.token_ids) == (3, together.token_ids)
+
+        second, rules = load(amateur)[1], processor.video
+        assert rules is not None
+        assert second.video is not None
+        video = load_video(clip(3), rules)
+        fitted = fit_video(video, second.video)
+        size = second.video.size(3, *video.frames.shape[1:3])
+        assert fitted.frames.shape == (3, *size, 3) != video.frames.shape
+        assert fitted[1:] == video[1:]
+        assert load(expert)[1].video == rules  # so a copy of a checkpoint sees the very frames
 
 
 def test_times_as_text_stand_before_each_step(folder: Path) -> None:

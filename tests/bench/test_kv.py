@@ -12,9 +12,17 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from vlmkit.bench import BenchRow, KvBenchConfig, load_kv_bench, read_rows, run_kv_bench, write_rows
+from vlmkit.bench import (
+    BenchRow,
+    KvBenchConfig,
+    load_kv_bench,
+    read_rows,
+    run_kv_bench,
+    running,
+    write_rows,
+)
 from vlmkit.bench.measure import layer_forms
-from vlmkit.bench.running import layers_running, model_running
+from vlmkit.bench.running import layers_running, model_running, prefill_turn
 from vlmkit.bench.tables import FORMATS, comparison, narrow_tables, tables
 from vlmkit.cache import AffineConfig, DenseConfig
 from vlmkit.cli.main import main
@@ -22,7 +30,8 @@ from vlmkit.contracts.interface import KVSpec
 from vlmkit.errors import VlmkitError
 from vlmkit.loading import load_model, resolve_checkpoint
 
-POLICIES = {"4 bits": {"kind": "affine", "bits": 4, "group_size": 32}}
+FOUR = {"kind": "affine", "bits": 4, "group_size": 32}
+POLICIES = {"4 bits": FOUR}
 SMALL: dict[str, Any] = {
     "contexts": (32,),
     "batches": (2,),
@@ -68,6 +77,32 @@ def test_a_row_holds_all_that_it_depends_on(rows: list[BenchRow]) -> None:
     assert rows[1].config == AffineConfig(bits=4, group_size=32).model_dump(mode="json")
 
 
+def test_a_prompt_is_finished_before_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    policies: dict[str, Any] = {
+        "snapkv": {"kind": "snapkv", "ratio": 0.25, "window": 8},
+        "h2o": {"kind": "h2o", "ratio": 0.25},
+        "keydiff": {"kind": "keydiff", "ratio": 0.25},
+        "4 bits": {"kind": "quantized", "start": "after_prefill", "keys": FOUR, "values": FOUR},
+    }
+    # A quarter of 1,020 tokens, and one more, fill a block of 256 slots.
+    own = {**SMALL, "contexts": (1020,), "batches": (1,), "repetitions": 2, "policies": policies}
+    found = list(run_kv_bench(KvBenchConfig(**own, tests=("layer", "decode"))))
+    assert len(found) == 2 * 5
+    for row in found:
+        assert row.held_bytes <= row.cache_bytes < 1.1 * row.held_bytes
+        assert row.policy == "dense" or row.held_bytes < 0.3 * row.base_held_bytes
+    told: list[str] = []
+    most = KvBenchConfig(**{**own, "most_bytes": 2 * 2**20}, tests=("layer",))
+    assert not list(run_kv_bench(most, tell=told.append))  # they hold all of it at first
+    assert len(told) == 5
+
+    finished: list[int] = []
+    monkeypatch.setattr(running, "finish_rows", lambda cache, prompts: finished.append(1) or cache)
+    model = load_model(resolve_checkpoint("shapes"))
+    prefill_turn(model, DenseConfig(), batch=1, context=8)()
+    assert finished == [1]
+
+
 def test_what_is_too_large_is_left_out_and_said() -> None:
     told: list[str] = []
     config = KvBenchConfig(**{**SMALL, "contexts": (32, 4096), "longest_prefill": 64,
@@ -90,8 +125,8 @@ def test_a_running_cache_goes_on_by_a_token_a_turn(policy: Any) -> None:
         layer_forms(), mx.float32, policy, KVSpec(2, 32, 32), 3, 4, batch=2, context=511
     )
     before = layers.num_bytes
-    for running in (whole, layers):
-        assert running.turn() > 0
+    for cache in (whole, layers):
+        assert cache.turn() > 0
     assert layers.num_bytes == before  # 512 slots hold it
     layers.turn()
     assert layers.num_bytes > before

@@ -20,7 +20,8 @@ from tests.loading.mlx_vlm_convert import (
 from tests.loading.three_ways import complete, edit, refusal
 from vlmkit.models.families import FAMILIES
 from vlmkit.processors import load_processor
-from vlmkit.processors.loading import AUDIO_FAMILIES, IMAGE_FAMILIES
+from vlmkit.processors.image_rules import IMAGE_FAMILIES
+from vlmkit.processors.loading import AUDIO_FAMILIES
 
 ROUNDING = 5e-7  # of a few float32 operations on numbers up to 2
 SIZES = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2}

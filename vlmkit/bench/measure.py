@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from vlmkit.backend.forms import Forms
 from vlmkit.backend.policy import choose_backend
-from vlmkit.bench.config import BASELINE, KvBenchConfig
+from vlmkit.bench.config import BASELINE, KvBenchConfig, LayerConfig
 from vlmkit.bench.rows import BenchRow
 from vlmkit.bench.running import Running, Turn, layers_running, model_running, prefill_turn
 from vlmkit.bench.setup import describe_setup
@@ -79,12 +79,17 @@ def layer_forms() -> Forms:
     return choose_backend().forms
 
 
+def layer_spec(layer: LayerConfig) -> KVSpec:
+    """Return what the layer that is timed stores."""
+    dim = layer.head_dim
+    return KVSpec(layer.num_kv_heads, dim, dim, num_heads=layer.num_heads)
+
+
 def _check(config: KvBenchConfig, model: Model) -> None:
     """Refuse a policy that cannot work for what is timed, before anything is."""
-    layer = config.layer
     specs: dict[str, Sequence[LayerSpec]] = {
         f"the model {config.model!r}": model.layer_specs,
-        "the layer that is timed": [KVSpec(layer.num_kv_heads, layer.head_dim, layer.head_dim)],
+        "the layer that is timed": [layer_spec(config.layer)],
     }
     if "layer" not in config.tests:
         specs.popitem()
@@ -120,7 +125,7 @@ class _Bench(NamedTuple):
         tokens = case.context * case.batch
         if case.test == "prefill" and tokens > config.longest_prefill:
             return f"left out: longest_prefill is {config.longest_prefill:,} tokens of all rows"
-        needed = sum(map(self._held, (config.baseline, case.config)))
+        needed = sum(map(self._most, (config.baseline, case.config)))
         if needed > config.most_bytes:
             return f"left out: {needed:,} bytes are more than most_bytes={config.most_bytes:,}"
         return None
@@ -190,20 +195,23 @@ class _Bench(NamedTuple):
 
     @property
     def _spec(self) -> KVSpec:
-        layer = self.config.layer
-        return KVSpec(layer.num_kv_heads, layer.head_dim, layer.head_dim)
+        return layer_spec(self.config.layer)
 
     @property
     def _layers(self) -> int:
         """Layers that a sample is divided by."""
         return self.config.layer.num_layers if self.case.test == "layer" else 1
 
-    def _held(self, policy: CacheConfig) -> int:
+    def _most(self, policy: CacheConfig) -> int:
+        """Bytes of all rows at most: some caches hold a prompt as computed until its end."""
+        return max(self._held(policy), self._held(policy, missing=1))
+
+    def _held(self, policy: CacheConfig, missing: int = 0) -> int:
         """Bytes of the tokens that are there, of all rows."""
         specs: Sequence[LayerSpec] = self.model.layer_specs
         if self.case.test == "layer":
             specs = [self._spec] * self.config.layer.num_layers
         held = row_held_bytes(policy, specs, self.model.dtype)(
-            PromptShape(self.case.context), self.case.context
+            PromptShape(self.case.context), self.case.context - missing
         )
         return held * self.case.batch

@@ -9,9 +9,17 @@ import mlx.core as mx
 import numpy as np
 
 from vlmkit.backend.forms import Forms
-from vlmkit.cache import CacheConfig, build_cache, cache_num_bytes, new_cache
+from vlmkit.cache import CacheConfig, build_cache, cache_num_bytes, finish_rows, new_cache
 from vlmkit.contracts.inputs import Inputs
-from vlmkit.contracts.interface import Cache, CacheKind, DecodeState, KVSpec, Model, Span
+from vlmkit.contracts.interface import (
+    Cache,
+    CacheKind,
+    DecodeState,
+    KVSpec,
+    Model,
+    PromptShape,
+    Span,
+)
 from vlmkit.models.decoder import plan_kinds
 from vlmkit.passes.decode import decode_step
 from vlmkit.passes.prefill import prefill
@@ -113,14 +121,15 @@ def prefill_turn(model: Model, config: CacheConfig, *, batch: int, context: int)
     def turn() -> float:
         began = time.perf_counter()
         state, logits = prefill(model, embeddings, new_cache(config, model, batch), step_size=CHUNK)
-        mx.eval(state.cache.layers, logits)
+        cache = finish_rows(state.cache, [PromptShape(context)] * batch)
+        mx.eval(cache.layers, logits)
         return time.perf_counter() - began
 
     return turn
 
 
 def filled(cache: Cache, specs: tuple[object, ...], context: int, dtype: mx.Dtype) -> Cache:
-    """Add random keys and values to all attention layers, the same to each."""
+    """Add a prompt of random keys and values to all attention layers, the same to each."""
     batch, draw = len(cache.lengths), _normal(dtype)
     for start in range(0, context, CHUNK):
         width = min(CHUNK, context - start)
@@ -133,10 +142,18 @@ def filled(cache: Cache, specs: tuple[object, ...], context: int, dtype: mx.Dtyp
                     for dim in (spec.key_dim, spec.value_dim)
                 )
                 layers[index] = kind.append(layers[index], keys, values, plans[id(kind)])
+                if kind.finishing is not None and kind.finishing.observe is not None:
+                    assert spec.num_heads is not None
+                    layers[index] = kind.finishing.observe(
+                        layers[index],
+                        draw(batch, spec.num_heads, width, spec.key_dim),
+                        plans[id(kind)],
+                        spec.key_dim**-0.5,
+                    )
         cache = Cache(cache.kinds, tuple(layers), span.ends)
         del layers, plans
         mx.eval(cache.layers)
-    return cache
+    return finish_rows(cache, [PromptShape(context)] * batch)
 
 
 def _normal(dtype: mx.Dtype) -> Callable[..., mx.array]:

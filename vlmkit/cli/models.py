@@ -39,7 +39,7 @@ def run_models(args: argparse.Namespace) -> None:
     say(
         "text only: mlx-lm architectures with keys and values, windows or recurrent state; of other"
     )
-    say("  families that take images (gemma3, lfm2-vl, …) only the text part runs")
+    say("  families that take images (lfm2-vl, idefics3, …) only the text part runs")
     say("embedded models, a few megabytes each: shapes (the default of every command), album")
     say(
         "verified: logits as transformers', quantized checkpoints as mlx-vlm's, batches, contrasted"

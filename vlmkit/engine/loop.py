@@ -258,7 +258,26 @@ def _keep_finished(batch: Batch, options: LoopOptions) -> None:
         finish = row.decision.finish
         if finish is not None and finish.error is None and row.search is None:
             inputs = row.spec.inputs.followed_by(row.token_ids)
-            _keep(inputs, batch.streams[0], None, place, options)
+            if _stands_alike(inputs, batch.streams[0], place, options):
+                _keep(inputs, batch.streams[0], None, place, options)
+
+
+def _stands_alike(inputs: Inputs, state: DecodeState, place: int, options: LoopOptions) -> bool:
+    """Whether a row's answer has the positions that it has as part of a prompt.
+
+    Behind a video it may not: an answer goes on from the video's last time, and a text from its
+    longer side.
+    """
+    if not inputs.media:
+        return True
+    method, length = options.method, len(inputs.token_ids)
+    row = place * method.num_own
+    try:
+        embedded = method.model.embed([inputs], {}, [length - 1])
+    except VlmkitError:  # a placeholder was drawn, which no prompt has by itself
+        return False
+    missing = length - state.cache.lengths[row]
+    return embedded.next_positions[0] == state.next_positions[row] + missing
 
 
 def _keep(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from vlmkit.backend.forms import Forms
 from vlmkit.contracts.interface import CacheKind, KVSpec, LayerKind, Pytree
 from vlmkit.models.delta_net import Padding
 from vlmkit.models.rope import Rotation, rotate
@@ -24,6 +25,8 @@ class Step(NamedTuple):
 
     shape: tuple[int, int]  # B, L
     angles: Rotation
+    local_angles: Rotation  # of layers with a sliding window
+    later: mx.array | None  # bool [B, 1, L, L]: tokens behind a query that it sees all the same
     plans: Mapping[int, Pytree]  # by the identity of the kind of cache
     padding: Padding | None
 
@@ -31,13 +34,16 @@ class Step(NamedTuple):
 class Attention(nn.Module):
     """Causal self-attention through a KV cache; of several ranks each has some of the heads."""
 
-    def __init__(self, config: TextConfig, ranks: Ranks) -> None:
+    def __init__(
+        self, config: TextConfig, forms: Forms, ranks: Ranks, window: int | None = None
+    ) -> None:
         super().__init__()
+        self.window, self.attention = window, forms.attention
         self.total = ranks.sum
         hidden, dim, bias = config.hidden_size, config.head_dim, config.attention_bias
         self.num_heads, self.head_dim = config.num_attention_heads, dim
         self.num_kv_heads = config.num_key_value_heads
-        self.scale = dim**-0.5
+        self.scale = config.attention_scale or dim**-0.5
         self.qk_norm, self.output_gate = config.qk_norm, config.output_gate
         queries = self.num_heads * dim * (2 if config.output_gate else 1)
         self.q_proj = nn.Linear(hidden, queries, bias=bias)
@@ -51,7 +57,9 @@ class Attention(nn.Module):
     @property
     def spec(self) -> KVSpec:
         """What the layer stores per token."""
-        return KVSpec(self.num_kv_heads, self.head_dim, self.head_dim, num_heads=self.num_heads)
+        return KVSpec(
+            self.num_kv_heads, self.head_dim, self.head_dim, self.window, num_heads=self.num_heads
+        )
 
     def __call__(
         self, x: mx.array, step: Step, kind: LayerKind, state: Pytree
@@ -67,11 +75,26 @@ class Attention(nn.Module):
             queries, keys = _per_head(self.q_norm, queries), _per_head(self.k_norm, keys)
         # Queries and keys turn together: half the operations, which is what a short step costs.
         both = mx.concatenate([queries, keys], axis=-1)
-        both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), step.angles)
+        angles = step.angles if self.window is None else step.local_angles
+        both = rotate(both.reshape(batch, length, -1, dim).transpose(0, 2, 1, 3), angles)
         values = self.v_proj(x).reshape(batch, length, -1, dim).transpose(0, 2, 1, 3)
         queries, keys = both[:, : self.num_heads], both[:, self.num_heads :]
         state = kind.append(state, keys, values, plan)
-        out = kind.attend(state, queries, plan, self.scale)
+        if step.later is None:
+            out = kind.attend(state, queries, plan, self.scale)
+        else:
+            found, values_found, mask = kind.fetch(state, plan, queries.dtype)
+            if mask is None:
+                mask = mx.ones((1, 1, length, found.shape[2]), mx.bool_)
+            # What lies behind a query comes from this pass itself, whatever the cache's layout.
+            mask = mx.broadcast_to(mask, (batch, 1, length, mask.shape[-1]))
+            out = self.attention(
+                queries,
+                mx.concatenate([found, keys], axis=2),
+                mx.concatenate([values_found, values], axis=2),
+                mx.concatenate([mask, step.later], axis=-1),
+                self.scale,
+            )
         if kind.finishing is not None and kind.finishing.observe is not None:
             state = kind.finishing.observe(state, queries, plan, self.scale)
         out = out.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
@@ -83,3 +106,20 @@ class Attention(nn.Module):
 def _per_head(norm: nn.RMSNorm, x: mx.array) -> mx.array:
     normed: mx.array = norm(x.reshape(x.shape[0], -1, norm.weight.shape[0]))
     return normed.reshape(x.shape)
+
+
+def later_in_block(blocks: mx.array | None) -> mx.array | None:
+    """Return which tokens behind a query are in its block: bool ``[B, 1, L, L]``.
+
+    Args:
+        blocks: int32 ``[B, L]``; below 0: in none. None: there are none.
+
+    Example:
+        >>> later_in_block(mx.array([[-1, 0, 0, -1]])).sum().item()
+        1
+    """
+    if blocks is None or blocks.shape[1] == 1:
+        return None
+    places = mx.arange(blocks.shape[1])
+    same = (blocks[:, :, None] == blocks[:, None, :]) & (blocks >= 0)[:, :, None]
+    return (same & (places[None, :] > places[:, None]))[:, None]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from vlmkit.declare.section import MAX_SIZE, Section, shown
 from vlmkit.models.audio import AudioConfig
-from vlmkit.models.text_config import TextConfig, TextTraits, parse_text
+from vlmkit.models.text_config import TextConfig
+from vlmkit.models.text_reading import TextTraits, parse_text
 
 ACTIVATIONS = ("silu", "quick_gelu", "gelu", "gelu_pytorch_tanh")
 
@@ -30,7 +31,7 @@ class VisionConfig:
     patch_size: int
     temporal_patch_size: int
     spatial_merge_size: int
-    rope_theta: float = 10000.0
+    rope_theta: float | None = 10000.0  # None: no rotary positions
     norm_eps: float = 1e-6
     window_size: int | None = None  # pixels; None: every block attends to the whole image
     full_attention_blocks: tuple[int, ...] = ()  # where a window_size is set
@@ -39,6 +40,8 @@ class VisionConfig:
     patch_bias: bool = False
     num_position_embeddings: int | None = None  # a square grid of them, learned, resampled to the
     # size of each image and added to its patches; None: rotary positions alone
+    merger: str = "mlp"  # or "pool": the mean of a token's patches, an RMSNorm, one matrix
+    final_norm: bool = False  # behind the last block
     deepstack_blocks: tuple[int, ...] = ()  # what they give, merged, is added after the first
     # decoder layers, one for each
 
@@ -68,6 +71,7 @@ class ModelConfig:
     vision_end_token_id: int | None = None
     audio_config: AudioConfig | None = None
     audio_token_id: int | None = None
+    bidirectional_media: bool = False  # the tokens of a medium see each other in the decoder
 
     @property
     def placeholder_ids(self) -> tuple[int, ...]:
@@ -123,6 +127,7 @@ def parse_config(
     vision: Callable[[Section], VisionConfig],
     text: TextTraits = TextTraits(),  # noqa: B008
     ids: TokenIds = TokenIds(),  # noqa: B008
+    bidirectional_media: bool = False,
 ) -> ModelConfig:
     """Parse config.json, flat as on the hub or nested as transformers 5 writes it.
 
@@ -131,6 +136,7 @@ def parse_config(
         vision: reads the family's ``vision_config`` section.
         text: what the family's decoder is like.
         ids: the family's placeholders.
+        bidirectional_media: whether the tokens of a medium see each other.
 
     Raises:
         VlmkitError: a value is missing, has the wrong type, or asks for something unsupported.
@@ -149,6 +155,7 @@ def parse_config(
         video_token_id=top.token_id("video_token_id", ids.video),
         vision_start_token_id=top.token_id("vision_start_token_id", ids.vision_start),
         vision_end_token_id=top.token_id("vision_end_token_id", ids.vision_end),
+        bidirectional_media=bidirectional_media,
     )
 
 
@@ -195,7 +202,8 @@ def _parse_decoder(
     nested = top.mapping("text_config")
     flat = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     rope = {key: config[key] for key in ("rope_scaling", "rope_parameters") if key in config}
-    section = Section({**flat, **rope, **nested}, "text_config." if nested else "")
+    given = {key: value for key, value in {**flat, **rope, **nested}.items() if value is not None}
+    section = Section({**dict(text.defaults), **given}, "text_config." if nested else "")
     # Old nested configs say it in text_config alone; where both do, the model is the whole.
     inner = Section(nested, "text_config.").flag("tie_word_embeddings", False)
     tied = top.flag("tie_word_embeddings", inner)
@@ -228,7 +236,7 @@ def _check_vision(vision: VisionConfig, text: TextConfig) -> None:
             raise section.error(key, f"would make a matrix of {size} columns; 2³¹ is too many")
     section.divides("num_heads", vision.num_heads, "the width", vision.embed_dim)
     head_dim = vision.embed_dim // vision.num_heads
-    if head_dim % 4:
+    if vision.rope_theta is not None and head_dim % 4:
         raise section.error("num_heads", f"gives heads of {head_dim}; it has to be a multiple of 4")
     table = vision.num_position_embeddings
     if table is not None and math.isqrt(table) ** 2 != table:

@@ -22,12 +22,12 @@ from vlmkit.contracts.interface import (
     Pytree,
     Span,
 )
-from vlmkit.models.attention import Attention, Step
+from vlmkit.models.attention import Attention, Step, later_in_block
 from vlmkit.models.delta_net import GatedDeltaNet, find_padding
 from vlmkit.models.mlp import Experts, GatedMLP
-from vlmkit.models.rope import mrope_rotation
+from vlmkit.models.rope import Rotation, mrope_rotation
 from vlmkit.models.shares import own_config, rows_of_vocabulary
-from vlmkit.models.text_config import LINEAR, TextConfig
+from vlmkit.models.text_config import LINEAR, SLIDING, TextConfig
 from vlmkit.ranks.group import ALONE, Ranks
 
 
@@ -37,17 +37,26 @@ class Layer(nn.Module):
     def __init__(self, config: TextConfig, index: int, forms: Forms, ranks: Ranks) -> None:
         super().__init__()
         self.is_linear = config.layer_types[index] == LINEAR
+        window = config.window if config.layer_types[index] == SLIDING else None
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         if self.is_linear:
             self.linear_attn = GatedDeltaNet(config, forms)
         else:
-            self.self_attn = Attention(config, ranks)
+            self.self_attn = Attention(config, forms, ranks, window)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.output_norms = config.output_norms
+        if config.output_norms:
+            self.pre_feedforward_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+            self.post_feedforward_layernorm = nn.RMSNorm(
+                config.hidden_size, eps=config.rms_norm_eps
+            )
         self.mlp: GatedMLP | Experts
         if index in config.sparse_layers:
             self.mlp = Experts(config, forms, ranks)
         else:
-            self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, forms, ranks)
+            self.mlp = GatedMLP(
+                config.hidden_size, config.intermediate_size, forms, ranks, config.hidden_act
+            )
 
     @property
     def spec(self) -> LayerSpec:
@@ -63,8 +72,12 @@ class Layer(nn.Module):
             out, state = self.linear_attn(normed, step.shape, state, step.padding)
         else:
             out, state = self.self_attn(normed, step, kind, state)
-        x = x + out
-        return x + self.mlp(self.post_attention_layernorm(x)), state
+        if not self.output_norms:
+            x = x + out
+            return x + self.mlp(self.post_attention_layernorm(x)), state
+        x = x + self.post_attention_layernorm(out)
+        out = self.mlp(self.pre_feedforward_layernorm(x))
+        return x + self.post_feedforward_layernorm(out), state
 
 
 class Decoder(nn.Module):
@@ -100,18 +113,20 @@ class Decoder(nn.Module):
     ) -> Forwarded:
         """Run all layers; see ``forward`` of :class:`vlmkit.contracts.interface.Model`."""
         config, hidden = self.config, piece.hidden
-        angles = mrope_rotation(
-            piece.positions,
-            dim=config.rotary_dim,
-            theta=config.rope_theta,
-            sections=config.mrope_section,
-            interleaved=config.mrope_interleaved,
-            dtype=hidden.dtype,
-        )
+        angles = self._angles(piece, config.rope_theta, config.rope_factor)
+        local = config.local_rope_theta
+        local_angles = angles if local is None else self._angles(piece, local, 1.0)
         shape, states, tapped = hidden.shape, [], []
         batch, length, _ = shape
         padding = find_padding(span) if config.delta_net is not None else None
-        step = Step((batch, length), angles, plan_kinds(cache, span), padding)
+        step = Step(
+            shape=(batch, length),
+            angles=angles,
+            local_angles=local_angles,
+            later=later_in_block(piece.blocks),
+            plans=plan_kinds(cache, span),
+            padding=padding,
+        )
         # Matrix products would flatten and unflatten each operand by themselves.
         hidden = hidden.reshape(-1, config.hidden_size)
         for index, (layer, kind, state) in enumerate(
@@ -126,6 +141,18 @@ class Decoder(nn.Module):
         following = Cache(cache.kinds, tuple(states), span.ends)
         return Forwarded(self.norm(hidden).reshape(shape), tuple(tapped), following)
 
+    def _angles(self, piece: Piece, theta: float, factor: float) -> Rotation:
+        config = self.config
+        return mrope_rotation(
+            piece.positions,
+            dim=config.rotary_dim,
+            theta=theta,
+            factor=factor,
+            sections=config.mrope_section,
+            interleaved=config.mrope_interleaved,
+            dtype=piece.hidden.dtype,
+        )
+
     def logits(self, hidden: mx.array) -> mx.array:
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
         tied = self.config.tie_word_embeddings
@@ -139,12 +166,16 @@ class Decoder(nn.Module):
         ranks = self.ranks
         if ranks.size == 1:
             whole: mx.array = self.embed_tokens(token_ids)
-            return whole
+            return self._scaled(whole)
         rows = rows_of_vocabulary(self.config.vocab_size, ranks)
         places = token_ids - rows.start
         is_own = (places >= 0) & (places < len(rows))
         found = self.embed_tokens(mx.where(is_own, places, 0))
-        return ranks.sum(mx.where(is_own[..., None], found, mx.zeros_like(found)))
+        return self._scaled(ranks.sum(mx.where(is_own[..., None], found, mx.zeros_like(found))))
+
+    def _scaled(self, embedded: mx.array) -> mx.array:
+        scale = self.config.embed_scale
+        return embedded if scale == 1 else embedded * mx.array(scale, embedded.dtype)
 
 
 def plan_kinds(cache: Cache, span: Span) -> dict[int, Pytree]:

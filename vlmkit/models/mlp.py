@@ -15,18 +15,22 @@ from vlmkit.ranks.group import ALONE, Ranks
 
 
 class GatedMLP(nn.Module):
-    """``down(silu(gate(x)) * up(x))``; of several ranks each has some of the inner columns."""
+    """``down(act(gate(x)) * up(x))``; of several ranks each has some of the inner columns."""
 
-    def __init__(self, inputs: int, inner: int, forms: Forms, ranks: Ranks) -> None:
+    def __init__(
+        self, inputs: int, inner: int, forms: Forms, ranks: Ranks, act: str = "silu"
+    ) -> None:
         super().__init__()
-        self.swiglu, self.total = forms.swiglu, ranks.sum
+        self.total = ranks.sum
+        activation = forms.activations[act]
+        self.glu = forms.swiglu if act == "silu" else lambda gate, up: activation(gate) * up
         self.gate_proj = nn.Linear(inputs, inner, bias=False)
         self.up_proj = nn.Linear(inputs, inner, bias=False)
         self.down_proj = nn.Linear(inner, inputs, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map ``[..., hidden]`` to ``[..., hidden]``."""
-        own = self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
+        own = self.down_proj(self.glu(self.gate_proj(x), self.up_proj(x)))
         out: mx.array = self.total(own)
         return out
 

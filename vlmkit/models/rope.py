@@ -42,6 +42,7 @@ def mrope_rotation(
     dim: int,
     theta: float,
     sections: tuple[int, ...],
+    factor: float = 1.0,
     interleaved: bool = False,
     dtype: mx.Dtype = mx.float32,
 ) -> Rotation:
@@ -56,6 +57,7 @@ def mrope_rotation(
         dim: how much of a head turns.
         theta: the base.
         sections: frequencies per section.
+        factor: positions are divided by it.
         interleaved: how the sections lie.
         dtype: of the result; the angles are computed in float32.
 
@@ -66,6 +68,7 @@ def mrope_rotation(
     al. (2025), "Qwen3-VL Technical Report", arXiv:2511.21631 (interleaved).
     """
     inverse = inverse_frequencies(dim, theta)
+    inverse = inverse if factor == 1 else inverse / factor
     if positions.shape[0] == 1:
         angles = positions[0, :, None, :, None].astype(mx.float32) * inverse
     else:

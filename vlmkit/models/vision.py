@@ -38,11 +38,11 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=True)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim, bias=True)
 
-    def __call__(self, x: mx.array, angles: Rotation, segments: Segments) -> mx.array:
+    def __call__(self, x: mx.array, angles: Rotation | None, segments: Segments) -> mx.array:
         """Map ``[N, embed]`` to ``[N, embed]``."""
         count, width = x.shape
         qkv = self.qkv(x).reshape(count, 3, self.num_heads, -1)
-        qk = rotate(qkv[:, :2], angles)
+        qk = qkv[:, :2] if angles is None else rotate(qkv[:, :2], angles)
         outs, start = [], 0
         for number, length in segments:
             stop, split = start + number * length, (number, length, self.num_heads, -1)
@@ -94,7 +94,7 @@ class VisionBlock(nn.Module):
         self.norm2 = _norm(config, config.embed_dim)
         self.mlp = VisionMLP(config, forms)
 
-    def __call__(self, x: mx.array, angles: Rotation, segments: Segments) -> mx.array:
+    def __call__(self, x: mx.array, angles: Rotation | None, segments: Segments) -> mx.array:
         """Map ``[N, embed]`` to ``[N, embed]``."""
         x = x + self.attn(self.norm1(x), angles, segments)
         return x + self.mlp(self.norm2(x))
@@ -125,6 +125,22 @@ class Merger(nn.Module):
         return out
 
 
+class PoolMerger(nn.Module):
+    """The mean of ``merge_size**2`` patches, normed and projected to the decoder's width."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.unit = config.spatial_merge_size**2
+        self.norm = nn.RMSNorm(config.embed_dim, eps=config.norm_eps)
+        self.proj = nn.Linear(config.embed_dim, config.out_hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Map ``[N, embed]`` to ``[N / merge_size**2, hidden]``."""
+        pooled = x.reshape(-1, self.unit, x.shape[-1]).mean(axis=1)
+        out: mx.array = self.proj(self.norm(pooled))
+        return out
+
+
 class VisionEncoder(nn.Module):
     """Patches of any number of images to visual tokens."""
 
@@ -135,7 +151,9 @@ class VisionEncoder(nn.Module):
         if config.num_position_embeddings is not None:
             self.pos_embed = nn.Embedding(config.num_position_embeddings, config.embed_dim)
         self.blocks = [VisionBlock(config, forms) for _ in range(config.depth)]
-        self.merger = Merger(config, forms)
+        if config.final_norm:
+            self.post_norm = _norm(config, config.embed_dim)
+        self.merger = Merger(config, forms) if config.merger == "mlp" else PoolMerger(config)
         if config.deepstack_blocks:
             self.deepstack = [Merger(config, forms, "token") for _ in config.deepstack_blocks]
 
@@ -165,18 +183,20 @@ class VisionEncoder(nn.Module):
             corners = resample_grid(layout.coordinates, grids, side)
             near = self.pos_embed(mx.array(corners.places)) * mx.array(corners.weights)[..., None]
             x = x + near.sum(axis=1).astype(x.dtype)
-        frequencies = inverse_frequencies(
-            config.embed_dim // config.num_heads // 2, config.rope_theta
-        )
-        turns = mx.array(layout.coordinates)[:, :, None].astype(mx.float32) * frequencies
-        angles = rotation(turns.reshape(x.shape[0], 1, 1, -1), dtype=x.dtype)
+        angles = None
+        if config.rope_theta is not None:
+            frequencies = inverse_frequencies(
+                config.embed_dim // config.num_heads // 2, config.rope_theta
+            )
+            turns = mx.array(layout.coordinates)[:, :, None].astype(mx.float32) * frequencies
+            angles = rotation(turns.reshape(x.shape[0], 1, 1, -1), dtype=x.dtype)
         outputs: list[mx.array] = []
         for index, block in enumerate(self.blocks):
             full = config.window_size is None or index in config.full_attention_blocks
             x = block(x, angles, layout.frames if full else layout.windows)
             if index in config.deepstack_blocks:
                 outputs.append(self.deepstack[len(outputs)](x))
-        outputs.insert(0, self.merger(x))
+        outputs.insert(0, self.merger(self.post_norm(x) if config.final_norm else x))
         if layout.token_order is not None:
             places = mx.array(layout.token_order.argsort())
             outputs = [tokens[places] for tokens in outputs]

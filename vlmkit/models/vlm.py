@@ -118,7 +118,8 @@ class VisionLanguageModel(nn.Module):
             len(inputs.token_ids) - start for inputs, start in zip(batch, starts, strict=True)
         )
         ids = np.zeros((len(batch), max(lengths)), np.int32)
-        positions = np.zeros((3, *ids.shape), np.int32)
+        positions = np.zeros((self.num_axes, *ids.shape), np.int32)
+        blocks = np.full(ids.shape, -1, np.int32)
         after, places = [], []
         parts: list[list[mx.array]] = [[] for _ in range(1 + self.num_injected)]
         for row, (inputs, start) in enumerate(zip(batch, starts, strict=True)):
@@ -132,6 +133,7 @@ class VisionLanguageModel(nn.Module):
                 if end > start:
                     skipped = max(start - first, 0)
                     offset = row * ids.shape[1] + first + skipped - start
+                    blocks[row, first + skipped - start : end - start] = first
                     places.append(np.arange(offset, offset + end - first - skipped))
                     encoded = features[medium.digest]
                     for part, tokens in zip(
@@ -145,6 +147,8 @@ class VisionLanguageModel(nn.Module):
             layers = [_put(blank, rows, part) for part in parts[1:]]
             hidden = _put(hidden, rows, parts[0])
         piece = Piece(hidden, mx.array(positions), tuple(layers))
+        if places and self.config.bidirectional_media:
+            piece = piece._replace(blocks=mx.array(blocks))
         return Embeddings(piece, lengths, tuple(after))
 
     def embed_tokens(self, token_ids: mx.array) -> mx.array:
@@ -162,7 +166,15 @@ class VisionLanguageModel(nn.Module):
         """Project ``[..., hidden]`` to ``[..., vocabulary]``."""
         return self.language.logits(hidden)
 
+    @property
+    def num_axes(self) -> int:
+        """How many positions a token has."""
+        return 3 if self.config.text_config.mrope_section else 1
+
     def _positions(self, inputs: Inputs) -> tuple[NDArray[np.int32], int]:
+        if self.num_axes == 1:
+            count = len(inputs.token_ids)
+            return np.arange(count, dtype=np.int32)[None], count
         vision = self.config.vision_config
         return mrope_positions(
             len(inputs.token_ids),

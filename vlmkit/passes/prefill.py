@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import mlx.core as mx
+import numpy as np
 from pydantic import Field
 
 from vlmkit.contracts.inputs import Embeddings
@@ -26,9 +27,10 @@ def prefill(
 ) -> tuple[DecodeState, mx.array]:
     """Add prompts to a cache and return the logits that follow each of them.
 
-    Every chunk is evaluated before the next starts, so at most one chunk of activations is alive,
-    and only each row's last token is projected to the vocabulary. The result does not depend on
-    ``step_size`` beyond float rounding.
+    A block of tokens that see each other is not cut; a chunk may be longer for it. Every chunk is
+    evaluated before the next starts, so at most one chunk of activations is alive, and only each
+    row's last token is projected to the vocabulary. The result does not depend on ``step_size``
+    beyond float rounding.
 
     Args:
         model: the model's functions.
@@ -75,11 +77,13 @@ def prefill_hidden(
     last: dict[int, tuple[mx.array, ...]] = {}
     kept: list[mx.array] = []
     layers: tuple[mx.array, ...] = ()
-    for start in range(0, max(lengths), step_size):
-        width = min(step_size, total - start)
+    for start, stop in cuts(embeddings.piece.blocks, total, step_size):
+        if start >= max(lengths):
+            break
+        width = stop - start
         num_new = tuple(min(max(length - start, 0), width) for length in lengths)
         span = Span(starts=cache.lengths, lengths=num_new, width=width)
-        output = model.forward(embeddings.piece.slice(start, start + width), cache, span, taps)
+        output = model.forward(embeddings.piece.slice(start, stop), cache, span, taps)
         cache = output.cache
         for row, length in enumerate(lengths):
             if start < length <= start + width:
@@ -96,3 +100,29 @@ def prefill_hidden(
     final, *tapped = (mx.stack(list(rows)) for rows in vectors)
     prompt = mx.concatenate(kept, axis=1) if keep_prompt else None
     return DecodeState(cache, embeddings.next_positions), Hidden(final, tuple(tapped), prompt)
+
+
+def cuts(blocks: mx.array | None, total: int, step_size: int) -> list[tuple[int, int]]:
+    """Divide tokens into chunks, each as long as may be without cutting a block.
+
+    Args:
+        blocks: int32 ``[B, L]``: neighbours of one number >= 0 stay together; None: no blocks.
+        total: L.
+        step_size: tokens of a chunk, unless a block needs more.
+
+    Example:
+        >>> cuts(mx.array([[-1, 0, 0, 0, -1]]), 5, 2)
+        [(0, 1), (1, 4), (4, 5)]
+    """
+    joined = np.zeros(total, np.bool_)  # place i stays with place i - 1
+    if blocks is not None:
+        found = np.array(blocks)
+        joined[1:] = ((found[:, 1:] == found[:, :-1]) & (found[:, 1:] >= 0)).any(axis=0)
+    free = [*np.flatnonzero(~joined).tolist(), total]
+    chunks, start = [], 0
+    while start < total:
+        behind = [place for place in free if place > start]
+        stop = max((place for place in behind if place <= start + step_size), default=behind[0])
+        chunks.append((start, stop))
+        start = stop
+    return chunks

@@ -17,4 +17,5 @@ from vlmkit.preprocess.sounds import load_clip as load_clip
 from vlmkit.preprocess.videos import Video as Video
 from vlmkit.preprocess.videos import VideoSource as VideoSource
 from vlmkit.preprocess.videos import as_videos as as_videos
+from vlmkit.preprocess.videos import fit_video as fit_video
 from vlmkit.preprocess.videos import load_video as load_video

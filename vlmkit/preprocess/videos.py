@@ -150,6 +150,23 @@ def _of_frames(source: Any, rules: VideoRules, limits: PreprocessConfig) -> Vide
     return Video(np.stack(frames), np.arange(len(frames)) / rate, rate, name)
 
 
+def fit_video(video: Video, rules: VideoRules) -> Video:
+    """Return a loaded video as another family sees the same frames: of the size that it takes.
+
+    Args:
+        video: loaded by the rules of one checkpoint.
+        rules: of another.
+
+    Raises:
+        VlmkitError: frames of that shape cannot be brought to a size that it takes.
+    """
+    height, width = video.frames.shape[1:3]
+    fit = _fit(len(video.frames), height, width, video.name, rules, PreprocessConfig())
+    if fit.then == (height, width):
+        return video
+    return video._replace(frames=np.stack([fit(Image.fromarray(one)) for one in video.frames]))
+
+
 class _Fit(NamedTuple):
     """Bring frames to one size."""
 

@@ -19,6 +19,7 @@ from vlmkit.processors.encoding import (
     read_options,
     text_list,
 )
+from vlmkit.processors.image_spans import write_spans
 
 if TYPE_CHECKING:
     from vlmkit.processors.processor import Processor
@@ -64,6 +65,7 @@ def _rows(
     processor: Processor, texts: list[str], counts: list[int], options: EncodeOptions
 ) -> dict[str, Any]:
     tokenizer, image_id = processor.tokenizer, processor.image_token_id
+    texts = [write_spans(text, processor.image_span) for text in texts]
     encoded = encode_rows(tokenizer, texts, options)
     num_places = sum(row.count(image_id) for row in encoded) if image_id is not None else 0
     if num_places != len(counts):

@@ -52,6 +52,11 @@ def mark_literal(text: str, tokens: Iterable[str], *, joined: bool = False) -> s
     return text + MARK if may_grow else text
 
 
+def is_marker(token: str) -> bool:
+    """Whether an added token that a template writes has a meaning: no word and no empty space."""
+    return bool(token.strip()) and not token.strip().isalnum()
+
+
 def unmark(text: str) -> str:
     """Take the marks out, to show a prompt.
 

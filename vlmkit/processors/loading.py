@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from vlmkit.checkpoints.text_part import has_senses
-from vlmkit.declare.section import Section, shown
 from vlmkit.errors import VlmkitError, nearest
 from vlmkit.processors.checkpoint_files import (
     CheckpointFiles,
@@ -20,14 +15,18 @@ from vlmkit.processors.checkpoint_files import (
     read_checkpoint_files,
     special_tokens,
 )
-from vlmkit.processors.processor import Patches, Processor
-from vlmkit.processors.qwen2_vl import (
-    Qwen2VLImages,
-    check_sizes,
-    image_grid,
-    process_images,
-    read_qwen2_vl_images,
+from vlmkit.processors.image_rules import (
+    ImageProcessor,
+    ImageRules,
+    check_patches,
+    grid_of,
+    image_span,
+    processor_of,
+    read_image_rules,
+    takes_images,
 )
+from vlmkit.processors.processor import Processor
+from vlmkit.processors.qwen2_vl import Qwen2VLImages
 from vlmkit.processors.script_names import for_scripts
 from vlmkit.processors.tokenizer import Tokenizer
 from vlmkit.processors.tokenizer_file import (
@@ -42,17 +41,8 @@ from vlmkit.templates.helper import prepare
 
 Backend = Literal["auto", "native", "transformers"]
 BACKENDS = ("auto", "native", "transformers")
-IMAGE_FAMILIES = (
-    "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"
-)  # fmt: skip
-"""The model types of config.json whose images are prepared by the rules of Qwen2-VL."""
 AUDIO_FAMILIES = ("qwen2_audio",)
 """The model types of config.json whose sounds are prepared by the rules of Qwen2-Audio."""
-
-# Exporters write the class that they ran: Qwen2VLImageProcessor, its variants Fast and Pil, or
-# those of later families with the same rules. The family and the sizes decide.
-_QWEN_VL_TYPE = re.compile(r"Qwen\d(_?\d)?_?VL(Moe)?ImageProcessor(Fast|Pil)?")
-ImageProcessor = Callable[[Sequence[Image.Image]], Patches]
 
 
 def load_processor(
@@ -100,9 +90,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 def _native(files: CheckpointFiles) -> Processor:
     tokenizer, named = _native_tokenizer(files)
-    config = _image_config(files)
-    process = None if config is None else partial(process_images, config=config)
-    return _build(files, "native", tokenizer, named, config, process)
+    config = read_image_rules(files)
+    return _build(files, "native", tokenizer, named, config, processor_of(config))
 
 
 def _native_tokenizer(files: CheckpointFiles) -> tuple[Tokenizer, Mapping[str, str]]:
@@ -117,9 +106,9 @@ def _native_tokenizer(files: CheckpointFiles) -> tuple[Tokenizer, Mapping[str, s
 
 def _transformers(files: CheckpointFiles, trust_remote_code: bool) -> Processor:
     tokenizer, named = _transformers_tokenizer(files, trust_remote_code)
-    config = _image_config(files)
-    process: ImageProcessor | None = None
-    if config is not None:
+    config = read_image_rules(files)
+    process = processor_of(config)
+    if isinstance(config, Qwen2VLImages):
         from vlmkit.processors.transformers_backend import build_image_processor
 
         process = build_image_processor(config)
@@ -141,41 +130,17 @@ def _transformers_tokenizer(
     return read_with_transformers(files.folder, files.config, trust_remote_code)
 
 
-def _image_config(files: CheckpointFiles) -> Qwen2VLImages | None:
-    section = files.image_processor
-    if not section.values or not _takes_images(files):
-        return None
-    values = section.values
-    key = "image_processor_type" if "image_processor_type" in values else "feature_extractor_type"
-    name = values.get(key)
-    if name is not None and not (isinstance(name, str) and _QWEN_VL_TYPE.fullmatch(name)):
-        raise section.error(
-            key,
-            f"{shown(name)} is not supported; supported: Qwen2VLImageProcessor,"
-            " Qwen2_5_VLImageProcessor, Qwen3VLImageProcessor, also Fast and Pil",
-        )
-    config = read_qwen2_vl_images(section)
-    _check_patches(config, section, files.config.inner("vision_config"))
-    check_sizes(config, section)
-    return config
-
-
-def _takes_images(files: CheckpointFiles) -> bool:
-    has_eyes = files.config.values.get("vision_config") is not None
-    return has_eyes and model_type(files) in IMAGE_FAMILIES
-
-
 def _takes_sounds(files: CheckpointFiles) -> bool:
     has_ears = files.config.values.get("audio_config") is not None
     return has_ears and model_type(files) in AUDIO_FAMILIES
 
 
-def _video_rules(files: CheckpointFiles, images: Qwen2VLImages | None) -> VideoRules | None:
+def _video_rules(files: CheckpointFiles, images: ImageRules | None) -> VideoRules | None:
     section = files.video_processor
-    if images is None or not section.values:
+    if not isinstance(images, Qwen2VLImages) or not section.values:
         return None
     config = read_qwen_video(section, TIMES[model_type(files)])
-    _check_patches(config.images, section, files.config.inner("vision_config"))
+    check_patches(config.images, section, files.config.inner("vision_config"))
     return video_rules(config)
 
 
@@ -199,29 +164,12 @@ def _audio_rules(files: CheckpointFiles) -> AudioRules | None:
     return pooled_rules(config)
 
 
-def _check_patches(config: Qwen2VLImages, section: Section, vision: Section) -> None:
-    """Refuse patches that the vision encoder would not fit: they would be other pixels."""
-    for key, theirs in (
-        ("patch_size", "patch_size"),
-        ("temporal_patch_size", "temporal_patch_size"),
-        ("merge_size", "spatial_merge_size"),
-    ):
-        given = getattr(config, key)
-        expected = vision.positive(theirs, given)
-        if given != expected:
-            raise section.error(
-                key,
-                f"is {given}, but {vision.file}: {vision.path}{theirs} is"
-                f" {expected}; the two files disagree",
-            )
-
-
 def _build(
     files: CheckpointFiles,
     backend: Literal["native", "transformers"],
     tokenizer: Tokenizer,
     named: Mapping[str, str],
-    config: Qwen2VLImages | None,
+    config: ImageRules | None,
     process: ImageProcessor | None,
 ) -> Processor:
     prepare(files.chat_template)
@@ -259,12 +207,13 @@ def _build(
         merge_size=1 if config is None else config.merge_size,
         image_processor=process,
         image_rules=None if config is None else f"{backend} {config!r}",
-        image_grid=None if config is None else partial(image_grid, config=config),
+        image_grid=grid_of(config),
+        image_span=image_span(files, tokenizer) if image is not None else None,
         video=_video_rules(files, config),
         audio_token_id=audio,
         audio=_audio_rules(files),
         is_text_part=has_senses(files.config.values)
-        and not (_takes_images(files) or _takes_sounds(files)),
+        and not (takes_images(files) or _takes_sounds(files)),
         tool_template=files.tool_template,
     )
     return for_scripts(processor, files.tokenizer_config.values)
@@ -274,7 +223,9 @@ def _placeholder(
     files: CheckpointFiles, tokenizer: Tokenizer, kind: str, num_embeddings: int
 ) -> int | None:
     # A text-only sibling shares the tokenizer with its placeholders, but cannot see or hear.
-    if not (_takes_sounds(files) if kind == "audio" else _takes_images(files)):
+    if not (_takes_sounds(files) if kind == "audio" else takes_images(files)):
+        return None
+    if kind == "video" and model_type(files) not in TIMES:
         return None
     index = f"{kind}_token_index"
     key = index if index in files.config.values else f"{kind}_token_id"

@@ -201,6 +201,7 @@ def mark_texts(
     """
     reserved = processor.placeholder_ids | processor.eos_token_ids
     for_others = [token for token, index in processor.tokenizer.added_tokens if index in reserved]
+    for_others += processor.image_span or ()
     for_users = processor.control_tokens(template)
     return [
         {

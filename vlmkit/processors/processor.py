@@ -18,7 +18,8 @@ from vlmkit.processors.calling import call_processor
 from vlmkit.processors.chat_template import Message, render_chat_template
 from vlmkit.processors.continuing import render_begun
 from vlmkit.processors.encoding import Encoding
-from vlmkit.processors.literal import mark_literal
+from vlmkit.processors.image_spans import ImageSpan, write_spans
+from vlmkit.processors.literal import is_marker, mark_literal
 from vlmkit.processors.reading import check_switches
 from vlmkit.processors.refusals import why_none
 from vlmkit.processors.tokenizer import Tokenizer
@@ -70,6 +71,7 @@ class Processor:
     tool_template: str | None = None  # the Jinja source for chats with tools; None: the same
     chat_template_place: str = "chat template"  # what errors call it: file, and key in JSON
     expand_image: Callable[[Image.Image], Expanded] | None = None  # in place of image_processor
+    image_span: ImageSpan | None = None  # None: prompts hold it whole
 
     @property
     def image_token(self) -> str | None:
@@ -78,6 +80,8 @@ class Processor:
 
     def placeholder(self, kind: str) -> str | None:
         """The text that stands for one "image", "video" or "audio" in a prompt; None: no such."""
+        if kind == "image" and self.image_span is not None:
+            return self.image_span.opening
         token_id = self.placeholder_id(kind)
         return None if token_id is None else self.tokenizer.id_to_token(token_id)
 
@@ -151,8 +155,8 @@ class Processor:
         return grid.time * grid.height * grid.width // self.merge_size**2
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of ``text``; nothing is added."""
-        return self.tokenizer.encode(text)
+        """Return the token ids of ``text``; nothing is added but what stands around images."""
+        return self.tokenizer.encode(write_spans(text, self.image_span))
 
     def encode_plain(self, text: str) -> list[int]:
         """Return the token ids of ``text`` with no special token read from it.
@@ -175,7 +179,7 @@ class Processor:
         return [
             token
             for token, index in self.tokenizer.added_tokens
-            if index in special or token in THINKING or (token in template and _is_marker(token))
+            if index in special or token in THINKING or (token in template and is_marker(token))
         ]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
@@ -293,7 +297,3 @@ class Processor:
                 " one of them out"
             )
         return render_begun(messages, render, place) if continue_final_message else render(messages)
-
-
-def _is_marker(token: str) -> bool:
-    return bool(token.strip()) and not token.strip().isalnum()

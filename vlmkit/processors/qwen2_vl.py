@@ -69,13 +69,28 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
         inner = edge if size.values.get(edge) is not None else key
         return section.positive(key, size.positive(inner, fallback))
 
-    config = Qwen2VLImages(
+    config = default._replace(
         patch_size=section.positive("patch_size", default.patch_size),
         temporal_patch_size=section.positive("temporal_patch_size", default.temporal_patch_size),
         merge_size=section.positive("merge_size", default.merge_size),
         min_pixels=pixels("min_pixels", "shortest_edge", default.min_pixels),
         max_pixels=pixels("max_pixels", "longest_edge", default.max_pixels),
         do_resize=section.flag("do_resize", default.do_resize),
+    )
+    if config.min_pixels > config.max_pixels:
+        raise section.error(
+            "min_pixels", f"is {config.min_pixels}, more than max_pixels, {config.max_pixels}"
+        )
+    return read_pixels(section, config)
+
+
+def read_pixels(section: Section, default: Qwen2VLImages) -> Qwen2VLImages:
+    """Read how pixels are resampled, rescaled and normalised; the sizes are those of a default.
+
+    Raises:
+        VlmkitError: a value cannot be used, named with its key.
+    """
+    config = default._replace(
         resample=_resample(section, default.resample),
         do_rescale=section.flag("do_rescale", default.do_rescale),
         rescale_factor=section.number("rescale_factor", default.rescale_factor),
@@ -83,10 +98,6 @@ def read_qwen2_vl_images(section: Section) -> Qwen2VLImages:
         image_mean=_per_channel(section, "image_mean", default.image_mean),
         image_std=_per_channel(section, "image_std", default.image_std),
     )
-    if config.min_pixels > config.max_pixels:
-        raise section.error(
-            "min_pixels", f"is {config.min_pixels}, more than max_pixels, {config.max_pixels}"
-        )
     with np.errstate(all="ignore"):
         if not np.isfinite(value_table(config)).all():
             keys = "image_mean, image_std, rescale_factor"

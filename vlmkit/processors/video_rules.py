@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -93,8 +93,9 @@ def read_qwen_video(section: Section, times: Times) -> QwenVideo:
     return config
 
 
+@cache
 def video_rules(config: QwenVideo) -> VideoRules:
-    """Return the rules as functions."""
+    """Return the rules as functions; equal configs have equal ones."""
     return VideoRules(
         fps=config.fps,
         most_frames=config.max_frames,

@@ -22,6 +22,7 @@ from vlmkit.loading import load_model, resolve_checkpoint
 from vlmkit.models.vlm import VisionLanguageModel
 from vlmkit.models.vlm_bridge import BridgeModel
 from vlmkit.pipeline import PipelineConfig
+from vlmkit.preprocess import Video, fit_video
 from vlmkit.processors import Processor, load_processor
 from vlmkit.resolve.request import Request, prepare_inputs
 
@@ -158,7 +159,8 @@ def other_prompts(
         return None
     if method.amateur is not None:
         try:
-            return (prepare_inputs(*method.amateur, request, pipeline),)
+            own = _seen_by(method.amateur.processor, processor, request)
+            return (prepare_inputs(*method.amateur, own, pipeline),)
         except VlmkitError as error:
             raise VlmkitError(f"contrast.amateur: {error}", path=_AMATEUR) from error
     negative = _negative(model, processor, request, pipeline, config)
@@ -173,6 +175,19 @@ def other_prompts(
         )
     _check_context(model, config, others)
     return others
+
+
+def _seen_by(amateur: Processor, processor: Processor, request: Request) -> Request:
+    """The request, whose frames were loaded for ``processor``, as another model takes them."""
+    rules = amateur.video
+    if rules is None or rules == processor.video:
+        return request
+    videos = []
+    for index, video in enumerate(request.video):
+        assert isinstance(video, Video)
+        with within("video", index):
+            videos.append(fit_video(video, rules))
+    return request._replace(video=tuple(videos))
 
 
 def _check_context(model: Model, config: ContrastConfig, streams: Sequence[Inputs]) -> None:

@@ -11,12 +11,15 @@ Parameter paths of a vision-language model (`nn.Module.parameters()`, flattened)
         .mlp.gate.weight, .mlp.switch_mlp.{gate,up,down}_proj.weight [experts, outputs, inputs],
         .mlp.shared_expert.{gate,up,down}_proj.weight, .mlp.shared_expert_gate.weight
     language.layers.N.{input,post_attention}_layernorm.weight
+    language.layers.N.{pre,post}_feedforward_layernorm.weight   where the family has them
     language.norm.weight
     language.lm_head.weight                             absent when the head is tied
     vision.patch_embed.weight                           [embed, channels * time * size * size]
     vision.pos_embed.weight                             where the family has one
     vision.blocks.N.{norm1,norm2}.weight, .attn.{qkv,proj}.weight, .mlp.*.weight, and biases
     vision.merger.{ln_q,fc1,fc2}.weight, and biases
+    vision.merger.{norm,proj}.weight   in their place where tokens are pooled
+    vision.post_norm.weight, .bias     where the family has one
     vision.deepstack.N.{ln_q,fc1,fc2}.weight, and biases   where the family has some
     audio.{conv1,conv2}.weight [embed, 3 * inputs], and biases, .pos_embed.weight
     audio.blocks.N.{norm1,norm2}.weight, .attn.{q,k,v,out}_proj.weight, .{fc1,fc2}.weight, and
@@ -33,6 +36,7 @@ from typing import Any
 from vlmkit.declare.section import shown
 from vlmkit.errors import VlmkitError
 from vlmkit.models.families.family import Family
+from vlmkit.models.families.gemma3 import GEMMA3
 from vlmkit.models.families.qwen2_5_vl import QWEN2_5_VL
 from vlmkit.models.families.qwen2_audio import QWEN2_AUDIO
 from vlmkit.models.families.qwen2_vl import QWEN2_VL
@@ -45,7 +49,7 @@ _MAX_NAME = 100  # characters of a name that are compared with others
 
 FAMILIES: tuple[Family, ...] = (
     *(QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, QWEN3_5_MOE),
-    QWEN2_AUDIO,
+    *(GEMMA3, QWEN2_AUDIO),
 )
 
 

@@ -16,7 +16,7 @@ from vlmkit.errors import VlmkitError
 from vlmkit.models.audio import KERNEL, AudioConfig
 from vlmkit.models.config import ACTIVATIONS, ModelConfig, parse_audio_config
 from vlmkit.models.families.family import Family, replace_prefix
-from vlmkit.models.text_config import TextTraits
+from vlmkit.models.text_reading import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
 
 _PREFIXES = (

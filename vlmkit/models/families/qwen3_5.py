@@ -15,7 +15,7 @@ from vlmkit.models.config import ModelConfig, TokenIds, parse_config
 from vlmkit.models.families.expert_weights import arrange_experts
 from vlmkit.models.families.family import Family, rename_qwen, reshape_centred
 from vlmkit.models.families.qwen3_vl import read_vision
-from vlmkit.models.text_config import TextTraits
+from vlmkit.models.text_reading import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
 
 _TEXT = TextTraits(

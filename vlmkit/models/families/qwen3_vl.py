@@ -13,7 +13,7 @@ from vlmkit.declare.section import Section
 from vlmkit.models.config import ModelConfig, VisionConfig, parse_config, shared_vision
 from vlmkit.models.families.expert_weights import arrange_experts
 from vlmkit.models.families.family import Family, rename_qwen, reshape_qwen
-from vlmkit.models.text_config import TextTraits
+from vlmkit.models.text_reading import TextTraits
 from vlmkit.models.vlm import VisionLanguageModel
 
 _TEXT = TextTraits(
