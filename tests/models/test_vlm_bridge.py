@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,21 @@ from PIL import Image
 import vlmkit
 from tests.models.bridge_checkpoints import write
 from vlmkit.cache import DenseConfig, build_cache
+from vlmkit.cli.main import main
 from vlmkit.contracts.inputs import Piece
 from vlmkit.contracts.interface import Span
 from vlmkit.errors import VlmkitError, VlmkitWarning
 from vlmkit.resolve.method import build_method
 
 PROMPT, PLAIN = "w3 <image> w5 w7", "w9 w8"
+TWO = "w3 <image> w5 <image> w7"
 NUM_TOKENS = 12
+NUM_WORDS = 56  # of the vocabulary; what follows is special
+TEMPLATE = (
+    "{% for message in messages %}{% if message.content is string %}{{ message.content }}"
+    "{% else %}{% for part in message.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% else %}<image> {% endif %}{% endfor %}{% endif %}{% endfor %}"
+)
 LIMIT = {"kind": "max_tokens", "max_tokens": NUM_TOKENS}
 Loaded = tuple[Path, str, Any, Any]
 
@@ -54,18 +63,18 @@ def tokens(loaded: Loaded, prompt: str, images: list[str], **values: Any) -> lis
     return [step.token for step in stream if step.token is not None]
 
 
-@pytest.mark.parametrize("sees", [True, False])
-def test_greedy_tokens_are_those_of_mlx_vlm(loaded: Loaded, sees: bool) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_greedy_tokens_are_those_of_mlx_vlm(loaded: Loaded, number: int) -> None:
     import mlx_vlm
 
     folder, picture, *_ = loaded
-    prompt, images = (PROMPT, [picture]) if sees else (PLAIN, [])
+    prompt, images = (PLAIN, PROMPT, TWO)[number], [picture] * number
     model, processor = mlx_vlm.load(str(folder))
     stream = mlx_vlm.stream_generate(
         model, processor, prompt, image=images or None, max_tokens=NUM_TOKENS, temperature=0.0
     )
     expected = [step.token for step in stream][:NUM_TOKENS]  # the last one comes twice
-    assert not sees or len(set(expected)) > 3
+    assert not number or len(set(expected)) > 3
     assert tokens(loaded, prompt, images) == expected
 
 
@@ -116,6 +125,34 @@ def test_a_prompt_branches_and_another_cache_works(loaded: Loaded) -> None:
     assert [result.text for (result,) in results] == [alone, alone]
     kept = tokens(loaded, PROMPT, [picture], max_kv_size=128)
     assert kept == tokens(loaded, PROMPT, [picture])
+
+
+def test_the_command_line(
+    loaded: Loaded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, picture, model, processor = loaded
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "chat_template.jinja").write_text(TEMPLATE)
+    values = [f"model={copy}", "model_source=mlx-vlm"]
+    asked = ["--prompt", "w5 w7", "--image", picture, "--max-tokens", str(NUM_TOKENS)]
+    assert main(["generate", *asked, *values]) == 0
+    prompt = "<image> w5 w7"
+    expected = vlmkit.generate(model, processor, prompt, image=picture, max_tokens=NUM_TOKENS)
+    assert expected.text.strip() in capsys.readouterr().out
+    assert main(["describe", *values]) == 0
+    assert "mlx-vlm" in capsys.readouterr().out
+
+
+def test_sampled_tokens_and_a_stop(loaded: Loaded) -> None:
+    _, picture, *_ = loaded
+    sampled = {"temperature": 1.5, "top_p": 0.9, "top_k": 20}
+    found = [tokens(loaded, PROMPT, [picture], seed=seed, **sampled) for seed in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+    whole = tokens(loaded, PROMPT, [picture])
+    words = [token for token in whole if token < NUM_WORDS and token != whole[0]]
+    cut = tokens(loaded, PROMPT, [picture], eos_tokens=[f"w{words[0]}"])
+    assert len(cut) < len(whole)
+    assert cut == whole[: len(cut)]
 
 
 def test_a_load_says_that_nothing_is_verified(loaded: Loaded) -> None:
