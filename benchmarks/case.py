@@ -18,7 +18,7 @@ from vlmkit.prompt_utils import apply_chat_template
 
 ROOT = Path(tempfile.gettempdir()) / "vlmkit-benchmarks"
 QUESTION = "Describe the image."
-TEXT = "Say something about the weather, please."
+TEXT = "Hi"
 
 
 class Case(NamedTuple):

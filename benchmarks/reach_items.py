@@ -74,9 +74,7 @@ def of_peer(
         if slow:  # minutes: its warm-up is a short prompt, and one turn of it has to do
             other.ask("generate", tokens=2, **case.text_only)
             ways["own"]()
-            found = {"own": [ways["own"]()], "other": [ways["other"]()]}
-            found["own"].append(ways["own"]())
-            found["other"] *= 2
+            found = _once(ways)
         else:
             for way in ways.values():
                 way()
@@ -95,6 +93,12 @@ def of_peer(
         limit = _limit(rate[0] * median(ours) / count, *rate[1:])
         yield Line(what, median(ours), median(others), "tokens/s", _ratio(ours, others), target,
                    True, limit)  # fmt: skip
+
+
+def _once(ways: dict[str, Way]) -> dict[str, list[Answer]]:
+    """Take the other's turn once, between two of our own."""
+    first, other, second = (alternate({key: ways[key]}, 1)[key] for key in ("own", "other", "own"))
+    return {"own": first + second, "other": other * 2}
 
 
 def _limit(reached: float, most: float, unit: str) -> str:
@@ -149,14 +153,14 @@ def batch_rows(options: Options) -> Iterator[Line]:
 def four_bits(options: Options) -> Iterator[Line]:
     """Decode of a 4-bit checkpoint after a short prompt, against mlx-vlm."""
     case = options.case("medium", bits=4)
-    few = min(options.tokens, 4)
+    few = min(options.tokens, 3)  # seconds each, and so takes each token of the prompt
     with System("vlmkit", case.model) as own, System("mlx-vlm", case.model) as other:
         own.ask("generate", tokens=2, **case.text_only)
         ways: dict[str, Way] = {
             "own": partial(own.ask, "generate", tokens=options.tokens, **case.text_only),
             "other": partial(other.ask, "generate", tokens=few, **case.text_only),
         }
-        found = alternate(ways, min(options.rounds, 2))
+        found = _once(ways)
         speeds, held = own.ask("speeds", quick=options.is_trial), own.ask("backend")
     ours, others = ([1 / turn["step_s"] for turn in found[side]] for side in ("own", "other"))
     read_gb = work_of(case.model, num_tokens=found["own"][0]["prompt_tokens"]).step_gb
