@@ -12,7 +12,7 @@ import scipy.special
 from vlmkit.backend import polynomials
 from vlmkit.backend.attention import fused_attention, softmax
 from vlmkit.backend.forms import BLOCK, MIN_EXPONENTS, Forms, make_forms
-from vlmkit.backend.host_softmax import host_softmax
+from vlmkit.backend.host_exponentials import MIN_NUMBERS, host_softmax
 
 FORMS = {
     f"{activations}{'_compiled' if compiled else ''}": make_forms(
@@ -155,6 +155,31 @@ def test_numpy_takes_many_scores_and_leaves_what_it_is_given() -> None:
         assert found[..., 5].max().item() == 0
         assert mx.array_equal(weights(scores), found).item()
     assert set(taken) == {2**17, 2**15}, "one query, and few scores"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+def test_numpy_takes_the_activations_of_many_numbers(name: str, dtype: mx.Dtype) -> None:
+    forms = make_forms(
+        attention="matmul",
+        activations="polynomial",
+        on_gpu=False,
+        compiled=False,
+        metal=False,
+        vector_exp=True,
+    )
+    x = numbers((2, MIN_NUMBERS // 2), 4.0)
+    x[0, :3] = mx.array([-3e38, -200.0, 3e4])
+    x, before = x.astype(dtype), np.array(x.astype(dtype).astype(mx.float32))
+    found = forms.activations[name](x)
+    assert (found.shape, found.dtype) == (x.shape, dtype)
+    assert np.array_equal(np.array(x.astype(mx.float32)), before)
+    exact = PLAIN[name](x.astype(mx.float32)[:, 3:])
+    assert error_of(found[:, 3:], exact) < (1e-5 if dtype == mx.float32 else 2**-8)
+    assert np.allclose(found[0, :2].astype(mx.float32), 0)
+    gate, up = numbers((4, MIN_NUMBERS // 4), 4.0), numbers((4, MIN_NUMBERS // 4), 1.0, seed=1)
+    assert error_of(forms.swiglu(gate, up), PLAIN["silu"](gate) * up) < 1e-5
+    assert np.isnan(forms.activations[name](mx.full((MIN_NUMBERS,), np.nan))).all()
 
 
 def test_a_padded_row_is_the_row_alone() -> None:

@@ -17,7 +17,7 @@ import mlx.nn as nn
 from vlmkit.backend import polynomials
 from vlmkit.backend.attention import Attention, Softmax, fused_attention, matmul_attention, softmax
 from vlmkit.backend.choices import Activations, AttentionForm
-from vlmkit.backend.host_softmax import host_softmax
+from vlmkit.backend.host_exponentials import MIN_NUMBERS, host_sigmoid, host_softmax
 from vlmkit.backend.prefixed_attention import (
     Powers,
     PrefixedAttention,
@@ -78,8 +78,8 @@ def make_forms(
         compiled: fuse arithmetic with ``mx.compile``; on a CPU that takes a C++ compiler, half a
             second per function when it is used for the first time on a machine.
         metal: the kernels of a Metal GPU are there.
-        vector_exp: of many scores numpy computes the exponentials
-            (:mod:`vlmkit.backend.host_softmax`).
+        vector_exp: of many numbers numpy computes the exponentials
+            (:mod:`vlmkit.backend.host_exponentials`).
 
     Example:
         >>> forms = make_forms(
@@ -102,7 +102,13 @@ def make_forms(
         weights = _softmax(exponentials)
     if vector_exp:
         weights = host_softmax(weights)
+        named = {
+            name: host_sigmoid(few, _SIGMOIDS[name]) if name in _SIGMOIDS else few
+            for name, few in named.items()
+        }
     silu = named["silu"]
+    if swiglu is not None and vector_exp:
+        swiglu = _of_many(lambda gate, up: silu(gate) * up, swiglu)
     attend: Attention = fused_attention
     if attention == "matmul":
         attend = partial(matmul_attention, softmax=weights)
@@ -165,7 +171,18 @@ _ARITHMETIC: Mapping[str, Activation] = {
     "gelu_pytorch_tanh": _gelu_tanh,
 }
 
+_SIGMOIDS: Mapping[str, Activation] = {
+    "silu": lambda x: x,
+    "quick_gelu": lambda x: 1.702 * x,
+    "gelu_pytorch_tanh": lambda x: 2 * _tanh_argument(x),
+}
+"""Activations that are ``x * sigmoid(argument)``: the argument. (1 + tanh(z)) / 2 is such a one."""
+
 _Function = Callable[..., mx.array]
+
+
+def _of_many(many: _Function, few: _Function) -> _Function:
+    return lambda gate, up: (many if gate.size >= MIN_NUMBERS else few)(gate, up)
 
 
 def _compiled(function: _Function) -> _Function:

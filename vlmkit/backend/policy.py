@@ -22,7 +22,7 @@ from vlmkit.backend.codes import describe_codes
 from vlmkit.backend.device import current_device, device_facts, find_compiler, use_device
 from vlmkit.backend.environment import NO_WISHES, Wishes, read_wishes
 from vlmkit.backend.forms import Forms, make_forms
-from vlmkit.backend.host_softmax import has_vector_exp
+from vlmkit.backend.host_exponentials import has_vector_exp
 from vlmkit.backend.weights import Held, WeightBytes, choose_weights
 from vlmkit.errors import VlmkitError
 
