@@ -185,7 +185,7 @@ NEXT_STEPS = """
     .venv/bin/vlmkit run experiments/sampler_chains/sampler_chains.yaml
     .venv/bin/vlmkit plan experiments/sampler_chains/sampler_chains.yaml \\
         template.enable_thinking=true,false
-  any Qwen2-VL or Qwen2.5-VL checkpoint:
+  a checkpoint of any family that "vlmkit models" lists:
     .venv/bin/vlmkit generate --model FOLDER_OR_HUB_ID --image FILE --prompt TEXT
 """
 
