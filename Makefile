@@ -18,9 +18,9 @@ DEV := $(VENV)/.dev-$(KEY)
 PARITY := $(VENV)/.parity-$(KEY)
 # Many tests start Python: where this is set, each of them would compile every module anew.
 export PYTHONDONTWRITEBYTECODE :=
-# Tests run in this many processes.
+# Tests run in this many processes, each with a thread of its own for products.
 WORKERS ?= 2
-PYTEST := $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal -p no:benchmark
+PYTEST := VLMKIT_THREADS=1 $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal -p no:benchmark
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
