@@ -35,7 +35,7 @@ demo: $(RUNTIME)  ## A trained vision-language model answers questions about ima
 test: $(DEV)  ## All tests that need neither torch nor mlx-vlm
 	@$(PYTEST)
 
-test-quick: $(DEV)  ## What one runs on every save: without what takes most of a second
+test-quick: $(DEV)  ## What one runs on every save: without what takes half a second
 	@$(PYTEST) --hypothesis-profile=quick \
 	  -m "not whole and not torch and not mlx_vlm and not llama_cpp and not slow"
 
