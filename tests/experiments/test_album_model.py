@@ -75,11 +75,12 @@ def test_what_is_exported_gives_the_logits_of_training(tmp_path: Path) -> None:
     from experiments.shapes_model.export import ASSETS, export, rounded
     from vlmkit import apply_chat_template, load
     from vlmkit.cache import DenseConfig, new_cache
-    from vlmkit.engine import Request, load_images, prepare_inputs
+    from vlmkit.engine import Request, prepare_inputs
     from vlmkit.experiment.data.album import AlbumConfig, albums, sample_at
     from vlmkit.passes.embed import embed_prompts
     from vlmkit.passes.prefill import prefill
     from vlmkit.pipeline import PipelineConfig
+    from vlmkit.resolve import load_images
 
     made = rounded(begun(ASSETS / "model.safetensors", 0))
     export(made, tmp_path / "album", data.tokenizer(), made.size, samples=False)
