@@ -18,11 +18,12 @@ from vlmkit.cache.eviction.tova import TOVAConfig
 from vlmkit.cache.external import external
 from vlmkit.cache.held import (
     RowHeld,
-    attention_layers,
     count_held,
+    hold_layers,
     hold_row,
     row_held_bytes,
     rows_num_bytes,
+    worst_held,
 )
 from vlmkit.cache.kivi import KiviConfig, kivi
 from vlmkit.cache.kvarn_cache import KVarNConfig, kvarn_cache
@@ -69,7 +70,6 @@ __all__ = [
     "Storage",
     "TOVAConfig",
     "affine",
-    "attention_layers",
     "build_cache",
     "build_kind",
     "cache_kind",
@@ -82,6 +82,7 @@ __all__ = [
     "external_codec",
     "finish_rows",
     "finishes",
+    "hold_layers",
     "hold_row",
     "join_rows",
     "kivi",
@@ -97,4 +98,5 @@ __all__ = [
     "select_rows",
     "trim_rows",
     "windowed_layout",
+    "worst_held",
 ]

@@ -66,18 +66,38 @@ def count_held(
         (8, 4)
         (8, 8)
     """
+    found = hold_layers(kinds, layer_specs, dtype, prompt, num_tokens)
+    return worst_held(found, prompt, num_tokens)
+
+
+def hold_layers(
+    kinds: Sequence[LayerKind],
+    layer_specs: Sequence[LayerSpec],
+    dtype: mx.Dtype,
+    prompt: PromptShape,
+    num_tokens: int,
+) -> list[tuple[int, KVSpec, Held]]:
+    """Return what each attention layer holds of a row, with the layer's place."""
     # Most models have one or two different layers, however many they have of each.
-    layers = {(id(kind), spec): kind for _, kind, spec in attention_layers(kinds, layer_specs)}
-    found = [
-        (hold_row(kind, spec, dtype, prompt, num_tokens), spec.window)
-        for (_, spec), kind in layers.items()
-    ]
+    known: dict[tuple[int, KVSpec], Held] = {}
+    found = []
+    for index, kind, spec in attention_layers(kinds, layer_specs):
+        if (id(kind), spec) not in known:
+            known[id(kind), spec] = hold_row(kind, spec, dtype, prompt, num_tokens)
+        found.append((index, spec, known[id(kind), spec]))
+    return found
+
+
+def worst_held(
+    found: Sequence[tuple[int, KVSpec, Held]], prompt: PromptShape, num_tokens: int
+) -> RowHeld:
+    """Return what is there of a row, given what each layer holds of it."""
     if not found:
         return RowHeld(0, 0, 0)
     return RowHeld(
-        min(held.num_tokens for held, _ in found),
-        max(held.num_quantized for held, _ in found),
-        max(_num_dropped(held, window, prompt.length, num_tokens) for held, window in found),
+        min(held.num_tokens for _, _, held in found),
+        max(held.num_quantized for _, _, held in found),
+        max(_num_dropped(held, spec.window, prompt.length, num_tokens) for _, spec, held in found),
     )
 
 
@@ -160,11 +180,8 @@ def row_held_bytes(
     fixed = sum(kept.num_bytes(kept.init(1, spec, dtype)) for spec in states)
 
     def size(prompt: PromptShape, num_tokens: int) -> int:
-        held = [
-            hold_row(kind, spec, dtype, prompt, num_tokens)
-            for _, kind, spec in attention_layers(kinds, layer_specs)
-        ]
-        return fixed + round(sum(one.key_bytes + one.value_bytes for one in held))
+        found = hold_layers(kinds, layer_specs, dtype, prompt, num_tokens)
+        return fixed + round(sum(one.key_bytes + one.value_bytes for _, _, one in found))
 
     return size
 

@@ -42,6 +42,7 @@ from vlmkit.engine.searching import advance_searches, start_search
 from vlmkit.engine.step import draw, observe
 from vlmkit.engine.timing import prompt_timings
 from vlmkit.errors import VlmkitError
+from vlmkit.preprocess import PixelCache
 from vlmkit.prompts import (
     Prefilled,
     PrefillOptions,
@@ -65,6 +66,11 @@ class RunOptions(NamedTuple):
     prompt_cache: PromptCache | None = None  # None: prompts are shared within this run alone
     keep_prompts: bool = True  # prompts and answers of this run go into ``prompt_cache``
     clock: Callable[[], float] = time.perf_counter  # seconds
+
+    @property
+    def pixels(self) -> PixelCache | None:
+        """Images that were processed before."""
+        return None if self.prompt_cache is None else self.prompt_cache.pixels
 
 
 class LoopOptions(NamedTuple):

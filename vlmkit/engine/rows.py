@@ -57,6 +57,7 @@ class RowState(NamedTuple):
     """A row in flight, or a path of a search. ``decision`` is about the token being drawn."""
 
     spec: RowSpec
+    prompt: PromptShape
     stopping: Pytree = None
     decision: Decision = Decision()
     text: TextState = init_text()
@@ -128,7 +129,7 @@ class Searching(NamedTuple):
 
 def start_row(spec: RowSpec) -> RowState:
     """A row before its prefill. Its decision may already force the first token, or end the row."""
-    row = RowState(spec)
+    row = RowState(spec, PromptShape.of(spec.inputs))
     prompt_ids = spec.inputs.token_ids.tolist()
     try:
         stopping, decision = spec.stopping.init(prompt_ids)
@@ -217,7 +218,7 @@ def _take(row: RowState, taken: Taken) -> tuple[RowState, Step]:
 def _step_of(row: RowState, text: str, taken: Taken | None = None, *, forced: bool = False) -> Step:
     return Step(
         row=row.spec.number,
-        prompt=PromptShape.of(row.spec.inputs),
+        prompt=row.prompt,
         token_id=None if taken is None else taken.token_id,
         forced=forced,
         text=text,

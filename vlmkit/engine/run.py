@@ -14,7 +14,6 @@ from vlmkit.contracts.stages import Finish
 from vlmkit.engine.loop import LoopOptions, RunOptions, decode_rows
 from vlmkit.engine.rows import RowSpec, Step
 from vlmkit.pipeline import PipelineConfig
-from vlmkit.preprocess import PixelCache
 from vlmkit.processors import Processor
 from vlmkit.prompts import PromptCache
 from vlmkit.ranks.group import join_ranks, watched
@@ -57,15 +56,13 @@ def run_requests(
     _meet(work, options)
     if options.prompt_cache is None:
         options = options._replace(prompt_cache=PromptCache(), keep_prompts=False)
-    assert options.prompt_cache is not None
     loaded: dict[str, Amateur] = {}
     for places in _partition(work, options.group_by_shape):
         pipeline = work[places[0]].resolved.pipeline
         method = build_method(model, processor, pipeline, amateur, loaded=loaded)
         effective: dict[int, dict[str, Any]] = {}
         times = [] if prepared_s is None else prepared_s
-        images = options.prompt_cache.pixels
-        specs = _specs(method, processor, work, places, options, images, effective, times)
+        specs = _specs(method, processor, work, places, options, effective, times)
         for step in run_specs(method, specs, pipeline, options):
             if step.finish is None:
                 yield step, None
@@ -95,8 +92,7 @@ def run_request(
         Each step, with what really runs.
     """
     pipeline = work.resolved.pipeline
-    cache = PromptCache() if options.prompt_cache is None else options.prompt_cache
-    inputs = prepare_inputs(model, processor, work.request, pipeline, cache.pixels)
+    inputs = prepare_inputs(model, processor, work.request, pipeline, options.pixels)
     plan = plan_search(model, inputs, pipeline, num_logits=processor.num_embeddings)
     check_search_plan(plan, pipeline)
     method = build_method(model, processor, pipeline, amateur)
@@ -137,7 +133,6 @@ def _specs(
     work: Sequence[Work],
     places: Sequence[int],
     options: RunOptions,
-    images: PixelCache,
     effective: dict[int, dict[str, Any]],
     prepared_s: list[float],
 ) -> Iterator[RowSpec | Step]:
@@ -155,7 +150,7 @@ def _specs(
             if one.content not in inputs:
                 pipeline = one.resolved.pipeline
                 inputs[one.content] = prepare_inputs(
-                    method.model, processor, one.request, pipeline, images
+                    method.model, processor, one.request, pipeline, options.pixels
                 )
             own = inputs[one.content] if left[one.content] else inputs.pop(one.content)
             spec = build_spec(method, processor, one, own, options=options, number=place)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vlmkit.errors import VlmkitError
+from vlmkit.files.varint import read_varint
 from vlmkit.processors.tokenizer_limits import MAX_IDS, OTHER, check_charsmap, check_token_length
 
 _PIECES, _NORMALIZER = 1, 3  # of the model
@@ -58,13 +59,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Each field that holds bytes, with its number."""
     place = 0
     while place < len(data):
-        tag, place = _varint(data, place)
+        tag, place = read_varint(data, place)
         kind = tag & 7
         if kind == _VARINT:
-            _, place = _varint(data, place)
+            _, place = read_varint(data, place)
             continue
         if kind == _BYTES:
-            length, place = _varint(data, place)
+            length, place = read_varint(data, place)
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
             length = 8 if kind == _EIGHT_BYTES else 4
         else:
@@ -74,14 +75,3 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         if kind == _BYTES:
             yield tag >> 3, data[place : place + length]
         place += length
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise ValueError("a number without an end")

@@ -11,8 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from vlmkit.backend.device import describe_device
-from vlmkit.cache import count_held, describe_cache, hold_row
-from vlmkit.contracts.interface import CacheKind, KVSpec, LayerKind, LayerSpec, Model, PromptShape
+from vlmkit.cache import describe_cache, hold_layers, worst_held
+from vlmkit.contracts.interface import LayerKind, LayerSpec, Model, PromptShape
 from vlmkit.pipeline import PipelineConfig
 from vlmkit.processors import Processor
 from vlmkit.sampling import Grammar, grammar_doubts
@@ -89,20 +89,17 @@ def with_held(
     """
     # The last token drawn has not gone through the model yet.
     num_tokens = prompt.length + max(num_generated - 1, 0)
-    held = count_held(
-        layers.kinds, layers.specs, layers.dtype, prompt=prompt, num_tokens=num_tokens
-    )
-    found: dict[tuple[int, int, int], list[int]] = {}
-    for kind, spec, places in zip(layers.kinds, layers.specs, layers.places, strict=True):
-        if isinstance(kind, CacheKind) and isinstance(spec, KVSpec):
-            one = hold_row(kind, spec, layers.dtype, prompt, num_tokens)
-            facts = one.num_tokens, one.num_quantized, round(one.key_bytes + one.value_bytes)
-            found.setdefault(facts, []).extend(places)
+    found = hold_layers(layers.kinds, layers.specs, layers.dtype, prompt, num_tokens)
+    alike: dict[tuple[int, int, int], list[int]] = {}
+    for index, _, one in found:
+        facts = one.num_tokens, one.num_quantized, round(one.key_bytes + one.value_bytes)
+        alike.setdefault(facts, []).extend(layers.places[index])
     names = ("held_tokens", "quantized_tokens", "held_bytes")
     by_layer = [
         {"layers": sorted(places), **dict(zip(names, facts, strict=True))}
-        for facts, places in found.items()
+        for facts, places in alike.items()
     ]
+    held = worst_held(found, prompt, num_tokens)
     cache = {**effective["cache"], **held._asdict(), "held_by_layer": by_layer}
     return {**effective, "cache": cache}
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from vlmkit.errors import VlmkitError, brief
 from vlmkit.files import open_file
+from vlmkit.files.varint import read_varint
 
 MAX_PAGE_HEADER_BYTES = 16 * 2**20
 """As in Arrow: a header may hold the smallest and the largest text of its page."""
@@ -155,7 +156,7 @@ def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in (4, 5, 6):
         return _integer(data, place)
     if kind == 8:
-        length, place = _varint(data, place)
+        length, place = read_varint(data, place)
         if place + length > len(data):
             raise IndexError
         return None, place + length
@@ -167,16 +168,5 @@ def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
 
 
 def _integer(data: bytes, place: int) -> tuple[int, int]:
-    value, place = _varint(data, place)
+    value, place = read_varint(data, place)
     return (value >> 1) ^ -(value & 1), place
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise ValueError("a number without an end")

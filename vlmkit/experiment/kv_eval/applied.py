@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from vlmkit.cache import attention_layers, count_held, hold_row
+from vlmkit.cache import hold_layers, worst_held
 from vlmkit.contracts.interface import LayerKind, LayerSpec, PromptShape
 
 
@@ -49,20 +49,19 @@ def applied(
         >>> found.layers, found.held_tokens, found.dropped_tokens
         ([0], 8, 4)
     """
-    layers, num_layers, dropped, held_bytes = [], 0, 0, 0
-    for index, kind, spec in attention_layers(kinds, layer_specs):
-        num_layers += 1
-        held = hold_row(kind, spec, dtype, prompt, num_tokens)
+    layers, dropped, held_bytes = [], 0, 0
+    found = hold_layers(kinds, layer_specs, dtype, prompt, num_tokens)
+    for index, spec, held in found:
         seen = num_tokens if spec.window is None else min(num_tokens, spec.window)
         lost = max(seen - held.num_tokens, 0)
         dropped = max(dropped, lost)
         held_bytes += held.key_bytes + held.value_bytes
         if lost or held.num_quantized:
             layers.append(index)
-    worst = count_held(kinds, layer_specs, dtype, prompt=prompt, num_tokens=num_tokens)
+    worst = worst_held(found, prompt, num_tokens)
     return Applied(
         layers=layers,
-        num_layers=num_layers,
+        num_layers=len(found),
         quantized_tokens=worst.quantized_tokens,
         held_tokens=worst.held_tokens,
         dropped_tokens=dropped,
