@@ -10,16 +10,9 @@ from pydantic import Field
 
 from vlmkit.backend.attention import Attention, matmul_attention
 from vlmkit.backend.prefixed_attention import PrefixedAttention, prefixed_attention
-from vlmkit.cache.affine import AffineConfig
-from vlmkit.cache.dense import DenseConfig
-from vlmkit.cache.kivi import KiviConfig
-from vlmkit.cache.kvarn_cache import KVarNConfig
-from vlmkit.cache.modality import ModalityConfig
-from vlmkit.cache.one_kind import EvictionKindConfig, OneKindConfig, build_kind
+from vlmkit.cache.one_kind import OneKindConfig, OwnKindConfig, build_kind
 from vlmkit.cache.per_layer import PerLayerConfig, per_layer
-from vlmkit.cache.quantized import QuantizedConfig
 from vlmkit.cache.recurrent import recurrent
-from vlmkit.cache.rotating import RotatingConfig
 from vlmkit.cache.shared import sharing
 from vlmkit.contracts.interface import (
     Cache,
@@ -33,19 +26,7 @@ from vlmkit.contracts.interface import (
 from vlmkit.declare.external import External
 from vlmkit.errors import KeyPath, VlmkitError
 
-CacheConfig = Annotated[
-    DenseConfig
-    | RotatingConfig
-    | AffineConfig
-    | QuantizedConfig
-    | KVarNConfig
-    | KiviConfig
-    | ModalityConfig
-    | EvictionKindConfig
-    | PerLayerConfig
-    | External,
-    Field(discriminator="kind"),
-]
+CacheConfig = Annotated[OwnKindConfig | PerLayerConfig | External, Field(discriminator="kind")]
 
 
 def build_cache(

@@ -34,7 +34,7 @@ EvictionKindConfig = (
     | RandomConfig
 )
 
-OneKindConfig = Annotated[
+OwnKindConfig = (
     DenseConfig
     | RotatingConfig
     | AffineConfig
@@ -43,9 +43,8 @@ OneKindConfig = Annotated[
     | KiviConfig
     | ModalityConfig
     | EvictionKindConfig
-    | External,
-    Field(discriminator="kind"),
-]
+)
+OneKindConfig = Annotated[OwnKindConfig | External, Field(discriminator="kind")]
 
 
 def build_kind(config: OneKindConfig) -> CacheKind:
