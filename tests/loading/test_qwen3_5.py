@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -57,24 +56,6 @@ def test_live_logits_of_converted_checkpoints(tmp_path: Path) -> None:
             assert relative_error(logits_of(model, make_inputs()), expected) < TOLERANCE, recipe
             assert set(report.schemes.values()) == schemes
         assert load(str(made))[1].image_processor is not None
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("shard", ["5GB", "100KB"])
-def test_transformers_saves_it(shard: str, tmp_path: Path) -> None:
-    from tests.models import oracle
-
-    config = make_config()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' own
-        reference: Any = oracle.build(config)
-        reference.save_pretrained(tmp_path, max_shard_size=shard)
-        (expected,), _ = oracle.logits(
-            reference, [make_inputs()], np.zeros((1, 1), np.int32), image_token_id=631
-        )
-    assert (tmp_path / "model.safetensors.index.json").is_file() == (shard == "100KB")
-    logits = logits_of(load_model(tmp_path, dtype="float32"), make_inputs())
-    assert relative_error(logits, expected) < 1e-4
 
 
 def test_what_mlx_tools_write_is_the_same_model(tmp_path: Path) -> None:

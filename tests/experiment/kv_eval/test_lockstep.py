@@ -24,7 +24,7 @@ from vlmkit.contracts.interface import PromptShape
 from vlmkit.experiment.kv_eval.applied import applied
 from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
 from vlmkit.experiment.kv_eval.planning import load_kv_eval
-from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity, side_sensitivity
+from vlmkit.experiment.kv_eval.sensitivity import layers_alone, sensitivity, sides_alone
 from vlmkit.experiment.kv_eval.streams import NewCache, Variant
 from vlmkit.experiment.loaded import Loaded, load_group
 from vlmkit.experiment.plan import make_plan
@@ -52,6 +52,12 @@ class Case(NamedTuple):
         return lambda batch: build_cache(
             config, model.layer_specs, batch, model.dtype, attention=attention
         )
+
+    def layers_alone(self, config: CacheConfig) -> list[NewCache]:
+        return layers_alone(self.loaded.model, self.caches(DENSE), self.caches(config))
+
+    def sensitivity(self, caches: list[NewCache]) -> list[list[float]] | None:
+        return sensitivity(self.loaded.model, self.rows, self.caches(DENSE), caches, step_size=16)
 
     def run(self, *configs: CacheConfig, batches: int = 1) -> list[list[Measured]]:
         variants = [Variant(self.caches(config), batches) for config in configs]
@@ -146,27 +152,21 @@ def test_other_batches_give_the_same_but_for_rounding(case: Case) -> None:
 
 
 def test_a_layer_alone_hurts_less_than_all(case: Case) -> None:
-    alone = layer_sensitivity(
-        case.loaded.model, case.rows, case.caches(DENSE), case.caches(affine(2)), step_size=16
-    )
+    alone = case.sensitivity(case.layers_alone(affine(2)))
     assert alone is not None
     (whole,) = case.run(affine(2))
     assert np.array(alone).shape == (len(LENGTHS), 4)
     mean = np.mean([np.mean(one.kl) for one in whole])
     assert (np.mean(alone, axis=0) < mean).all()
     assert (np.array(alone).mean(axis=0) > 0).all()
-    none = layer_sensitivity(
-        case.loaded.model, case.rows, case.caches(DENSE), case.caches(DENSE), step_size=16
-    )
+    none = case.sensitivity(case.layers_alone(DENSE))
     assert np.array(none).max() == 0
 
 
 def test_keys_and_values_alone_are_codecs_of_such_bits(case: Case) -> None:
     def alone(config: CacheConfig) -> np.ndarray:
-        found = side_sensitivity(
-            case.loaded.model, case.rows, case.caches(DENSE), case.caches(config), step_size=16
-        )
-        return np.array(found)
+        model, baseline, policy = case.loaded.model, case.caches(DENSE), case.caches(config)
+        return np.array(case.sensitivity(sides_alone(model, case.rows, baseline, policy)))
 
     sides = alone(affine(2))
     assert sides.shape == (len(LENGTHS), 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vlmkit.contracts.interface import Cache, CacheKind, KVSpec, Model
-from vlmkit.experiment.kv_eval.lockstep import Measured, Row, run_lockstep
+from vlmkit.experiment.kv_eval.lockstep import Row, run_lockstep
 from vlmkit.experiment.kv_eval.sides import UnlikeError, from_two
 from vlmkit.experiment.kv_eval.streams import NewCache, Variant
 
@@ -37,64 +37,61 @@ def in_one_layer(baseline: NewCache, policy: NewCache, layer: int) -> NewCache:
     return make
 
 
-def layer_sensitivity(
+def sensitivity(
     model: Model,
     rows: Sequence[Row],
     baseline: NewCache,
-    policy: NewCache,
+    caches: Sequence[NewCache],
     *,
     step_size: int,
     is_over: Callable[[], bool] = lambda: False,
 ) -> list[list[float]] | None:
-    """Measure the mean KL over the reference tokens with the policy in one layer at a time.
+    """Measure the mean KL over the reference tokens with each of some caches.
 
     Args:
         model: the model's functions.
         rows: B prompts with the tokens that follow them.
-        baseline: the cache that the policy is compared with.
-        policy: the cache that is put into one layer.
+        baseline: the cache that the others are compared with.
+        caches: with a policy in one place each, from :func:`layers_alone` or :func:`sides_alone`.
         step_size: tokens per forward pass of a prefill, >= 1.
         is_over: asked at each step; True: stop.
 
     Returns:
-        By row, by attention layer; None where it was stopped.
+        By row, by cache; nothing in a row without caches, or where keys and values turn out not
+        to go together. None where it was stopped.
     """
+    if not caches:
+        return [[] for _ in rows]
+    try:
+        found = run_lockstep(
+            model,
+            rows,
+            baseline,
+            [Variant(cache) for cache in caches],
+            step_size=step_size,
+            with_prompt=False,
+            is_over=is_over,
+        )
+    except UnlikeError:
+        return [[] for _ in rows]
+    if found is None:
+        return None
+    return [[sum(one.kl) / len(one.kl) for one in row] for row in zip(*found, strict=True)]
+
+
+def layers_alone(model: Model, baseline: NewCache, policy: NewCache) -> list[NewCache]:
+    """Return caches with the policy in one attention layer each."""
     layers = [index for index, spec in enumerate(model.layer_specs) if isinstance(spec, KVSpec)]
-    found = run_lockstep(
-        model,
-        rows,
-        baseline,
-        [Variant(in_one_layer(baseline, policy, layer)) for layer in layers],
-        step_size=step_size,
-        with_prompt=False,
-        is_over=is_over,
-    )
-    return None if found is None else _means(found)
+    return [in_one_layer(baseline, policy, layer) for layer in layers]
 
 
-def side_sensitivity(
-    model: Model,
-    rows: Sequence[Row],
-    baseline: NewCache,
-    policy: NewCache,
-    *,
-    step_size: int,
-    is_over: Callable[[], bool] = lambda: False,
-) -> list[list[float]] | None:
-    """Measure the mean KL with the policy in the keys alone, and in the values alone.
+def sides_alone(
+    model: Model, rows: Sequence[Row], baseline: NewCache, policy: NewCache
+) -> list[NewCache]:
+    """Return caches with the policy in the keys alone, and in the values alone.
 
-    Args:
-        model: the model's functions.
-        rows: B prompts with the tokens that follow them.
-        baseline: the cache that the policy is compared with.
-        policy: the cache whose halves are taken.
-        step_size: tokens per forward pass of a prefill, >= 1.
-        is_over: asked at each step; True: stop.
-
-    Returns:
-        By row, of the keys and of the values; nothing in a row where the policy does not hold the
-        tokens that the baseline holds, as a window does not, or holds them otherwise after the
-        prompt. None where it was stopped.
+    There are none where the policy does not hold the tokens that the baseline holds, as a window
+    does not, or holds them otherwise after the prompt.
     """
     longest = max(len(row.inputs.token_ids) + len(row.token_ids) for row in rows)
     pairs = zip(baseline(0).kinds, policy(0).kinds, model.layer_specs, strict=True)
@@ -103,27 +100,10 @@ def side_sensitivity(
             continue
         assert isinstance(spec, KVSpec)
         if ours.finishing is not None or theirs.finishing is not None:
-            return [[] for _ in rows]
+            return []
         held = [kind.hold(spec, model.dtype, longest).num_tokens for kind in (ours, theirs)]
         if held[0] != held[1]:
-            return [[] for _ in rows]
+            return []
     attention = model.backend.forms.attention
     halves = (policy, baseline), (baseline, policy)
-    try:
-        found = run_lockstep(
-            model,
-            rows,
-            baseline,
-            [Variant(from_two(keys, values, attention)) for keys, values in halves],
-            step_size=step_size,
-            with_prompt=False,
-            is_over=is_over,
-        )
-    except UnlikeError:
-        return [[] for _ in rows]
-    return None if found is None else _means(found)
-
-
-def _means(found: Sequence[Sequence[Measured]]) -> list[list[float]]:
-    """Mean KL by row, by variant."""
-    return [[sum(one.kl) / len(one.kl) for one in row] for row in zip(*found, strict=True)]
+    return [from_two(keys, values, attention) for keys, values in halves]

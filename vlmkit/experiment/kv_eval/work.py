@@ -22,7 +22,7 @@ from vlmkit.experiment.kv_eval.records import (
     rounded,
 )
 from vlmkit.experiment.kv_eval.references import Reference, read_references
-from vlmkit.experiment.kv_eval.sensitivity import layer_sensitivity, side_sensitivity
+from vlmkit.experiment.kv_eval.sensitivity import layers_alone, sensitivity, sides_alone
 from vlmkit.experiment.kv_eval.streams import Variant
 from vlmkit.experiment.loaded import Loaded, group_rows, load_group
 from vlmkit.experiment.prompting import prepare_sample
@@ -163,16 +163,20 @@ class LockstepWork:
         ]
         if (self._experiment.lockstep or {}).get("sensitivity"):
             for place in range(1, len(self._names)):
+                policy = caches[place]
                 by_layer, by_side = (
-                    measure(
+                    sensitivity(
                         loaded.model,
                         rows,
                         caches[0],
-                        caches[place],
+                        alone,
                         step_size=step_size,
                         is_over=self._is_over,
                     )
-                    for measure in (layer_sensitivity, side_sensitivity)
+                    for alone in (
+                        layers_alone(loaded.model, caches[0], policy),
+                        sides_alone(loaded.model, rows, caches[0], policy),
+                    )
                 )
                 if by_layer is None or by_side is None:
                     return None
