@@ -10,8 +10,6 @@ part of the steps. A stopped run goes on from its last checkpoint.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from pathlib import Path
 from random import Random
@@ -23,6 +21,7 @@ import torch.nn.functional as F
 
 from experiments.album_model.data import LEVELS, STREAM, batch_at
 from experiments.album_model.model import AlbumModel, begun
+from experiments.shapes_model.checkpoints import log, resume, save
 from experiments.shapes_model.export import ASSETS
 from experiments.shapes_model.muon import Muon
 
@@ -87,37 +86,6 @@ def level_at(seed: int, progress: Progress) -> int:
     return progress.level
 
 
-def save(path: Path, model: AlbumModel, tools: list[Any], progress: Progress) -> None:
-    """Write a checkpoint and move it into place."""
-    state = {
-        "model": model.state_dict(),
-        "optimizers": [tool.state_dict() for tool in tools],
-        "progress": tuple(progress),
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def resume(path: Path, model: AlbumModel, tools: list[Any]) -> Progress:
-    """Load a checkpoint if there is one."""
-    if not path.exists():
-        return Progress()
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    for tool, kept in zip(tools, state["optimizers"], strict=True):
-        tool.load_state_dict(kept)
-    return Progress(*state["progress"])
-
-
-def log(out: Path, **entry: Any) -> None:
-    """Print a line of JSON and append it to log.jsonl."""
-    line = json.dumps(entry)
-    print(line, flush=True)
-    with (out / "log.jsonl").open("a") as file:
-        file.write(line + "\n")
-
-
 def learn(model: AlbumModel, tools: list[Any], options: Any, now: Progress) -> tuple[int, list]:
     """One step; the level it was of, and (kind, right, loss) per answered digit."""
     for tool in tools:
@@ -164,7 +132,7 @@ def train(options: argparse.Namespace) -> None:
     model = begun(options.start, options.seed)
     tools = optimizers(model, options.rate)
     path = options.out / "checkpoint.pt"
-    now = resume(path, model, tools)
+    now = resume(path, model, tools, Progress())
     now = now._replace(level=max(now.level, options.level))
     begun_at = time.monotonic() - now.seconds
     history: list[tuple[int, int, bool, float]] = []

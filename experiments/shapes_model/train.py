@@ -10,18 +10,17 @@ checkpoint.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from experiments.shapes_model.checkpoints import log, resume, save
 from experiments.shapes_model.data import HELD_OUT_SEED, QUESTIONS, batch_at, question_at
 from experiments.shapes_model.generate import accuracy
 from experiments.shapes_model.model import ShapesModel
@@ -104,40 +103,9 @@ def optimizers(
     return [adam, Muon(matrices, MUON_FACTOR * options.rate, worker, options.workers, add_up)]
 
 
-def save(path: Path, model: Probed, tools: list[torch.optim.Optimizer], progress: Progress) -> None:
-    """Write a checkpoint and move it into place."""
-    state = {
-        "model": model.state_dict(),
-        "optimizers": [tool.state_dict() for tool in tools],
-        "progress": tuple(progress),
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def resume(path: Path, model: Probed, tools: list[torch.optim.Optimizer]) -> Progress:
-    """Load a checkpoint if there is one."""
-    if not path.exists():
-        return Progress()
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    for tool, kept in zip(tools, state["optimizers"], strict=True):
-        tool.load_state_dict(kept)
-    return Progress(*state["progress"])
-
-
 def start(path: Path, model: Probed, tools: list[torch.optim.Optimizer]) -> Progress:
     """Begin a new budget with the weights and the optimizer's state of another run."""
-    return Progress(step=resume(path, model, tools).step)
-
-
-def log(out: Path, **entry: Any) -> None:
-    """Print a line of JSON and append it to log.jsonl."""
-    line = json.dumps(entry)
-    print(line, flush=True)
-    with (out / "log.jsonl").open("a") as file:
-        file.write(line + "\n")
+    return Progress(step=resume(path, model, tools, Progress()).step)
 
 
 def evaluate(model: ShapesModel, out: Path, progress: Progress, count: int) -> None:
@@ -176,7 +144,7 @@ def work(worker: int, options: argparse.Namespace) -> Progress:
     if options.start and not path.exists():
         progress = start(options.start, model, tools)
     else:
-        progress = resume(path, model, tools)
+        progress = resume(path, model, tools, Progress())
     rows = options.batch_size // options.workers
     last = progress.step + (options.pause_after or sys.maxsize)
     begun = time.monotonic() - progress.seconds
