@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vlmkit.contracts.inputs import Inputs, Media
+from vlmkit.contracts.packed_parts import pack_parts
 from vlmkit.errors import VlmkitError
 from vlmkit.preprocess.config import PreprocessConfig
 from vlmkit.preprocess.pixels import Pixels
@@ -50,7 +52,7 @@ def show_video(processor: Processor, video: Video) -> Shown:
     if rules.times != "text":
         seconds = step / video.rate if rules.times == "positions" else None
         return (Part(processor.num_image_tokens(grid), (), "video", patches, tuple(grid), seconds),)
-    before, after = (processor.encode(f"<|vision_{name}|>") for name in ("start", "end"))
+    before, after = _markers(processor)
     each = len(patches) // grid.time
     num_tokens = processor.num_image_tokens(grid._replace(time=1))
     parts: list[Part] = []
@@ -94,6 +96,15 @@ def show_clip(processor: Processor, clip: Clip, config: PreprocessConfig) -> Sho
     return (Part(count, (), "audio", np.concatenate(rows), tuple(shape)),)
 
 
+def show_expanded(processor: Processor, image: Image.Image) -> Shown:
+    """Return what an image becomes whose own processor says which tokens stand for it."""
+    assert processor.expand_image is not None
+    found = processor.expand_image(image)
+    data, shape = pack_parts(found.parts)
+    shape = (found.token_ids.count(processor.image_token_id), *shape)
+    return (Part(len(found.token_ids), found.token_ids, "image", data, shape),)
+
+
 def count_tokens(shown: Shown) -> int:
     """Return how many tokens a placeholder becomes."""
     return sum(part.num_tokens for part in shown)
@@ -108,7 +119,6 @@ def expand(
     """
     kinds = {processor.placeholder_id(kind): kind for kind in KINDS if shown.get(kind)}
     left: dict[str, Iterator[Shown]] = {kind: iter(shown[kind]) for kind in kinds.values()}
-    markers = [processor.encode(f"<|vision_{name}|>") for name in ("start", "end")]
     ids: list[int] = []
     media: list[Media] = []
     skip_next = False
@@ -120,10 +130,11 @@ def expand(
             ids.append(token_id)
             continue
         parts = next(left[kinds[token_id]])
-        following = list(token_ids[place + 1 : place + 2])
-        if len(parts) > 1 and ids[-1:] == markers[0] and following == markers[1]:
-            ids.pop()
-            skip_next = True
+        if len(parts) > 1:
+            before, after = _markers(processor)
+            skip_next = ids[-1:] == before and list(token_ids[place + 1 : place + 2]) == after
+            if skip_next:
+                ids.pop()
         for part in parts:
             start = len(ids)
             ids += part.text_ids or [token_id] * part.num_tokens
@@ -131,6 +142,11 @@ def expand(
                 span = (start, len(ids))
                 media.append(_medium(part, part.data, span))
     return Inputs.of(np.array(ids, np.int32), media)
+
+
+def _markers(processor: Processor) -> tuple[list[int], list[int]]:
+    """What stands around what is seen."""
+    return processor.encode("<|vision_start|>"), processor.encode("<|vision_end|>")
 
 
 def _medium(part: Part, data: NDArray[np.float32], span: tuple[int, int]) -> Media:

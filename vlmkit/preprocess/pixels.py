@@ -19,7 +19,7 @@ from PIL import Image
 from vlmkit.contracts.inputs import ImageGrid, Media
 from vlmkit.errors import VlmkitError
 from vlmkit.files import make_folder, read_file, write_file
-from vlmkit.processors.video_rules import MAX_NUMBERS
+from vlmkit.processors.patch_limits import MAX_NUMBERS
 
 DEFAULT_BYTES = 1 << 28
 _SUFFIX = ".pixels"

@@ -12,7 +12,6 @@ from vlmkit.contracts.inputs import ImageGrid, Inputs
 from vlmkit.errors import VlmkitError, within
 from vlmkit.preprocess.arguments import as_sources, check_prompt
 from vlmkit.preprocess.config import PreprocessConfig
-from vlmkit.preprocess.expanded import expand_images
 from vlmkit.preprocess.expanding import (
     KINDS,
     Shown,
@@ -20,6 +19,7 @@ from vlmkit.preprocess.expanding import (
     expand,
     image_part,
     show_clip,
+    show_expanded,
     show_video,
 )
 from vlmkit.preprocess.images import (
@@ -38,6 +38,8 @@ from vlmkit.processors import Processor
 _PROMPT = ("prompt",)
 FIELDS: Mapping[str, str] = {"image": "images", "video": "video", "audio": "audio"}
 """What a request calls its media, by their kind."""
+Maker = Callable[[Processor, Any, PreprocessConfig], Shown]
+"""Loads one source and says what its placeholder becomes."""
 _CHECKS: Mapping[str, Callable[[object], None]] = {
     "image": check_source,
     "video": check_video,
@@ -98,22 +100,31 @@ def prepare(
         _check_length(total, numbers, counts, context_length)
 
     check_length()
-    if sources["image"] and processor.expand_image is not None:
-        return _expanded(processor, token_ids, sources["image"], config, context_length)
     shown: dict[str, list[Shown]] = {kind: [] for kind in KINDS}
-    for index, source in enumerate(sources["image"]):
+    makers: dict[str, Maker] = {"video": _show_video, "audio": _show_clip}
+    if processor.expand_image is not None:
+        makers = {"image": _show_expanded, **makers}
+    in_patches = () if "image" in makers else sources["image"]
+    for index, source in enumerate(in_patches):
         with within("images", index):
             image, grid = _load(processor, source, config)
         check_length("image", processor.num_image_tokens(grid))  # before pixels are resized
         with within("images", index):
             pixels = _process(processor, image, source, config, known)
         shown["image"].append(image_part(pixels, counts["image"][-1]))
-    for kind, make in (("video", _show_video), ("audio", _show_clip)):
+    for kind, make in makers.items():
         for index, source in enumerate(sources[kind]):
             with within(FIELDS[kind], index):
                 shown[kind].append(make(processor, source, config))
             check_length(kind, count_tokens(shown[kind][-1]))
     return expand(processor, token_ids, shown)
+
+
+def _show_expanded(processor: Processor, source: Any, config: PreprocessConfig) -> Shown:
+    image = load_image(source, config=config)
+    if config.resize_shape is not None:
+        image = resize_image(image, config.resize_shape)
+    return show_expanded(processor, image)
 
 
 def _show_video(processor: Processor, source: Any, config: PreprocessConfig) -> Shown:
@@ -250,24 +261,3 @@ def _named(source: ImageSource) -> Iterator[None]:
         yield
     except VlmkitError as error:
         raise VlmkitError(f"{describe_source(source)}: {error}") from error
-
-
-def _expanded(
-    processor: Processor,
-    token_ids: list[int],
-    sources: Sequence[ImageSource],
-    config: PreprocessConfig,
-    context_length: int | None,
-) -> Inputs:
-    assert processor.expand_image is not None
-    assert processor.image_token_id is not None
-    images = []
-    for index, source in enumerate(sources):
-        with within("images", index):
-            image = load_image(source, config=config)
-        size = config.resize_shape
-        images.append(image if size is None else resize_image(image, size))
-    inputs = expand_images(token_ids, processor.image_token_id, images, processor.expand_image)
-    counts = {"image": [medium.span[1] - medium.span[0] for medium in inputs.media]}
-    _check_length(len(inputs.token_ids), {"image": len(images)}, counts, context_length)
-    return inputs

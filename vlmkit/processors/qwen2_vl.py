@@ -17,12 +17,10 @@ from PIL import Image
 from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.declare.section import Section, is_integer, is_number, shown
 from vlmkit.errors import VlmkitError
+from vlmkit.processors.patch_limits import MAX_NUMBERS
 from vlmkit.processors.rgb import to_rgb
 
 MAX_ASPECT_RATIO = 200
-MAX_NUMBERS = 2**28
-"""In an image's patches, 1 GiB of float32: 2.6 times the most that a checkpoint in use allows, 16.8
-million pixels in two frames."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SIZES = ("shortest_edge", "longest_edge", "min_pixels", "max_pixels")

@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from vlmkit.contracts.inputs import ImageGrid
 from vlmkit.declare.section import Section
 from vlmkit.errors import VlmkitError
-from vlmkit.processors.qwen2_vl import (
-    MAX_NUMBERS as MAX_NUMBERS,
-)
+from vlmkit.processors.patch_limits import MAX_NUMBERS
 from vlmkit.processors.qwen2_vl import (
     Qwen2VLImages,
     read_qwen2_vl_images,
