@@ -58,6 +58,7 @@ def build_cache(
         VlmkitError: the config can't work for these layers.
 
     Example:
+        >>> from vlmkit.cache.dense import DenseConfig
         >>> cache = build_cache(DenseConfig(), [KVSpec(2, 64, 64)] * 3, batch=1, dtype=mx.float32)
         >>> len(cache.layers), cache.lengths
         (3, (0,))
